@@ -1,0 +1,324 @@
+//! Identifiers as types that cannot be mixed and cannot hold a bad value.
+//!
+//! Ids the server makes are 128 random bits and never reused, so a late message for a dead id reaches nobody.
+//! Texts that peers choose are bounded and free of control characters; parsing is the only way to make one.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The longest identifier a peer may choose, in bytes.
+pub const MAX_ID_BYTES: usize = 128;
+/// The longest subject or tenant a token may name, in bytes.
+pub const MAX_SUBJECT_BYTES: usize = 255;
+
+/// Where a `Hub` draws random bits; each runtime crate has the system's.
+pub trait Entropy: Send + Sync {
+    /// Fills `out` with bits nobody can guess.
+    fn fill(&self, out: &mut [u8]);
+
+    /// 128 bits for a new id.
+    fn id(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        u128::from_be_bytes(bytes)
+    }
+
+    /// 64 bits, for jitter.
+    fn u64(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_be_bytes(bytes)
+    }
+}
+
+/// Why a text is not an identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Nothing there.
+    #[error("must not be empty")]
+    Empty,
+    /// Over the limit of its kind.
+    #[error("must not be longer than {max} bytes")]
+    TooLong {
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A control character, which could forge a line of a log.
+    #[error("must not contain control characters")]
+    Control,
+    /// Not the form in which the server wrote it.
+    #[error("is not an id of this server")]
+    Form,
+}
+
+fn check_text(text: &str, max: usize) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if text.len() > max {
+        return Err(IdError::TooLong { max });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(IdError::Control);
+    }
+    Ok(())
+}
+
+/// A user: `(tenant, sub)`, both from a verified token. The tenant may be absent, which is one tenant of its own.
+///
+/// ```
+/// use trunkline_core::id::UserId;
+/// let ann = UserId::new(Some("acme"), "ann").unwrap();
+/// assert_eq!((ann.tenant(), ann.sub()), (Some("acme"), "ann"));
+/// assert_ne!(ann, UserId::new(None, "ann").unwrap());
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId {
+    // Length first: equal texts split at different places are different users.
+    tenant_len: u16,
+    text: Arc<str>,
+}
+
+impl UserId {
+    /// # Errors
+    /// When either part is empty, longer than [`MAX_SUBJECT_BYTES`], or holds a control character.
+    pub fn new(tenant: Option<&str>, sub: &str) -> Result<Self, IdError> {
+        if let Some(tenant) = tenant {
+            check_text(tenant, MAX_SUBJECT_BYTES)?;
+        }
+        check_text(sub, MAX_SUBJECT_BYTES)?;
+        let tenant = tenant.unwrap_or_default();
+        let mut text = String::with_capacity(tenant.len() + sub.len());
+        text.push_str(tenant);
+        text.push_str(sub);
+        // At most 255, checked above.
+        Ok(Self { tenant_len: tenant.len() as u16, text: text.into() })
+    }
+
+    /// The tenant, when the token named one.
+    pub fn tenant(&self) -> Option<&str> {
+        (self.tenant_len > 0).then(|| &self.text[..usize::from(self.tenant_len)])
+    }
+
+    /// The token's subject: what stands in frames as `user_id`.
+    pub fn sub(&self) -> &str {
+        &self.text[usize::from(self.tenant_len)..]
+    }
+
+    /// A fixed hash (FNV-1a, folded to 16 bits), the same in every process: it picks the user's shard.
+    pub fn shard_hash(&self) -> u16 {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in self.tenant_len.to_be_bytes().iter().chain(self.text.as_bytes()) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        let hash = hash ^ (hash >> 32);
+        // The fold keeps every bit's say; the cast keeps the low 16.
+        (hash ^ (hash >> 16)) as u16
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tenant() {
+            Some(tenant) => write!(f, "{:?}/{:?}", tenant, self.sub()),
+            None => write!(f, "{:?}", self.sub()),
+        }
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// # Errors
+            #[doc = concat!("When the text is empty, longer than `", stringify!($max), "`, or holds a control character.")]
+            pub fn new(text: &str) -> Result<Self, IdError> {
+                check_text(text, $max)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Self::new(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::new(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+text_id!(/// A conversation of one user, named by the client.
+    ThreadId, MAX_ID_BYTES);
+text_id!(/// A shared stream, as in `topic:<name>`.
+    TopicName, MAX_ID_BYTES);
+text_id!(/// One call of a tool, unique within its run.
+    ToolCallId, MAX_ID_BYTES);
+text_id!(/// One text that a run streams, unique within its run.
+    PartId, MAX_ID_BYTES);
+text_id!(/// Names a request so that its repeat has the same effect and the same answer (`key` in frames).
+    IdempotencyKey, MAX_ID_BYTES);
+text_id!(/// Names a frame so that its answer can be told apart (`id` in frames).
+    FrameId, MAX_ID_BYTES);
+text_id!(/// What a run waits for a person to decide.
+    ApprovalId, MAX_ID_BYTES);
+
+macro_rules! random_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(u128);
+
+        impl $name {
+            #[doc = concat!("The id of these bits, written `", $prefix, "` and 32 hexadecimal digits.")]
+            pub const fn from_bits(bits: u128) -> Self {
+                Self(bits)
+            }
+
+            /// The bits.
+            pub const fn to_bits(self) -> u128 {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{:032x}"), self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let digits = text.strip_prefix($prefix).ok_or(IdError::Form)?;
+                let plain = digits.len() == 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                if !plain {
+                    return Err(IdError::Form);
+                }
+                u128::from_str_radix(digits, 16).map(Self).map_err(|_| IdError::Form)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+random_id!(/// One accepted socket; it is also the generation of everything the socket owns.
+    ConnectionId, "conn_");
+random_id!(/// One device across reconnects: whoever resumes it supersedes its old socket.
+    SessionId, "sess_");
+random_id!(/// One run of an agent. Its low 16 bits lead to its shard.
+    RunId, "run_");
+
+impl RunId {
+    /// The id of a new run of `user`: random, but for the bits that lead to the user's shard.
+    pub fn for_user(user: &UserId, random: u128) -> Self {
+        Self((random & !0xffff) | u128::from(user.shard_hash()))
+    }
+
+    /// What [`UserId::shard_hash`] says of the run's user.
+    pub const fn shard_hash(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_different_tenants_differ_even_where_the_texts_meet() {
+        let split_late = UserId::new(Some("ab"), "c").unwrap();
+        let split_early = UserId::new(Some("a"), "bc").unwrap();
+        assert_ne!(split_late, split_early);
+        assert_ne!(split_late.shard_hash(), split_early.shard_hash());
+        assert_eq!(split_late.sub(), "c");
+    }
+
+    #[test]
+    fn texts_are_bounded_and_printable() {
+        assert_eq!(ThreadId::new(""), Err(IdError::Empty));
+        assert_eq!(ThreadId::new("a\nb"), Err(IdError::Control));
+        assert!(ThreadId::new(&"x".repeat(MAX_ID_BYTES)).is_ok());
+        assert_eq!(ThreadId::new(&"x".repeat(MAX_ID_BYTES + 1)), Err(IdError::TooLong { max: MAX_ID_BYTES }));
+        assert!(UserId::new(None, &"x".repeat(MAX_SUBJECT_BYTES)).is_ok());
+        assert!(UserId::new(None, &"x".repeat(MAX_SUBJECT_BYTES + 1)).is_err());
+        assert_eq!(UserId::new(Some(""), "x"), Err(IdError::Empty));
+    }
+
+    #[test]
+    fn server_ids_have_one_spelling() {
+        let id = RunId::from_bits(0xabc);
+        assert_eq!(id.to_string(), "run_00000000000000000000000000000abc");
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in [
+            "run_abc",
+            "run_00000000000000000000000000000ABC",
+            "conn_00000000000000000000000000000abc",
+            "run_+0000000000000000000000000000abc",
+        ] {
+            assert_eq!(wrong.parse::<RunId>(), Err(IdError::Form), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_run_leads_to_its_users_shard() {
+        let user = UserId::new(None, "ann").unwrap();
+        let run = RunId::for_user(&user, u128::MAX);
+        for shards in [1, 2, 3, 4, 7, 64, 1024] {
+            assert_eq!(run.shard_hash() % shards, user.shard_hash() % shards);
+        }
+    }
+}

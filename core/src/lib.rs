@@ -1,0 +1,6 @@
+//! The WebSocket manager as pure state machines.
+
+pub mod error;
+pub mod id;
+pub mod limits;
+pub mod time;

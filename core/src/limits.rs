@@ -1,0 +1,207 @@
+//! Every limit by name, with its default. Reaching one is a typed outcome, never an accident.
+
+use std::time::Duration;
+
+/// The bounds of one `Hub`. Bytes are bytes, counts are counts.
+///
+/// ```
+/// use trunkline_core::limits::Limits;
+/// let limits = Limits { connections_per_user: 3, ..Limits::default() };
+/// limits.check().unwrap();
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the first byte expected to the whole upgrade request; absolute, whatever trickles in. 10 s.
+    pub handshake_deadline: Duration,
+    /// The upgrade request's line and headers. 16 KiB.
+    pub handshake_bytes: usize,
+    /// Headers of the upgrade request. 100.
+    pub handshake_headers: usize,
+    /// From the upgrade to a whole `hello`; absolute. 5 s, then close 4040.
+    pub hello_deadline: Duration,
+    /// Sockets that have not shown a verified token yet, in all. 10,000.
+    pub unauthenticated: usize,
+    /// Live connections of one user. 10.
+    pub connections_per_user: usize,
+    /// Sockets in all. 100,000.
+    pub connections: usize,
+    /// One message from a client, all fragments together. 64 KiB, refused at the frame header with close 1009.
+    pub message_bytes: usize,
+    /// The same before the welcome. 8 KiB.
+    pub hello_bytes: usize,
+    /// Messages per second from one client, sustained. 30; beyond the burst: close 4002.
+    pub messages_per_second: u32,
+    /// Messages that may come at once on top. 60.
+    pub message_burst: u32,
+    /// One encoded event, published by whatever way. 64 KiB.
+    pub event_bytes: usize,
+    /// Pongs, replies and errors that wait for one connection's socket. 64 KiB; beyond: close 4001.
+    pub control_bytes: usize,
+    /// Entries of one stream's log. 4,096; beyond, the oldest go and a resume says so.
+    pub log_entries: usize,
+    /// Bytes of one stream's log. 1 MiB.
+    pub log_bytes: usize,
+    /// Bytes of all logs together, shared evenly among the shards. 1 GiB.
+    pub total_log_bytes: usize,
+    /// How long a user's log is kept once the last connection left and the last run ended. 5 min.
+    pub log_retention: Duration,
+    /// Open runs of one user, those that a request has reserved included. 100.
+    pub runs_per_user: usize,
+    /// Tool calls of one run, ended ones included. 64.
+    pub tools_per_run: usize,
+    /// Streamed texts of one run. 256.
+    pub parts_per_run: usize,
+    /// Keys of requests remembered per user. 1,024.
+    pub dedup_keys: usize,
+    /// How long a key is remembered. 10 min.
+    pub dedup_window: Duration,
+    /// Requests that wait for the application, in all. 4,096.
+    pub requests: usize,
+    /// How long the application may take to answer a request. 10 s.
+    pub request_deadline: Duration,
+    /// A WebSocket ping goes out when nothing came for this long. 25 s.
+    pub heartbeat_interval: Duration,
+    /// The connection is gone when nothing came for this long after the ping. 10 s, then close 4004.
+    pub heartbeat_timeout: Duration,
+    /// How long a socket may take nothing while output waits. 90 s, then close 4001.
+    pub write_stall: Duration,
+    /// No application message for this long closes with 4003; `None` is never. When set, above interval + timeout.
+    pub idle_deadline: Option<Duration>,
+    /// How far a token's times may be off. 5 s.
+    pub token_leeway: Duration,
+    /// From our close frame to the peer's, then the socket is dropped. 5 s.
+    pub close_deadline: Duration,
+    /// From the start of a shutdown to its end. 30 s.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_deadline: Duration::from_secs(10),
+            handshake_bytes: 16 << 10,
+            handshake_headers: 100,
+            hello_deadline: Duration::from_secs(5),
+            unauthenticated: 10_000,
+            connections_per_user: 10,
+            connections: 100_000,
+            message_bytes: 64 << 10,
+            hello_bytes: 8 << 10,
+            messages_per_second: 30,
+            message_burst: 60,
+            event_bytes: 64 << 10,
+            control_bytes: 64 << 10,
+            log_entries: 4_096,
+            log_bytes: 1 << 20,
+            total_log_bytes: 1 << 30,
+            log_retention: Duration::from_secs(300),
+            runs_per_user: 100,
+            tools_per_run: 64,
+            parts_per_run: 256,
+            dedup_keys: 1_024,
+            dedup_window: Duration::from_secs(600),
+            requests: 4_096,
+            request_deadline: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(25),
+            heartbeat_timeout: Duration::from_secs(10),
+            write_stall: Duration::from_secs(90),
+            idle_deadline: None,
+            token_leeway: Duration::from_secs(5),
+            close_deadline: Duration::from_secs(5),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Limits that contradict each other or leave no room to work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("limit `{name}` {problem}")]
+pub struct LimitsError {
+    /// The field of [`Limits`].
+    pub name: &'static str,
+    /// What is wrong, and what to do.
+    pub problem: &'static str,
+}
+
+impl Limits {
+    /// # Errors
+    /// When a bound is zero, or the idle deadline could cut a connection whose heartbeat is sound.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        let refuse = |name, problem| Err(LimitsError { name, problem });
+        let counts = [
+            ("handshake_bytes", self.handshake_bytes),
+            ("handshake_headers", self.handshake_headers),
+            ("unauthenticated", self.unauthenticated),
+            ("connections_per_user", self.connections_per_user),
+            ("connections", self.connections),
+            ("message_bytes", self.message_bytes),
+            ("hello_bytes", self.hello_bytes),
+            ("messages_per_second", self.messages_per_second as usize),
+            ("message_burst", self.message_burst as usize),
+            ("event_bytes", self.event_bytes),
+            ("control_bytes", self.control_bytes),
+            ("log_entries", self.log_entries),
+            ("log_bytes", self.log_bytes),
+            ("total_log_bytes", self.total_log_bytes),
+            ("runs_per_user", self.runs_per_user),
+            ("tools_per_run", self.tools_per_run),
+            ("parts_per_run", self.parts_per_run),
+            ("dedup_keys", self.dedup_keys),
+            ("requests", self.requests),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
+            return refuse(name, "must be at least 1");
+        }
+        let periods = [
+            ("handshake_deadline", self.handshake_deadline),
+            ("hello_deadline", self.hello_deadline),
+            ("request_deadline", self.request_deadline),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("heartbeat_timeout", self.heartbeat_timeout),
+            ("write_stall", self.write_stall),
+            ("close_deadline", self.close_deadline),
+        ];
+        if let Some((name, _)) = periods.into_iter().find(|(_, value)| value.is_zero()) {
+            return refuse(name, "must be above zero");
+        }
+        if self.handshake_headers > MAX_HANDSHAKE_HEADERS {
+            return refuse("handshake_headers", "must be at most 256");
+        }
+        if self.log_bytes < self.event_bytes {
+            return refuse("log_bytes", "must hold at least one event: raise it to `event_bytes`");
+        }
+        if self.idle_deadline.is_some_and(|idle| idle <= self.heartbeat_interval.saturating_add(self.heartbeat_timeout))
+        {
+            return refuse("idle_deadline", "must be above `heartbeat_interval` + `heartbeat_timeout`");
+        }
+        Ok(())
+    }
+}
+
+/// What [`Limits::handshake_headers`] may be raised to: the parser's table lives on the stack.
+pub const MAX_HANDSHAKE_HEADERS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_agree_with_each_other() {
+        Limits::default().check().unwrap();
+    }
+
+    #[test]
+    fn an_idle_deadline_at_the_heartbeats_sum_is_refused_and_just_above_is_not() {
+        let sum = Duration::from_secs(35);
+        let at = Limits { idle_deadline: Some(sum), ..Limits::default() };
+        assert_eq!(at.check().unwrap_err().name, "idle_deadline");
+        let above = Limits { idle_deadline: Some(sum + Duration::from_millis(1)), ..Limits::default() };
+        above.check().unwrap();
+    }
+
+    #[test]
+    fn a_bound_of_zero_is_refused_by_name() {
+        let none = Limits { connections: 0, ..Limits::default() };
+        assert_eq!(none.check().unwrap_err().to_string(), "limit `connections` must be at least 1");
+    }
+}
