@@ -3,4 +3,5 @@
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod sync;
 pub mod time;

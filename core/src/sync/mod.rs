@@ -1,0 +1,51 @@
+//! The only home of locks, atomics and wakers.
+//!
+//! Nothing here waits: a lock is held for a few instructions, a full queue answers so, and a waker is handed back to be
+//! fired after every lock is released. Each primitive is one file, and each has a loom model beside its tests.
+
+mod budget;
+mod gate;
+mod lock;
+mod mailbox;
+mod ready;
+
+pub use budget::{Budget, Lease};
+pub use gate::{Gate, Pass};
+pub use lock::Lock;
+pub use mailbox::{Mailbox, Popped, PushError};
+pub use ready::ReadyMark;
+
+/// The shared pointer of this build: loom's under `cfg(loom)`.
+#[cfg(loom)]
+pub use loom::sync::Arc;
+/// The shared pointer of this build: loom's under `cfg(loom)`.
+#[cfg(not(loom))]
+pub use std::sync::Arc;
+
+#[cfg(loom)]
+mod atomic {
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+}
+#[cfg(not(loom))]
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+}
+
+/// Wakers collected under a lock, to be fired when it is released.
+#[derive(Debug, Default)]
+#[must_use = "whoever waits stays asleep until `wake` is called"]
+pub struct Wakers(Vec<std::task::Waker>);
+
+impl Wakers {
+    /// Keeps `waker` for later.
+    pub fn push(&mut self, waker: Option<std::task::Waker>) {
+        self.0.extend(waker);
+    }
+
+    /// Fires them all. No lock may be held.
+    pub fn wake(self) {
+        for waker in self.0 {
+            waker.wake();
+        }
+    }
+}
