@@ -1,0 +1,346 @@
+//! Frames in: bytes become messages, in one pass, with no buffer while idle.
+
+use super::message::{ControlPayload, Fault, MAX_CONTROL_PAYLOAD, Message, Role};
+use super::{apply_mask, is_close_code};
+use std::fmt;
+use std::io::Cursor;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// Turns a peer's bytes into messages: RFC 6455 sections 5 and 8.1, without extensions.
+///
+/// The heap it holds is the message under way, grown with the bytes that came and never with what a header claims;
+/// between messages it holds none. The work is linear in the bytes, however they are cut into fragments and reads.
+pub struct Assembler {
+    role: Role,
+    max_message: usize,
+    state: State,
+    /// The header under way, then the control payload under way: never both.
+    small: ControlPayload,
+    partial: Option<Partial>,
+}
+
+impl Assembler {
+    /// `max_message` is in bytes of payload, all fragments of a message together.
+    pub fn new(role: Role, max_message: usize) -> Self {
+        Self { role, max_message, state: State::Header, small: ControlPayload::default(), partial: None }
+    }
+
+    /// Changes the limit from the next frame header on.
+    pub fn set_max_message(&mut self, max_message: usize) {
+        self.max_message = max_message;
+    }
+
+    /// Consumes from the front of `input` until one message is whole or the input is used up. `Ok(None)` means it is
+    /// used up; after `Ok(Some(_))` there may be more in `input`.
+    ///
+    /// # Errors
+    /// What the peer did wrong, as soon as the bytes show it. The assembler stays failed and says so again when called
+    /// again; what is left in `input` means nothing then.
+    pub fn push(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Fault> {
+        let outcome = self.advance(input);
+        if let Err(fault) = outcome {
+            self.state = State::Failed(fault);
+            self.partial = None;
+        }
+        outcome
+    }
+
+    /// Whether the last byte ended a message and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.partial.is_none() && self.small.as_bytes().is_empty() && matches!(self.state, State::Header)
+    }
+
+    /// The heap held now, in bytes: at most twice the bytes that came for the message under way, and at most the limit.
+    pub fn heap_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())
+    }
+
+    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Fault> {
+        loop {
+            let step = match self.state {
+                State::Header => self.read_header(input)?,
+                State::Data(frame) => self.read_data(frame, input)?,
+                State::Control(frame) => self.read_control(frame, input)?,
+                State::Failed(fault) => return Err(fault),
+            };
+            match step {
+                Step::Next => {}
+                Step::Starved => return Ok(None),
+                Step::Whole(message) => return Ok(Some(message)),
+            }
+        }
+    }
+
+    fn read_header(&mut self, input: &mut &[u8]) -> Result<Step, Fault> {
+        if self.small.as_bytes().is_empty()
+            && let Some(size) = header_size(input)
+            && let Some((header, rest)) = input.split_at_checked(size)
+        {
+            *input = rest;
+            return self.begin_frame(header);
+        }
+        if !self.small.fill_from(input, 2) {
+            return Ok(Step::Starved);
+        }
+        // The first two bytes show most faults: there is no reason to wait for the rest.
+        self.check_start(self.small.as_bytes())?;
+        let size = header_size(self.small.as_bytes()).unwrap_or(MAX_CONTROL_PAYLOAD);
+        if !self.small.fill_from(input, size) {
+            return Ok(Step::Starved);
+        }
+        let header = std::mem::take(&mut self.small);
+        self.begin_frame(header.as_bytes())
+    }
+
+    /// Takes one whole header and nothing else.
+    fn begin_frame(&mut self, bytes: &[u8]) -> Result<Step, Fault> {
+        let kind = self.check_start(bytes)?;
+        let Ok(Some((header, len))) = FrameHeader::parse(&mut Cursor::new(bytes)) else {
+            return Err(Fault::Protocol("the frame header is malformed"));
+        };
+        if len > i64::MAX as u64 {
+            return Err(Fault::Protocol("the top bit of a 64-bit length is set"));
+        }
+        if header.len(len) != bytes.len() {
+            return Err(Fault::Protocol("the length is not in its shortest form"));
+        }
+        let frame = Frame {
+            kind,
+            is_final: header.is_final,
+            mask: header.mask.unwrap_or_default(),
+            remaining: usize::try_from(len).map_err(|_| Fault::TooBig)?,
+        };
+        self.state = if kind.is_control() {
+            State::Control(frame)
+        } else {
+            self.check_size(frame.remaining)?;
+            State::Data(frame)
+        };
+        Ok(Step::Next)
+    }
+
+    /// What the first two bytes of a header must satisfy. Takes at least those.
+    fn check_start(&self, header: &[u8]) -> Result<Kind, Fault> {
+        let (Some(first), Some(second)) = (header.first(), header.get(1)) else {
+            return Err(Fault::Protocol("the frame header is malformed"));
+        };
+        if first & 0x70 != 0 {
+            return Err(Fault::Protocol("a reserved bit is set, and no extension was negotiated"));
+        }
+        let kind = Kind::of(OpCode::from(first & 0x0F)).ok_or(Fault::Protocol("the opcode is reserved"))?;
+        match (self.role, second & 0x80 != 0) {
+            (Role::Server, false) => return Err(Fault::Protocol("a client's frame must be masked")),
+            (Role::Client, true) => return Err(Fault::Protocol("a server's frame must not be masked")),
+            (Role::Server, true) | (Role::Client, false) => {}
+        }
+        if kind.is_control() {
+            if first & 0x80 == 0 {
+                return Err(Fault::Protocol("a control frame must not be fragmented"));
+            }
+            if usize::from(second & 0x7F) > MAX_CONTROL_PAYLOAD {
+                return Err(Fault::Protocol("a control frame carries at most 125 bytes"));
+            }
+        } else if kind == Kind::Continuation && self.partial.is_none() {
+            return Err(Fault::Protocol("a continuation without a message to continue"));
+        } else if kind != Kind::Continuation && self.partial.is_some() {
+            return Err(Fault::Protocol("a new message inside a fragmented one"));
+        }
+        Ok(kind)
+    }
+
+    fn check_size(&self, len: usize) -> Result<(), Fault> {
+        let held = self.partial.as_ref().map_or(0, |partial| partial.bytes.len());
+        match held.checked_add(len) {
+            Some(total) if total <= self.max_message => Ok(()),
+            Some(_) | None => Err(Fault::TooBig),
+        }
+    }
+
+    fn read_data(&mut self, mut frame: Frame, input: &mut &[u8]) -> Result<Step, Fault> {
+        if frame.is_final
+            && self.partial.is_none()
+            && let Some((payload, rest)) = input.split_at_checked(frame.remaining)
+        {
+            *input = rest;
+            self.state = State::Header;
+            let mut bytes = payload.to_vec();
+            apply_mask(&mut bytes, frame.mask);
+            return whole_message(frame.kind == Kind::Text, bytes);
+        }
+        let (chunk, rest) = input.split_at(frame.remaining.min(input.len()));
+        *input = rest;
+        let partial = self.partial.get_or_insert_with(|| Partial::new(frame.kind == Kind::Text));
+        partial.append(chunk, &frame, self.max_message)?;
+        frame.mask.rotate_left(chunk.len() % 4);
+        frame.remaining -= chunk.len();
+        if frame.remaining > 0 {
+            self.state = State::Data(frame);
+            return Ok(Step::Starved);
+        }
+        self.state = State::Header;
+        match self.partial.take_if(|_| frame.is_final) {
+            Some(partial) => whole_message(partial.is_text, partial.bytes),
+            None => Ok(Step::Next),
+        }
+    }
+
+    fn read_control(&mut self, frame: Frame, input: &mut &[u8]) -> Result<Step, Fault> {
+        if !self.small.fill_from(input, frame.remaining) {
+            return Ok(Step::Starved);
+        }
+        self.state = State::Header;
+        let mut payload = std::mem::take(&mut self.small);
+        apply_mask(payload.as_bytes_mut(), frame.mask);
+        match frame.kind {
+            Kind::Ping => Ok(Step::Whole(Message::Ping(payload))),
+            Kind::Pong => Ok(Step::Whole(Message::Pong(payload))),
+            Kind::Close => close_message(payload.as_bytes()),
+            Kind::Continuation | Kind::Text | Kind::Binary => Err(Fault::Protocol("the frame header is malformed")),
+        }
+    }
+}
+
+impl fmt::Debug for Assembler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Assembler")
+            .field("role", &self.role)
+            .field("max_message", &self.max_message)
+            .field("is_idle", &self.is_idle())
+            .field("heap_bytes", &self.heap_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+enum State {
+    Header,
+    Data(Frame),
+    Control(Frame),
+    Failed(Fault),
+}
+
+enum Step {
+    Next,
+    Starved,
+    Whole(Message),
+}
+
+#[derive(Clone, Copy)]
+struct Frame {
+    kind: Kind,
+    is_final: bool,
+    /// Turned so that its first byte meets the next byte of the payload; zero where the frame is not masked.
+    mask: [u8; 4],
+    /// Payload bytes still to come; a control frame's whole payload.
+    remaining: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Continuation,
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+}
+
+impl Kind {
+    fn of(opcode: OpCode) -> Option<Self> {
+        match opcode {
+            OpCode::Data(Data::Continue) => Some(Self::Continuation),
+            OpCode::Data(Data::Text) => Some(Self::Text),
+            OpCode::Data(Data::Binary) => Some(Self::Binary),
+            OpCode::Control(Control::Close) => Some(Self::Close),
+            OpCode::Control(Control::Ping) => Some(Self::Ping),
+            OpCode::Control(Control::Pong) => Some(Self::Pong),
+            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => None,
+        }
+    }
+
+    fn is_control(self) -> bool {
+        match self {
+            Self::Continuation | Self::Text | Self::Binary => false,
+            Self::Close | Self::Ping | Self::Pong => true,
+        }
+    }
+}
+
+/// The message under way.
+struct Partial {
+    is_text: bool,
+    bytes: Vec<u8>,
+    /// How much of `bytes` is known to be UTF-8, where it is text: all but an unfinished character.
+    valid: usize,
+}
+
+impl Partial {
+    fn new(is_text: bool) -> Self {
+        Self { is_text, bytes: Vec::new(), valid: 0 }
+    }
+
+    fn append(&mut self, chunk: &[u8], frame: &Frame, max_message: usize) -> Result<(), Fault> {
+        self.make_room(chunk.len(), frame, max_message);
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(chunk);
+        apply_mask(self.bytes.get_mut(start..).unwrap_or_default(), frame.mask);
+        if self.is_text { self.check_text() } else { Ok(()) }
+    }
+
+    /// Doubles, so that small chunks stay linear, but never beyond where the message can end.
+    fn make_room(&mut self, more: usize, frame: &Frame, max_message: usize) {
+        let needed = self.bytes.len().saturating_add(more);
+        if needed <= self.bytes.capacity() {
+            return;
+        }
+        let frame_end = self.bytes.len().saturating_add(frame.remaining);
+        let end = if frame.is_final { frame_end } else { frame_end.max(max_message) };
+        let capacity = self.bytes.capacity().saturating_mul(2).min(end).max(needed);
+        self.bytes.reserve_exact(capacity - self.bytes.len());
+    }
+
+    /// Looks at each byte once, and at most three of them again.
+    fn check_text(&mut self) -> Result<(), Fault> {
+        match std::str::from_utf8(self.bytes.get(self.valid..).unwrap_or_default()) {
+            Ok(_) => self.valid = self.bytes.len(),
+            Err(error) if error.error_len().is_none() => self.valid += error.valid_up_to(),
+            Err(_) => return Err(Fault::NotUtf8),
+        }
+        Ok(())
+    }
+}
+
+fn whole_message(is_text: bool, bytes: Vec<u8>) -> Result<Step, Fault> {
+    Ok(Step::Whole(if is_text {
+        Message::Text(String::from_utf8(bytes).map_err(|_| Fault::NotUtf8)?)
+    } else {
+        Message::Binary(bytes)
+    }))
+}
+
+/// RFC 6455 section 5.5.1: nothing, or a code and a UTF-8 text.
+fn close_message(payload: &[u8]) -> Result<Step, Fault> {
+    if payload.is_empty() {
+        return Ok(Step::Whole(Message::Close(None, Box::default())));
+    }
+    let Some((code, text)) = payload.split_first_chunk::<2>() else {
+        return Err(Fault::Protocol("a close frame carries no code or all of it"));
+    };
+    let code = u16::from_be_bytes(*code);
+    if !is_close_code(code) {
+        return Err(Fault::Protocol("the close code may not stand on the wire"));
+    }
+    let text = std::str::from_utf8(text).map_err(|_| Fault::NotUtf8)?;
+    Ok(Step::Whole(Message::Close(Some(code), text.into())))
+}
+
+/// The size of the header that starts here, once its first two bytes are there.
+fn header_size(bytes: &[u8]) -> Option<usize> {
+    let second = bytes.get(1)?;
+    let length = match second & 0x7F {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    Some(2 + length + if second & 0x80 != 0 { 4 } else { 0 })
+}

@@ -1,0 +1,7 @@
+//! RFC 6455 as bytes in and bytes out: the upgrade ([`upgrade`]) and the frames ([`frame`]).
+//!
+//! Nothing here keeps a socket, a clock or randomness: nonces and masks are arguments. tungstenite and httparse are
+//! named in this module only.
+
+pub mod frame;
+pub mod upgrade;
