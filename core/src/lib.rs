@@ -1,6 +1,6 @@
 //! The WebSocket manager as pure state machines.
 
-pub mod codec;
+pub mod auth;
 pub mod error;
 pub mod id;
 pub mod limits;
