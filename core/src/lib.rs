@@ -1,8 +1,7 @@
 //! The WebSocket manager as pure state machines.
 
-pub mod auth;
 pub mod error;
 pub mod id;
 pub mod limits;
-pub mod sync;
+pub mod protocol;
 pub mod time;

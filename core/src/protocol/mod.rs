@@ -1,0 +1,69 @@
+//! Every frame of the wire protocol as a type; `core/PROTOCOL.md` is the specification in words.
+//!
+//! One JSON object per text frame. [`ClientFrame`] is what clients and producers send, [`ServerFrame`] what they get,
+//! [`EventBody`] what a log holds. Parsing names the faulty field and never echoes what stood in it.
+
+mod client;
+mod event;
+mod position;
+mod reply;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::fmt;
+
+pub use client::{
+    ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Parsed, ProducerHello, PublishTarget, RevokeTarget, RunRef,
+    RunStart, Token,
+};
+pub use event::{
+    AgentDeltas, DeltaPart, Event, EventBody, EventHead, EventKind, FailReason, PrevPrefix, encode_event, prev_prefix,
+};
+pub use position::{Position, PositionError, StreamName};
+pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};
+pub use server::{
+    Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, ServerFrame, ServiceLevel, Snapshot, StreamEntry, Welcome,
+    WelcomeLimits,
+};
+pub use wire::{MAX_DEPTH, NUMBER_END};
+
+use crate::error::ErrorCode;
+use crate::id::FrameId;
+use wire::{Fault, Field, Object};
+
+/// Why a text is not a frame. The message is for the peer: it names the field and what to do, and holds no payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameError {
+    /// What kind of fault.
+    pub code: ErrorCode,
+    /// Names the field, never its value.
+    pub message: String,
+    /// The frame's own `id` where it could be read: the answer is then a `reply`.
+    pub id: Option<FrameId>,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+impl FrameError {
+    fn of(fault: &Fault, id: Option<FrameId>) -> Self {
+        Self { code: fault.code, message: fault.message(), id }
+    }
+
+    fn unknown_type(id: Option<FrameId>) -> Self {
+        let message = "`type` is none of the specification's for this direction".to_owned();
+        Self { code: ErrorCode::UnknownType, message, id }
+    }
+}
+
+/// The frame's `id`, where it is one.
+fn frame_id(object: &Object<'_>) -> Option<FrameId> {
+    object.get("id").and_then(|raw| FrameId::read(raw).ok())
+}

@@ -1,0 +1,562 @@
+//! Reading and writing one JSON object: the ground the frames stand on.
+//!
+//! Derived `serde` code cannot say which field is wrong without echoing its value, and cannot keep raw payloads in
+//! tagged enums. So an object is read once into its fields, and each field reads itself; writing mirrors reading.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use crate::error::ErrorCode;
+use crate::id::{
+    ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, ToolCallId, TopicName,
+};
+
+/// How deep objects and arrays may nest in one frame; the frame itself is the first level.
+pub const MAX_DEPTH: usize = 64;
+
+/// Whole numbers in frames stay below this: 2^53, beyond which JavaScript loses digits.
+pub const NUMBER_END: u64 = 1 << 53;
+
+/// What is wrong with an object, by the name of the field.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) code: ErrorCode,
+    path: String,
+    needs: Cow<'static, str>,
+}
+
+impl Fault {
+    /// A field that is missing, of the wrong kind, or out of bounds; `needs` starts with a verb.
+    pub(super) fn invalid(field: &str, needs: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: ErrorCode::Invalid, path: field.to_owned(), needs: needs.into() }
+    }
+
+    fn malformed(needs: &'static str) -> Self {
+        Self { code: ErrorCode::Malformed, path: String::new(), needs: Cow::Borrowed(needs) }
+    }
+
+    /// The same fault, seen from the object that holds the field `outer`.
+    pub(super) fn within(mut self, outer: &str) -> Self {
+        self.path = if self.path.is_empty() { outer.to_owned() } else { format!("{outer}.{}", self.path) };
+        self
+    }
+
+    /// For the peer: which field, and what to do.
+    pub(super) fn message(&self) -> String {
+        if self.path.is_empty() {
+            format!("the frame {}", self.needs)
+        } else {
+            format!("`{}` {}", self.path, self.needs)
+        }
+    }
+}
+
+/// The fields of one object, each still unread.
+pub(super) struct Object<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+
+impl<'a> Object<'a> {
+    /// Reads a whole frame: depth first, so that nothing recursive ever sees a deep one.
+    pub(super) fn read_frame(text: &'a str) -> Result<Self, Fault> {
+        if depth_exceeds(text, MAX_DEPTH) {
+            return Err(Fault::malformed("must not nest deeper than 64 levels"));
+        }
+        Self::read(text)
+    }
+
+    /// Reads an object whose depth is known to be bounded.
+    pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
+        serde_json::from_str(text).map_err(|error| match error.classify() {
+            Category::Data => Fault::malformed("must be one JSON object that names each field once"),
+            Category::Io | Category::Syntax | Category::Eof => Fault::malformed("must be valid JSON"),
+        })
+    }
+
+    /// The field with this name, unread.
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.get(name).copied()
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|raw| !is_null(raw))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, raw)| (name.as_ref(), *raw))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The frame's `type`.
+    pub(super) fn kind(&self) -> Result<String, Fault> {
+        let raw = self.get("type").ok_or(Fault::malformed("must have a `type`"))?;
+        String::read(raw).map_err(|_| Fault::malformed("must have a `type` that is a string"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Object<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut fields = BTreeMap::new();
+                while let Some((Key(name), raw)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    if fields.insert(name, raw).is_some() {
+                        return Err(A::Error::custom("a key twice"));
+                    }
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// An object's key, borrowed where it holds no escape.
+#[derive(Debug)]
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Writes one object, field by field.
+#[derive(Debug)]
+pub(super) struct Writer(String);
+
+impl Writer {
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        let mut out = String::with_capacity(bytes);
+        out.push('{');
+        Self(out)
+    }
+
+    /// Starts a frame: its `type` comes first.
+    pub(super) fn frame(kind: &str, bytes: usize) -> Self {
+        let mut writer = Self::with_capacity(bytes);
+        writer.text("type", kind);
+        writer
+    }
+
+    /// Writes the name; what is pushed next is its value.
+    pub(super) fn name(&mut self, name: &str) -> &mut String {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push('"');
+        self.0.push_str(name);
+        self.0.push_str("\":");
+        &mut self.0
+    }
+
+    pub(super) fn text(&mut self, name: &str, value: &str) {
+        push_text(self.name(name), value);
+    }
+
+    /// A text that is known to need no escape, such as an id of the server.
+    pub(super) fn plain(&mut self, name: &str, value: impl fmt::Display) {
+        push_display(self.name(name), format_args!("\"{value}\""));
+    }
+
+    pub(super) fn number(&mut self, name: &str, value: impl fmt::Display) {
+        push_display(self.name(name), format_args!("{value}"));
+    }
+
+    pub(super) fn finish(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// A value that knows how to stand in a frame.
+pub(super) trait Field: Sized {
+    /// Reads the value; `Err` says what it must be.
+    fn read(raw: &RawValue) -> Result<Self, Fault>;
+
+    /// Pushes the value as JSON.
+    fn write(&self, out: &mut String);
+
+    /// Whether the value is left out where it stands alone in a field: JSON has no number for it.
+    fn is_unwritable(&self) -> bool {
+        false
+    }
+
+    /// Takes the field `name`; one that spreads over several fields overrides this.
+    fn take(object: &Object<'_>, name: &'static str) -> Result<Self, Fault> {
+        let raw = object.get(name).ok_or_else(|| Fault::invalid(name, "is missing: the frame needs it"))?;
+        Self::read(raw).map_err(|fault| fault.within(name))
+    }
+
+    /// Puts the field `name`.
+    fn put(&self, writer: &mut Writer, name: &'static str) {
+        if !self.is_unwritable() {
+            self.write(writer.name(name));
+        }
+    }
+}
+
+/// The fields of an object that are known together: the body of a frame or a nested record.
+pub(super) trait Record: Sized {
+    /// The frame's `type`, where the kind of record is not one alone.
+    fn kind_or(&self, given: &'static str) -> &'static str {
+        given
+    }
+    fn read_fields(object: &Object<'_>) -> Result<Self, Fault>;
+    fn write_fields(&self, writer: &mut Writer);
+}
+
+impl<T: Record> Field for T {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        Self::read_fields(&Object::read(raw.get())?)
+    }
+    fn write(&self, out: &mut String) {
+        let mut writer = Writer::with_capacity(128);
+        self.write_fields(&mut writer);
+        out.push_str(&writer.finish());
+    }
+}
+
+/// Absent and `null` are the same.
+impl<T: Field> Field for Option<T> {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        if is_null(raw) { Ok(None) } else { T::read(raw).map(Some) }
+    }
+    fn write(&self, out: &mut String) {
+        match self {
+            Some(value) => value.write(out),
+            None => out.push_str("null"),
+        }
+    }
+    fn is_unwritable(&self) -> bool {
+        self.as_ref().is_none_or(Field::is_unwritable)
+    }
+    fn take(object: &Object<'_>, name: &'static str) -> Result<Self, Fault> {
+        object.get(name).map_or(Ok(None), |raw| Self::read(raw).map_err(|fault| fault.within(name)))
+    }
+}
+
+impl<T: Field> Field for Vec<T> {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        let items =
+            serde_json::from_str::<Vec<&RawValue>>(raw.get()).map_err(|_| Fault::invalid("", "must be an array"))?;
+        items.into_iter().map(T::read).collect()
+    }
+    fn write(&self, out: &mut String) {
+        out.push('[');
+        for (index, item) in self.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            item.write(out);
+        }
+        out.push(']');
+    }
+}
+
+impl Field for String {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a string"))
+    }
+    fn write(&self, out: &mut String) {
+        push_text(out, self);
+    }
+}
+
+impl Field for bool {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be true or false"))
+    }
+    fn write(&self, out: &mut String) {
+        out.push_str(if *self { "true" } else { "false" });
+    }
+}
+
+impl Field for u64 {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        let number = serde_json::from_str(raw.get()).ok().filter(|number| *number < NUMBER_END);
+        number.ok_or_else(|| Fault::invalid("", "must be a whole number from 0 to below 2^53"))
+    }
+    fn write(&self, out: &mut String) {
+        push_display(out, format_args!("{self}"));
+    }
+}
+
+impl Field for u32 {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a whole number from 0 to below 2^32"))
+    }
+    fn write(&self, out: &mut String) {
+        push_display(out, format_args!("{self}"));
+    }
+}
+
+/// Seconds, or a share of one. What is no number for JSON is left out.
+impl Field for f64 {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a number"))
+    }
+    fn write(&self, out: &mut String) {
+        push_display(out, format_args!("{self}"));
+    }
+    fn is_unwritable(&self) -> bool {
+        !self.is_finite()
+    }
+}
+
+/// A payload of the application: any JSON, kept as it was given.
+impl Field for Box<RawValue> {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        Ok(raw.to_owned())
+    }
+    fn write(&self, out: &mut String) {
+        out.push_str(self.get());
+    }
+}
+
+macro_rules! text_fields {
+    ($($name:ident)*) => {
+        $(impl Field for $name {
+            fn read(raw: &RawValue) -> Result<Self, Fault> {
+                serde_json::from_str(raw.get()).map_err(|_| {
+                    Fault::invalid("", "must be a string of 1 to 128 bytes without control characters")
+                })
+            }
+            fn write(&self, out: &mut String) {
+                push_text(out, self.as_str());
+            }
+        })*
+    };
+}
+text_fields! { ThreadId TopicName ToolCallId PartId IdempotencyKey FrameId ApprovalId }
+
+macro_rules! server_ids {
+    ($($name:ident)*) => {
+        $(impl Field for $name {
+            fn read(raw: &RawValue) -> Result<Self, Fault> {
+                serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be an id that this server gave"))
+            }
+            fn write(&self, out: &mut String) {
+                push_display(out, format_args!("\"{self}\""));
+            }
+        })*
+    };
+}
+server_ids! { ConnectionId SessionId RunId }
+
+pub(super) fn push_display(out: &mut String, value: fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = fmt::Write::write_fmt(out, value);
+}
+
+/// Pushes a JSON string (RFC 8259 section 7): escapes quotes, backslashes and control characters, copies the rest in runs.
+pub(super) fn push_text(out: &mut String, text: &str) {
+    out.push('"');
+    let mut copied = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        // `byte` is ASCII, so both ends are on the border of a character.
+        out.push_str(&text[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => push_display(out, format_args!("\\u{control:04x}")),
+        }
+    }
+    out.push_str(&text[copied..]);
+    out.push('"');
+}
+
+fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+/// Whether brackets outside strings nest deeper than `max`; one pass, whatever the text is.
+fn depth_exceeds(text: &str, max: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > max {
+            return true;
+        }
+    }
+    false
+}
+
+/// An enum of frames: reads, writes and names them; `Debug` shows the type alone, for frames carry payloads.
+macro_rules! frames {
+    (
+        $(#[$meta:meta])* pub enum $name:ident {
+            boxed { $($(#[$bdoc:meta])* $boxed:ident($inner:ty) = $btext:literal,)* }
+            inline { $($(#[$vdoc:meta])* $variant:ident = $text:literal {
+                $($(#[$fdoc:meta])* $field:ident: $ty:ty,)*
+            })* }
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone)]
+        pub enum $name {
+            $($(#[$bdoc])* $boxed(Box<$inner>),)*
+            $($(#[$vdoc])* $variant { $($(#[$fdoc])* $field: $ty,)* },)*
+        }
+
+        impl $name {
+            /// Every `type` of this enum.
+            pub const TYPES: &'static [&'static str] = &[$($btext,)* $($text,)*];
+
+            /// The `type` as it stands on the wire.
+            pub fn type_name(&self) -> &'static str {
+                match self {
+                    $(Self::$boxed(inner) => $crate::protocol::wire::Record::kind_or(&**inner, $btext),)*
+                    $(Self::$variant { .. } => $text,)*
+                }
+            }
+
+            /// Reads the fields of a frame of this type; `None` for a type that is not here.
+            fn read_kind(
+                kind: &str,
+                object: &$crate::protocol::wire::Object<'_>,
+            ) -> Result<Option<Self>, $crate::protocol::wire::Fault> {
+                Ok(Some(match kind {
+                    $($btext => Self::$boxed(Box::new($crate::protocol::wire::Record::read_fields(object)?)),)*
+                    $($text => Self::$variant {
+                        $($field: $crate::protocol::wire::Field::take(object, stringify!($field))?,)*
+                    },)*
+                    _ => return Ok(None),
+                }))
+            }
+
+            pub(super) fn write_body(&self, writer: &mut $crate::protocol::wire::Writer) {
+                match self {
+                    $(Self::$boxed(inner) => $crate::protocol::wire::Record::write_fields(&**inner, writer),)*
+                    $(Self::$variant { $($field,)* } => {
+                        $($crate::protocol::wire::Field::put($field, writer, stringify!($field));)*
+                    })*
+                }
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "{}(..)", self.type_name())
+            }
+        }
+
+        /// Equal where the wire shows no difference.
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                let body = |frame: &Self| {
+                    let mut writer = $crate::protocol::wire::Writer::frame(frame.type_name(), 256);
+                    frame.write_body(&mut writer);
+                    writer.finish()
+                };
+                body(self) == body(other)
+            }
+        }
+    };
+}
+
+/// A record whose fields stand in JSON by their own names.
+macro_rules! record {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$meta])*
+        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+
+        impl $crate::protocol::wire::Record for $name {
+            fn read_fields(
+                object: &$crate::protocol::wire::Object<'_>,
+            ) -> Result<Self, $crate::protocol::wire::Fault> {
+                Ok(Self { $($field: $crate::protocol::wire::Field::take(object, stringify!($field))?,)* })
+            }
+            fn write_fields(&self, writer: &mut $crate::protocol::wire::Writer) {
+                $($crate::protocol::wire::Field::put(&self.$field, writer, stringify!($field));)*
+            }
+        }
+    };
+}
+
+/// An enum of fixed texts.
+macro_rules! texts {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* } else $other:expr) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// Every value.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As it stands in frames.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The value with this text.
+            pub fn from_text(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)* _ => $other }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::protocol::wire::Field for $name {
+            fn read(raw: &serde_json::value::RawValue) -> Result<Self, $crate::protocol::wire::Fault> {
+                let text = <String as $crate::protocol::wire::Field>::read(raw)?;
+                Self::from_text(&text).ok_or_else(|| {
+                    let mut known = String::from("must be one of");
+                    $(known.push_str(concat!(" `", $text, "`"));)*
+                    $crate::protocol::wire::Fault::invalid("", known)
+                })
+            }
+            fn write(&self, out: &mut String) {
+                $crate::protocol::wire::push_text(out, self.as_str());
+            }
+        }
+    };
+}
+
+pub(super) use {frames, record, texts};
