@@ -1,7 +1,15 @@
 //! The WebSocket manager as pure state machines.
 
+pub mod auth;
+pub mod codec;
+pub mod connection;
+pub mod drive;
 pub mod error;
+pub mod hub;
 pub mod id;
 pub mod limits;
+pub mod manager;
 pub mod protocol;
+pub mod stream;
+pub mod sync;
 pub mod time;

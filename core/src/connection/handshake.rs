@@ -1,0 +1,182 @@
+//! From the first byte to `hello`: the upgrade, the carriers of a token, and what is refused how.
+
+use super::phase::{Closing, Greeting, Phase, Upgrading};
+use super::{Admission, Connection, ConnectionEvent};
+use crate::auth::carrier::{Carrier, CarrierError, Extracted, Subprotocol, extract};
+use crate::auth::{AuthError, Grant};
+use crate::codec::frame::Message;
+use crate::codec::upgrade::{Head, Refusal, Upgrade, check_upgrade, parse_head};
+use crate::error::CloseReason;
+use crate::protocol::{ClientFrame, Hello};
+use crate::time::Now;
+
+/// What a request head leads to.
+enum Entry {
+    Handoff,
+    Refuse(Refusal),
+    /// Upgraded and closed: for users who cannot read HTTP errors.
+    CloseWith(Upgrade, Subprotocol, CloseReason),
+    Open(Upgrade, Extracted),
+}
+
+impl Connection {
+    /// Takes bytes up to the end of the head; what follows is the frames', or the web stack's.
+    pub(super) fn read_head(&mut self, now: Now, bytes: &[u8]) -> usize {
+        let Phase::Head(head) = &mut self.phase else { return 0 };
+        let before = head.bytes.len();
+        // One byte more than may be: enough to see that it is too much.
+        let room = (self.settings.limits.handshake_bytes + 1).saturating_sub(before).min(bytes.len());
+        head.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        match head.scanner.scan(&head.bytes, &self.settings.limits) {
+            Ok(None) => room,
+            Ok(Some(len)) => {
+                head.bytes.truncate(len);
+                let whole = std::mem::take(&mut head.bytes);
+                self.enter(now, whole);
+                len.saturating_sub(before)
+            }
+            Err(refusal) => {
+                self.refuse(now, refusal);
+                bytes.len()
+            }
+        }
+    }
+
+    pub(super) fn upgrade_verified(&mut self, now: Now, upgrading: Upgrading, verdict: Result<Grant, AuthError>) {
+        let Upgrading { upgrade, carried, carrier } = upgrading;
+        match verdict {
+            Ok(grant) => self.upgraded(now, &upgrade, Greeting { carried, grant: Some(grant) }),
+            // The phase is put back for the refusal to act on.
+            Err(_) if carrier == Carrier::Authorization => {
+                self.phase = Phase::Head(Box::default());
+                self.refuse(now, Refusal::Unauthorized);
+            }
+            Err(error) => {
+                self.upgraded(now, &upgrade, Greeting { carried, grant: None });
+                self.close(now, close_of(error));
+            }
+        }
+    }
+
+    pub(super) fn hello_verified(&mut self, now: Now, hello: Hello, verdict: Result<Grant, AuthError>) {
+        match verdict {
+            Ok(grant) => self.admit(grant, hello),
+            Err(error) => {
+                self.phase = Phase::VerifyHello(Box::default());
+                self.close(now, close_of(error));
+            }
+        }
+    }
+
+    /// The first message must be a `hello`: whatever else it is says that nobody with credentials is there.
+    pub(super) fn first_message(&mut self, now: Now, message: &Message) {
+        let Message::Text(text) = message else { return self.close(now, CloseReason::BadCredentials) };
+        match ClientFrame::parse(text).map(|parsed| (parsed.frame, parsed.user_id)) {
+            Ok((ClientFrame::Hello(hello), user_id)) => self.greet(now, *hello, user_id),
+            Ok(_) | Err(_) => self.close(now, CloseReason::BadCredentials),
+        }
+    }
+
+    fn enter(&mut self, now: Now, whole: Vec<u8>) {
+        match self.judge(&whole) {
+            Entry::Handoff => {
+                self.phase = Phase::Handoff(whole);
+                self.event = Some(ConnectionEvent::Handoff);
+            }
+            Entry::Refuse(refusal) => self.refuse(now, refusal),
+            Entry::CloseWith(upgrade, subprotocol, reason) => {
+                let carried = Extracted { token: None, subprotocol };
+                self.upgraded(now, &upgrade, Greeting { carried, grant: None });
+                self.close(now, reason);
+            }
+            Entry::Open(upgrade, carried) => match carried.token.clone() {
+                Some((token, carrier)) => {
+                    self.phase = Phase::VerifyUpgrade(Box::new(Upgrading { upgrade, carried, carrier }));
+                    self.event = Some(ConnectionEvent::Verify(token));
+                }
+                None => self.upgraded(now, &upgrade, Greeting { carried, grant: None }),
+            },
+        }
+    }
+
+    fn judge(&self, whole: &[u8]) -> Entry {
+        let request = match parse_head(whole, &self.settings.limits) {
+            Ok(Head::Complete { request, .. }) => request,
+            // The scanner has seen the end, so the parser does too.
+            Ok(Head::Incomplete) => return Entry::Refuse(Refusal::BadRequest("the request is not whole")),
+            Err(refusal) => return Entry::Refuse(refusal),
+        };
+        if request.path() != self.settings.endpoint {
+            return Entry::Handoff;
+        }
+        let upgrade = match check_upgrade(&request) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return Entry::Refuse(refusal),
+        };
+        if let Some(refusal) = self.refusal {
+            return Entry::Refuse(refusal);
+        }
+        match extract(request.headers("sec-websocket-protocol"), request.headers("authorization")) {
+            Ok(carried) => Entry::Open(upgrade, carried),
+            Err(CarrierError::Malformed(Carrier::Authorization) | CarrierError::TooMany(Carrier::Authorization)) => {
+                Entry::Refuse(Refusal::Unauthorized)
+            }
+            Err(CarrierError::Disagree) if request.headers("authorization").next().is_some() => {
+                Entry::Refuse(Refusal::Unauthorized)
+            }
+            Err(_) => {
+                let named = request.members("sec-websocket-protocol").any(|name| Some(name) == OURS.as_str());
+                let subprotocol = if named { OURS } else { Subprotocol::None };
+                Entry::CloseWith(upgrade, subprotocol, CloseReason::BadCredentials)
+            }
+        }
+    }
+
+    fn upgraded(&mut self, now: Now, upgrade: &Upgrade, greeting: Greeting) {
+        self.out.raw(now.at, &upgrade.response(greeting.carried.subprotocol.as_str()));
+        self.phase = Phase::AwaitHello(Box::new(greeting));
+        self.phase_deadline = now.at + self.settings.limits.hello_deadline;
+    }
+
+    fn greet(&mut self, now: Now, mut hello: Hello, user_id: Option<String>) {
+        let Phase::AwaitHello(greeting) = &mut self.phase else { return };
+        let grant = greeting.grant.take();
+        let carried = Extracted { token: greeting.carried.token.take(), subprotocol: greeting.carried.subprotocol };
+        let token = hello.token.take();
+        let Ok(found) = carried.with_hello(token.as_ref().map(|token| token.as_str())) else {
+            return self.close(now, CloseReason::BadCredentials);
+        };
+        match (grant, found) {
+            (Some(grant), _) if user_id.is_none_or(|claimed| claimed == grant.user.sub()) => self.admit(grant, hello),
+            (None, Some((token, _))) => {
+                self.phase = Phase::VerifyHello(Box::new(hello));
+                self.event = Some(ConnectionEvent::Verify(token));
+            }
+            (Some(_), _) | (None, None) => self.close(now, CloseReason::BadCredentials),
+        }
+    }
+
+    fn admit(&mut self, grant: Grant, hello: Hello) {
+        self.phase = Phase::Attaching(Box::new(grant.clone()));
+        self.event = Some(ConnectionEvent::Attach(Box::new(Admission { grant, hello })));
+    }
+
+    /// The framing is broken: say why, and read no more of it.
+    pub(super) fn close_deaf(&mut self, now: Now, reason: CloseReason) {
+        self.close(now, reason);
+        if matches!(self.phase, Phase::Closing(_)) {
+            self.begin_closing(now, Closing::deaf());
+        }
+    }
+}
+
+const OURS: Subprotocol = Subprotocol::TrunklineV1;
+
+/// A correctly signed token that is over is said so; everything else is alike.
+const fn close_of(error: AuthError) -> CloseReason {
+    match error {
+        AuthError::Expired => CloseReason::TokenExpired,
+        AuthError::Revoked => CloseReason::TokenRevoked,
+        AuthError::Invalid(_) => CloseReason::BadCredentials,
+    }
+}

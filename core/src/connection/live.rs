@@ -1,0 +1,223 @@
+//! Frames of an open WebSocket: messages, keepalive, refresh, close.
+
+use super::phase::{Closing, Phase};
+use super::rate::Rate;
+use super::{Connection, ConnectionEvent, TimerKind};
+use crate::auth::{AuthError, Grant, Token};
+use crate::codec::frame::{Message, Opcode};
+use crate::error::{CloseReason, ErrorCode};
+use crate::id::{FrameId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{ClientFrame, FrameError, Reply, ReplyOk, ServerFrame};
+use crate::time::{Now, Timestamp, UnixTime};
+
+/// A client that is in.
+#[derive(Debug)]
+pub(super) struct Live {
+    user: UserId,
+    expires: UnixTime,
+    expires_at: Timestamp,
+    /// The last byte from the peer.
+    heard: Timestamp,
+    /// Our ping since then.
+    pinged: Option<Timestamp>,
+    /// The last application message.
+    spoken: Timestamp,
+    drain: Option<Timestamp>,
+    rate: Rate,
+    /// A refresh whose token is being verified.
+    refreshing: Option<FrameId>,
+}
+
+impl Live {
+    pub(super) fn new(now: Now, grant: &Grant, limits: &Limits) -> Self {
+        Self {
+            user: grant.user.clone(),
+            expires: grant.expires,
+            expires_at: expiry(now, grant.expires, limits),
+            heard: now.at,
+            pinged: None,
+            spoken: now.at,
+            drain: None,
+            rate: Rate::new(now.at, limits),
+            refreshing: None,
+        }
+    }
+
+    pub(super) fn drain_by(&mut self, deadline: Timestamp) {
+        self.drain = Some(self.drain.map_or(deadline, |known| known.min(deadline)));
+    }
+
+    /// The earliest deadline. While output waits, the socket's own stall takes the heartbeat's place: a peer that
+    /// does not read our ping cannot answer it.
+    pub(super) fn timeout(
+        &self,
+        stall: Option<(Timestamp, TimerKind)>,
+        limits: &Limits,
+    ) -> Option<(Timestamp, TimerKind)> {
+        let heartbeat = match self.pinged {
+            None => (self.heard + limits.heartbeat_interval, TimerKind::Ping),
+            Some(at) => (at + limits.heartbeat_timeout, TimerKind::Heartbeat),
+        };
+        let idle = limits.idle_deadline.map(|idle| (self.spoken + idle, TimerKind::Idle));
+        let drain = self.drain.map(|at| (at, TimerKind::Drain));
+        let expiry = (self.expires_at, TimerKind::TokenExpiry);
+        [Some(stall.unwrap_or(heartbeat)), idle, drain, Some(expiry)].into_iter().flatten().min()
+    }
+}
+
+/// When a token that expires at `expires` stops to count, on the monotonic clock.
+fn expiry(now: Now, expires: UnixTime, limits: &Limits) -> Timestamp {
+    now.at + expires.saturating_since(now.unix).saturating_add(limits.token_leeway)
+}
+
+impl Connection {
+    /// Takes bytes until a message needs somebody else, or all are used.
+    pub(super) fn read_frames(&mut self, now: Now, bytes: &[u8]) -> usize {
+        if let Phase::Live(live) = &mut self.phase {
+            live.heard = now.at;
+            live.pinged = None;
+        }
+        let mut rest = bytes;
+        while self.event.is_none() && self.reads_frames() && self.out.unsent().len() < self.settings.read_gate() {
+            match self.assembler.push(&mut rest) {
+                Ok(Some(message)) => self.message(now, message),
+                Ok(None) => break,
+                Err(fault) => {
+                    self.close_deaf(now, fault.close_reason());
+                    return bytes.len();
+                }
+            }
+        }
+        match self.phase {
+            // Whatever follows a close means nothing.
+            Phase::Closing(closing) if !closing.awaits_peer() => bytes.len(),
+            Phase::Closed => bytes.len(),
+            Phase::Head(_)
+            | Phase::VerifyUpgrade(_)
+            | Phase::AwaitHello(_)
+            | Phase::VerifyHello(_)
+            | Phase::Attaching(_)
+            | Phase::Live(_)
+            | Phase::Closing(_)
+            | Phase::Handoff(_) => bytes.len() - rest.len(),
+        }
+    }
+
+    pub(super) fn ping(&mut self, now: Now) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.pinged = Some(now.at);
+            self.out.control(now.at, Opcode::Ping, b"");
+        }
+    }
+
+    pub(super) fn refresh_verified(&mut self, now: Now, verdict: Result<Grant, AuthError>) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        let Some(id) = live.refreshing.take() else { return };
+        let reply = match verdict {
+            Ok(grant) if grant.user == live.user => {
+                live.expires = live.expires.max(grant.expires);
+                live.expires_at = live.expires_at.max(expiry(now, grant.expires, &self.settings.limits));
+                let expires_in = live.expires.saturating_since(now.unix).as_secs_f64();
+                Reply::ok(id, ReplyOk::Refreshed { expires_in })
+            }
+            // Another user's token and a bad one are answered alike.
+            Ok(_) | Err(_) => {
+                Reply::refused(id, ErrorCode::RefreshRefused, "the token does not hold for this user: get another")
+            }
+        };
+        self.send(now, &ServerFrame::Reply(Box::new(reply)));
+    }
+
+    /// Whether frames of the peer still mean something.
+    fn reads_frames(&self) -> bool {
+        match &self.phase {
+            Phase::AwaitHello(_) | Phase::Live(_) => true,
+            Phase::Closing(closing) => closing.awaits_peer(),
+            Phase::Head(_)
+            | Phase::VerifyUpgrade(_)
+            | Phase::VerifyHello(_)
+            | Phase::Attaching(_)
+            | Phase::Handoff(_)
+            | Phase::Closed => false,
+        }
+    }
+
+    fn message(&mut self, now: Now, message: Message) {
+        match message {
+            Message::Close(code, _) => self.peer_closes(now, code),
+            // While closing only the peer's close frame counts.
+            _ if matches!(self.phase, Phase::Closing(_)) => {}
+            Message::Ping(payload) => self.out.control(now.at, Opcode::Pong, payload.as_bytes()),
+            Message::Pong(_) => {}
+            message @ (Message::Text(_) | Message::Binary(_)) => match (&mut self.phase, message) {
+                (Phase::Live(_), Message::Text(text)) => self.text(now, &text),
+                (Phase::Live(_), _) => self.close(now, CloseReason::Unsupported),
+                (_, message) => self.first_message(now, &message),
+            },
+        }
+    }
+
+    /// RFC 6455 section 5.5.1: a close is answered with the code it came with.
+    fn peer_closes(&mut self, now: Now, code: Option<u16>) {
+        if !matches!(self.phase, Phase::Closing(_)) {
+            self.reason = Some(code.and_then(CloseReason::from_code).unwrap_or(CloseReason::Normal));
+            self.event = None;
+            match code {
+                Some(code) => self.out.close(now.at, code, ""),
+                None => self.out.control(now.at, Opcode::Close, b""),
+            }
+        }
+        self.begin_closing(now, Closing::answered());
+    }
+
+    fn text(&mut self, now: Now, text: &str) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        live.spoken = now.at;
+        if !live.rate.allow(now.at, &self.settings.limits) {
+            return self.close(now, CloseReason::RateLimited);
+        }
+        match ClientFrame::parse(text) {
+            Ok(parsed) if parsed.user_id.as_ref().is_none_or(|claimed| claimed == live.user.sub()) => {
+                self.frame(now, parsed.frame);
+            }
+            Ok(parsed) => {
+                let message = "`user_id` is not the verified user's: leave it out".to_owned();
+                let id = parsed.frame.id().cloned();
+                self.send_error(now, FrameError { code: ErrorCode::IdentityMismatch, message, id });
+            }
+            Err(error) => self.send_error(now, error),
+        }
+    }
+
+    fn frame(&mut self, now: Now, frame: ClientFrame) {
+        match frame {
+            ClientFrame::Ping { id } => self.send(now, &ServerFrame::Pong { id }),
+            ClientFrame::Hello(_) => {
+                let message = "`hello` comes once, as the first frame".to_owned();
+                self.send_error(now, FrameError { code: ErrorCode::Unexpected, message, id: None });
+            }
+            ClientFrame::Refresh { id, token } => self.refresh(now, id, token.as_str()),
+            other => self.event = Some(ConnectionEvent::Frame(Box::new(other))),
+        }
+    }
+
+    fn refresh(&mut self, now: Now, id: FrameId, token: &str) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        let Some(token) = Token::parse(token) else {
+            let refused = Reply::refused(id, ErrorCode::RefreshRefused, "`token` is not a token: get another");
+            return self.send(now, &ServerFrame::Reply(Box::new(refused)));
+        };
+        live.refreshing = Some(id);
+        self.event = Some(ConnectionEvent::Verify(token));
+    }
+
+    /// Answers a frame that did not make sense: by `reply` where it had an `id`, by `error` where not.
+    pub fn send_error(&mut self, now: Now, error: FrameError) {
+        let frame = match error.id {
+            Some(id) => ServerFrame::Reply(Box::new(Reply::refused(id, error.code, error.message))),
+            None => ServerFrame::Error { code: error.code.into(), message: error.message, run_id: None, n: None },
+        };
+        self.send(now, &frame);
+    }
+}

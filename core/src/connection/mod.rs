@@ -1,0 +1,370 @@
+//! One socket as a pure machine: upgrade, credentials, `hello`, frames, keepalive, close.
+//!
+//! Bytes and time go in by `handle_*`; what is to be written is in [`Connection::transmit`], what is to be decided
+//! elsewhere comes from [`Connection::poll_event`], and every phase but the last owns a deadline, which
+//! [`Connection::poll_timeout`] names. A peer's fault is never an error of the caller: it becomes a close.
+//!
+//! ```text
+//! Head ──► VerifyUpgrade ──► AwaitHello ──► VerifyHello ──► Attaching ──► Live
+//!   │            │               │               │              │          │
+//!   └─ Handoff   └──────────── Closing ◄─────────┴──────────────┴──────────┘ ──► Closed
+//! ```
+
+mod handshake;
+mod live;
+mod outbox;
+mod phase;
+mod rate;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::auth::{AuthError, Grant, Token};
+use crate::codec::frame::{Assembler, Role};
+use crate::codec::upgrade::Refusal;
+use crate::error::CloseReason;
+use crate::limits::Limits;
+use crate::protocol::{ClientFrame, Hello, ServerFrame};
+use crate::time::{Now, Timestamp};
+
+use live::Live;
+use outbox::Outbox;
+pub use phase::PhaseName;
+use phase::{Closing, Phase};
+
+/// One server-side socket.
+#[derive(Debug)]
+pub struct Connection {
+    settings: Arc<Settings>,
+    phase: Phase,
+    /// When the phase ends if nothing else ends it. `Live` has deadlines of its own.
+    phase_deadline: Timestamp,
+    assembler: Assembler,
+    out: Outbox,
+    event: Option<ConnectionEvent>,
+    /// What a good upgrade is refused with while nobody is admitted.
+    refusal: Option<Refusal>,
+    /// Why the socket closes; set once.
+    reason: Option<CloseReason>,
+}
+
+/// What all connections of a hub share.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The bounds.
+    pub limits: Limits,
+    /// The path of the WebSocket endpoint, as in `/ws`. Every other request is handed over.
+    pub endpoint: String,
+}
+
+/// What somebody else must decide or take. The machine waits for the answer to the first three.
+#[derive(Debug)]
+pub enum ConnectionEvent {
+    /// Verify this, then call [`Connection::handle_verified`].
+    Verify(Token),
+    /// Attach the user, then call [`Connection::handle_attached`] or [`Connection::close`].
+    Attach(Box<Admission>),
+    /// The request is not for the WebSocket endpoint: the bytes so far are [`Connection::take_handoff`]'s.
+    Handoff,
+    /// A frame of the verified, attached client.
+    Frame(Box<ClientFrame>),
+}
+
+/// Who comes in, and with which wishes.
+#[derive(Debug)]
+pub struct Admission {
+    /// What the token grants.
+    pub grant: Grant,
+    /// The client's first frame.
+    pub hello: Hello,
+}
+
+/// What a deadline is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TimerKind {
+    /// The upgrade request is not whole.
+    Handshake,
+    /// No `hello`.
+    Hello,
+    /// A ping is due.
+    Ping,
+    /// Nothing came after the ping.
+    Heartbeat,
+    /// The socket takes nothing.
+    WriteStall,
+    /// No application message.
+    Idle,
+    /// The token expires.
+    TokenExpiry,
+    /// The server's drain reaches this connection.
+    Drain,
+    /// The peer does not finish the close.
+    Close,
+}
+
+impl Connection {
+    /// A socket that was just accepted.
+    pub fn new(now: Now, settings: Arc<Settings>) -> Self {
+        let phase_deadline = now.at + settings.limits.handshake_deadline;
+        let assembler = Assembler::new(Role::Server, settings.limits.hello_bytes);
+        let phase = Phase::Head(Box::default());
+        Self {
+            settings,
+            phase,
+            phase_deadline,
+            assembler,
+            out: Outbox::default(),
+            event: None,
+            refusal: None,
+            reason: None,
+        }
+    }
+
+    /// Takes bytes from the socket, and answers how many it used. It stops early at what needs an answer from
+    /// outside: drain [`Connection::poll_event`], answer, and come again with the rest.
+    pub fn handle_bytes(&mut self, now: Now, bytes: &[u8]) -> usize {
+        debug_assert!(self.event.is_none(), "the event is taken before the next input");
+        match &mut self.phase {
+            Phase::Head(_) => self.read_head(now, bytes),
+            Phase::AwaitHello(_) | Phase::Live(_) => self.read_frames(now, bytes),
+            Phase::Closing(closing) if closing.awaits_peer() => self.read_frames(now, bytes),
+            Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => 0,
+            // Read and dropped, so that our close frame is not lost to a reset.
+            Phase::Closing(_) | Phase::Closed => bytes.len(),
+            Phase::Handoff(_) => 0,
+        }
+    }
+
+    /// The peer will send no more.
+    pub fn handle_eof(&mut self) {
+        self.end();
+    }
+
+    /// The socket failed: nothing can be written any more.
+    pub fn handle_broken(&mut self) {
+        self.end();
+    }
+
+    /// The answer to [`ConnectionEvent::Verify`].
+    pub fn handle_verified(&mut self, now: Now, verdict: Result<Grant, AuthError>) {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::VerifyUpgrade(upgrade) => self.upgrade_verified(now, *upgrade, verdict),
+            Phase::VerifyHello(hello) => self.hello_verified(now, *hello, verdict),
+            Phase::Live(live) => {
+                self.phase = Phase::Live(live);
+                self.refresh_verified(now, verdict);
+            }
+            // Late: the connection went its way meanwhile.
+            other @ (Phase::Head(_)
+            | Phase::AwaitHello(_)
+            | Phase::Attaching(_)
+            | Phase::Handoff(_)
+            | Phase::Closing(_)
+            | Phase::Closed) => self.phase = other,
+        }
+    }
+
+    /// The answer to [`ConnectionEvent::Attach`]: the client is in, and `welcome` is its first frame.
+    pub fn handle_attached(&mut self, now: Now, welcome: &ServerFrame) {
+        let Phase::Attaching(grant) = &self.phase else { return };
+        let live = Live::new(now, grant, &self.settings.limits);
+        self.assembler.set_max_message(self.settings.limits.message_bytes);
+        self.phase_deadline = Timestamp::MAX;
+        self.phase = Phase::Live(live);
+        self.send(now, welcome);
+    }
+
+    /// Does what is due; before a deadline, nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((at, kind)) = self.poll_timeout() {
+            if at > now.at {
+                return;
+            }
+            self.expire(now, kind);
+        }
+    }
+
+    /// The next decision for somebody else.
+    pub const fn poll_event(&mut self) -> Option<ConnectionEvent> {
+        self.event.take()
+    }
+
+    /// The next deadline and what it is about.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, TimerKind)> {
+        let stall = self.out.stalled_at(&self.settings.limits).map(|at| (at, TimerKind::WriteStall));
+        let phase = match &self.phase {
+            Phase::Head(_) | Phase::VerifyUpgrade(_) => Some((self.phase_deadline, TimerKind::Handshake)),
+            Phase::AwaitHello(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => {
+                Some((self.phase_deadline, TimerKind::Hello))
+            }
+            Phase::Closing(_) => Some((self.phase_deadline, TimerKind::Close)),
+            Phase::Live(live) => return live.timeout(stall, &self.settings.limits),
+            Phase::Handoff(_) | Phase::Closed => None,
+        };
+        phase.into_iter().chain(stall.filter(|_| phase.is_some())).min()
+    }
+
+    /// What the socket is to be given next; empty when there is nothing.
+    pub fn transmit(&self) -> &[u8] {
+        self.out.unsent()
+    }
+
+    /// The socket took `n` bytes of [`Connection::transmit`].
+    pub fn advance(&mut self, now: Now, n: usize) {
+        self.out.advance(now.at, n);
+        if self.out.is_empty() {
+            self.flushed();
+        }
+    }
+
+    /// Whether to read from the socket. Pongs, replies and errors that wait for the socket stop reading; a stream that
+    /// is behind does not.
+    pub fn wants_read(&self) -> bool {
+        match &self.phase {
+            Phase::Head(_) | Phase::AwaitHello(_) | Phase::Live(_) => {
+                self.out.unsent().len() < self.settings.read_gate()
+            }
+            Phase::Closing(_) => true,
+            Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => false,
+            Phase::Handoff(_) | Phase::Closed => false,
+        }
+    }
+
+    /// Whether stream events may be added: the client is in, and little is waiting.
+    pub fn wants_events(&self) -> bool {
+        matches!(self.phase, Phase::Live(_)) && self.out.unsent().len() < HIGH_WATER
+    }
+
+    /// Adds a frame that was encoded elsewhere, such as an event.
+    pub fn send_encoded(&mut self, now: Now, parts: &[&[u8]]) {
+        if matches!(self.phase, Phase::Live(_)) {
+            self.out.text(now.at, parts);
+        }
+    }
+
+    /// Adds a frame.
+    pub fn send(&mut self, now: Now, frame: &ServerFrame) {
+        self.send_encoded(now, &[frame.encode().as_bytes()]);
+    }
+
+    /// Closes with a reason, once: a connection that is closing keeps its first.
+    pub fn close(&mut self, now: Now, reason: CloseReason) {
+        match &self.phase {
+            Phase::Closing(_) | Phase::Closed | Phase::Handoff(_) => {}
+            // No WebSocket yet: there is nobody to send a close frame to.
+            Phase::Head(_) | Phase::VerifyUpgrade(_) => {
+                self.reason = Some(reason);
+                self.end();
+            }
+            Phase::AwaitHello(_) | Phase::VerifyHello(_) | Phase::Attaching(_) | Phase::Live(_) => {
+                self.reason = Some(reason);
+                self.event = None;
+                self.out.close(now.at, reason.code(), reason.name());
+                self.begin_closing(now, Closing::sent());
+            }
+        }
+    }
+
+    /// From here on the connection closes by `deadline`, as part of a shutdown.
+    pub fn drain_by(&mut self, deadline: Timestamp) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.drain_by(deadline);
+        }
+    }
+
+    /// Every good upgrade from here on is refused with `refusal`; other requests are still handed over.
+    pub const fn refuse_upgrades(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+    }
+
+    /// Refuses the upgrade with an HTTP answer, such as 503 while the server drains; later, nothing.
+    pub fn refuse(&mut self, now: Now, refusal: Refusal) {
+        if matches!(self.phase, Phase::Head(_) | Phase::VerifyUpgrade(_)) {
+            self.event = None;
+            self.out.raw(now.at, &refusal.response());
+            self.begin_closing(now, Closing::http());
+        }
+    }
+
+    /// Whether the socket is done with: close it.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Why it closes, once it does so for a reason of ours or the peer's.
+    pub const fn close_reason(&self) -> Option<CloseReason> {
+        self.reason
+    }
+
+    /// The bytes of a request that is not for the WebSocket endpoint.
+    pub fn take_handoff(&mut self) -> Option<Vec<u8>> {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
+            Phase::Handoff(bytes) => Some(bytes),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+
+    /// Where the machine stands.
+    pub const fn phase(&self) -> PhaseName {
+        self.phase.name()
+    }
+
+    fn expire(&mut self, now: Now, kind: TimerKind) {
+        match kind {
+            TimerKind::Handshake | TimerKind::Close => self.end(),
+            TimerKind::Hello => self.close(now, CloseReason::HelloTimeout),
+            TimerKind::Ping => self.ping(now),
+            TimerKind::Heartbeat => self.close(now, CloseReason::HeartbeatTimeout),
+            TimerKind::WriteStall => self.stalled(now),
+            TimerKind::Idle => self.close(now, CloseReason::IdleTimeout),
+            TimerKind::TokenExpiry => self.close(now, CloseReason::TokenExpired),
+            TimerKind::Drain => self.close(now, CloseReason::Restart),
+        }
+    }
+
+    /// A close frame would wait behind what the socket does not take: the peer will know by the missing end.
+    fn stalled(&mut self, now: Now) {
+        self.close(now, CloseReason::WriteStalled);
+        self.end();
+    }
+
+    fn begin_closing(&mut self, now: Now, closing: Closing) {
+        self.phase = Phase::Closing(closing);
+        self.phase_deadline = now.at + self.settings.limits.close_deadline;
+        if self.out.is_empty() {
+            self.flushed();
+        }
+    }
+
+    /// All output is with the socket.
+    fn flushed(&mut self) {
+        if let Phase::Closing(closing) = &self.phase
+            && closing.ends_when_flushed()
+        {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        if !matches!(self.phase, Phase::Handoff(_)) {
+            self.phase = Phase::Closed;
+            self.event = None;
+            self.out.clear();
+            self.assembler = Assembler::new(Role::Server, 0);
+        }
+    }
+}
+
+/// Stream events are added up to this many unsent bytes: enough for one full write, little to hold per slow reader.
+const HIGH_WATER: usize = 32 << 10;
+
+impl Settings {
+    /// Beyond these unsent bytes nothing is read: what events may take, one that overshoots, and the control frames.
+    const fn read_gate(&self) -> usize {
+        HIGH_WATER + self.limits.event_bytes + self.limits.control_bytes
+    }
+}

@@ -1,0 +1,128 @@
+//! The phases of a connection, each with the data that only it has.
+
+use super::live::Live;
+use crate::auth::Grant;
+use crate::auth::carrier::{Carrier, Extracted};
+use crate::codec::upgrade::{HeadScanner, Upgrade};
+use crate::protocol::Hello;
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The upgrade request comes in.
+    Head(Box<HeadBuffer>),
+    /// Its token is being verified, before the answer.
+    VerifyUpgrade(Box<Upgrading>),
+    /// Upgraded; the first frame is due.
+    AwaitHello(Box<Greeting>),
+    /// The first frame's token is being verified.
+    VerifyHello(Box<Hello>),
+    /// Verified; the hub decides.
+    Attaching(Box<Grant>),
+    /// In.
+    Live(Live),
+    /// A close or a refusal is on its way.
+    Closing(Closing),
+    /// Not for us: the bytes so far.
+    Handoff(Vec<u8>),
+    /// Over.
+    Closed,
+}
+
+/// The name of a phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PhaseName {
+    /// The upgrade request comes in.
+    Head,
+    /// Its token is being verified.
+    VerifyUpgrade,
+    /// The first frame is due.
+    AwaitHello,
+    /// The first frame's token is being verified.
+    VerifyHello,
+    /// The hub decides.
+    Attaching,
+    /// In.
+    Live,
+    /// A close or a refusal is on its way.
+    Closing,
+    /// Handed over to the web stack.
+    Handoff,
+    /// Over.
+    Closed,
+}
+
+impl Phase {
+    pub(super) const fn name(&self) -> PhaseName {
+        match self {
+            Self::Head(_) => PhaseName::Head,
+            Self::VerifyUpgrade(_) => PhaseName::VerifyUpgrade,
+            Self::AwaitHello(_) => PhaseName::AwaitHello,
+            Self::VerifyHello(_) => PhaseName::VerifyHello,
+            Self::Attaching(_) => PhaseName::Attaching,
+            Self::Live(_) => PhaseName::Live,
+            Self::Closing(_) => PhaseName::Closing,
+            Self::Handoff(_) => PhaseName::Handoff,
+            Self::Closed => PhaseName::Closed,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct HeadBuffer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) scanner: HeadScanner,
+}
+
+/// A good upgrade request whose token is being verified.
+#[derive(Debug)]
+pub(super) struct Upgrading {
+    pub(super) upgrade: Upgrade,
+    pub(super) carried: Extracted,
+    pub(super) carrier: Carrier,
+}
+
+/// What is known before the first frame.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) carried: Extracted,
+    pub(super) grant: Option<Grant>,
+}
+
+/// How far a close has come. The socket ends once both halves are there, or by the deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closing {
+    /// The peer's close frame is still to come.
+    awaits_peer: bool,
+    /// Frames still make sense; after a fault or on HTTP they do not.
+    parses: bool,
+}
+
+impl Closing {
+    /// Our close frame is on its way.
+    pub(super) const fn sent() -> Self {
+        Self { awaits_peer: true, parses: true }
+    }
+
+    /// Both close frames are there.
+    pub(super) const fn answered() -> Self {
+        Self { awaits_peer: false, parses: false }
+    }
+
+    /// The peer broke the framing: its close frame cannot be recognised any more.
+    pub(super) const fn deaf() -> Self {
+        Self { awaits_peer: true, parses: false }
+    }
+
+    /// An HTTP answer is on its way.
+    pub(super) const fn http() -> Self {
+        Self { awaits_peer: false, parses: false }
+    }
+
+    pub(super) const fn awaits_peer(&self) -> bool {
+        self.awaits_peer && self.parses
+    }
+
+    pub(super) const fn ends_when_flushed(&self) -> bool {
+        !self.awaits_peer
+    }
+}

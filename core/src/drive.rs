@@ -1,0 +1,190 @@
+//! The one I/O loop, over poll traits that need nothing but `std`.
+//!
+//! A runtime brings a [`Transport`] and a [`Timer`], each a few lines; the loop is the same for every runtime and for both
+//! ends of the protocol.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::time::{Clock, Now, Timestamp};
+
+/// A byte stream as a runtime has it.
+pub trait Transport {
+    /// Reads into `buf`; 0 is the end.
+    ///
+    /// # Errors
+    /// When the stream is broken.
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes some of `bytes`.
+    ///
+    /// # Errors
+    /// When the stream is broken.
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Flushes and ends the sending side.
+    ///
+    /// # Errors
+    /// When the stream is broken.
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// A timer as a runtime has it, on the hub's clock.
+pub trait Timer {
+    /// Fires at `at` from now on; [`Timestamp::MAX`] is never.
+    fn reset(self: Pin<&mut Self>, at: Timestamp);
+
+    /// Ready once the time has come.
+    fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// A machine that the loop can drive: a server's [`Session`](crate::hub::Session) or a client.
+pub trait Machine {
+    /// Takes what others left for it, and registers `waker` for more.
+    fn poll_ready(&mut self, now: Now, waker: &Waker);
+    /// Takes bytes from the socket.
+    fn handle_bytes(&mut self, now: Now, bytes: &[u8]);
+    /// The peer sends no more.
+    fn handle_eof(&mut self, now: Now);
+    /// The socket failed.
+    fn handle_broken(&mut self, now: Now);
+    /// Does what is due.
+    fn handle_timeout(&mut self, now: Now);
+    /// The next deadline.
+    fn poll_timeout(&self) -> Option<Timestamp>;
+    /// What the socket is to be given next.
+    fn transmit(&self) -> &[u8];
+    /// The socket took `n` bytes.
+    fn advance(&mut self, now: Now, n: usize);
+    /// Whether to read.
+    fn wants_read(&self) -> bool;
+    /// Whether it is over.
+    fn is_closed(&self) -> bool;
+}
+
+/// A machine, a socket and a timer: a future that ends when the socket does, and gives both back.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Driver<M, T, K, C> {
+    /// `None` once the future has ended.
+    parts: Option<(M, T)>,
+    timer: K,
+    clock: C,
+    /// What the timer is set to.
+    armed: Timestamp,
+}
+
+/// Bytes read at once.
+const READ_BYTES: usize = 8 << 10;
+/// How many rounds one poll may take before others get their turn.
+const BUDGET: usize = 32;
+
+/// What one round has come to.
+enum Round {
+    /// There may be more at once.
+    Again,
+    /// Everything waits.
+    Idle,
+    /// The machine is done with the socket.
+    Over,
+}
+
+impl<M, T, K, C> Driver<M, T, K, C>
+where
+    M: Machine + Unpin,
+    T: Transport + Unpin,
+    K: Timer + Unpin,
+    C: Clock + Unpin,
+{
+    /// A driver for a connected socket. `clock` is the machine's.
+    pub const fn new(machine: M, transport: T, timer: K, clock: C) -> Self {
+        Self { parts: Some((machine, transport)), timer, clock, armed: Timestamp::MAX }
+    }
+
+    fn round(&mut self, cx: &mut Context<'_>) -> Round {
+        let Some((machine, transport)) = &mut self.parts else { return Round::Over };
+        let now = self.clock.now();
+        machine.poll_ready(now, cx.waker());
+        let wrote = write(machine, transport, cx, now);
+        if machine.is_closed() {
+            return Round::Over;
+        }
+        let read = machine.wants_read() && read(machine, transport, cx, now);
+        if self.time(cx, now) || wrote || read { Round::Again } else { Round::Idle }
+    }
+
+    /// Arms the timer and handles what is due; says whether anything was.
+    fn time(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let Some((machine, _)) = &mut self.parts else { return false };
+        let Some(at) = machine.poll_timeout() else { return false };
+        if at <= now.at {
+            machine.handle_timeout(now);
+            return true;
+        }
+        // A deadline that moved later is met by an early wake-up, which re-arms: cheaper than to re-arm per message.
+        if at < self.armed {
+            self.armed = at;
+            Pin::new(&mut self.timer).reset(at);
+        }
+        if Pin::new(&mut self.timer).poll_elapsed(cx).is_ready() {
+            self.armed = Timestamp::MAX;
+            return true;
+        }
+        false
+    }
+}
+
+impl<M, T, K, C> Future for Driver<M, T, K, C>
+where
+    M: Machine + Unpin,
+    T: Transport + Unpin,
+    K: Timer + Unpin,
+    C: Clock + Unpin,
+{
+    type Output = (M, T);
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(M, T)> {
+        let this = self.get_mut();
+        for _ in 0..BUDGET {
+            match this.round(cx) {
+                Round::Again => {}
+                Round::Idle => return Poll::Pending,
+                Round::Over => match this.parts.take() {
+                    Some(parts) => return Poll::Ready(parts),
+                    // Polled after its end: there is nothing to wait for.
+                    None => return Poll::Pending,
+                },
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// Writes what there is; says whether the socket took anything.
+fn write<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, cx: &mut Context<'_>, now: Now) -> bool {
+    let mut wrote = false;
+    while !machine.transmit().is_empty() {
+        match Pin::new(&mut *transport).poll_write(cx, machine.transmit()) {
+            Poll::Ready(Ok(n)) if n > 0 => machine.advance(now, n),
+            Poll::Ready(Ok(_) | Err(_)) => machine.handle_broken(now),
+            Poll::Pending => break,
+        }
+        wrote = true;
+    }
+    wrote
+}
+
+/// Reads once; says whether there was anything.
+fn read<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, cx: &mut Context<'_>, now: Now) -> bool {
+    let mut buf = [0; READ_BYTES];
+    match Pin::new(transport).poll_read(cx, &mut buf) {
+        Poll::Ready(Ok(0)) => machine.handle_eof(now),
+        Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..n).unwrap_or_default()),
+        Poll::Ready(Err(_)) => machine.handle_broken(now),
+        Poll::Pending => return false,
+    }
+    true
+}

@@ -1,0 +1,382 @@
+//! What integrators hold: the shards behind locks, cheap to clone, usable from any thread.
+//!
+//! A user lives on one shard, chosen by a fixed hash, and only one shard's lock is held at a time. Under it nothing is
+//! called back, verified or woken: effects are put into mailboxes, wakers are collected and fired after it is released.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use trunkline_core::auth::{ClaimRules, Hs256};
+//! use trunkline_core::hub::{Hub, HubConfig, RunOptions};
+//! use trunkline_core::id::{Entropy, ThreadId, UserId};
+//! use trunkline_core::time::{Clock, Now};
+//! # struct Fixed;
+//! # impl Clock for Fixed { fn now(&self) -> Now { Now::default() } }
+//! # impl Entropy for Fixed { fn fill(&self, out: &mut [u8]) { out.fill(7) } }
+//!
+//! // A runtime crate brings the clock and the entropy of the system.
+//! let verifier = Hs256::new(b"a secret of at least thirty-two bytes", ClaimRules::default())?;
+//! let (hub, housekeeper) = Hub::new(HubConfig::default(), Arc::new(verifier), Arc::new(Fixed), Arc::new(Fixed))?;
+//!
+//! let ann = UserId::new(None, "ann")?;
+//! let run = hub.start_run(&ann, ThreadId::new("t1")?, RunOptions::named("assistant"))?;
+//! run.thinking("Two and two.")?;
+//! let call = run.tool("calculator", &"2+2")?;
+//! call.completed(&4)?;
+//! run.delta("It is 4.")?;
+//! run.completed(Some("It is 4.".into()))?;
+//! # drop(housekeeper);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod housekeeper;
+mod requests;
+mod run;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc as Shared;
+use std::task::{Context, Poll};
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::auth::TokenVerifier;
+use crate::codec::upgrade::Refusal;
+use crate::connection::Settings;
+use crate::error::CloseReason;
+use crate::id::{Entropy, RunId, ThreadId, UserId};
+use crate::limits::{Limits, LimitsError};
+use crate::manager::{Ask, Control, Counts, Custom, Manager, Output, RunStart};
+use crate::protocol::Receipt;
+use crate::stream::RunError;
+use crate::sync::{Arc, Budget, Gate, Lease, Lock, Mailbox, PushError, ReadyMark, Wakers};
+use crate::time::{Clock, Now, Timestamp};
+
+pub use housekeeper::Housekeeper;
+pub use requests::{Command, Request, Requests, UserMessage};
+pub use run::{DEFAULT_PART, Run, ToolCall};
+pub use session::Session;
+
+/// Where effects for one connection or one run go.
+pub(crate) type Mail = Arc<Mailbox<Control, CloseReason>>;
+
+/// The one manager of connections. Clones are the same hub.
+#[derive(Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Shared<Settings>,
+    verifier: Shared<dyn TokenVerifier>,
+    clock: Shared<dyn Clock>,
+    entropy: Shared<dyn Entropy>,
+    shards: Box<[Lock<Manager<Mail>>]>,
+    /// Whoever is attached is inside.
+    gate: Gate,
+    connections: Budget,
+    unauthenticated: Budget,
+    asks: Budget,
+    requests: Arc<Mailbox<Request, ()>>,
+    requests_taken: Lock<bool>,
+    /// Set when a shard's earliest deadline has moved earlier.
+    rearm: ReadyMark,
+}
+
+/// How a hub is set up.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// The bounds.
+    pub limits: Limits,
+    /// How many shards share the users: about the number of threads that publish. 16.
+    pub shards: usize,
+    /// The path of the WebSocket endpoint. `/ws`.
+    pub endpoint: String,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into() }
+    }
+}
+
+/// A socket that finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Over [`Limits::connections`].
+    #[error("as many sockets as allowed are open")]
+    Full,
+    /// Over [`Limits::unauthenticated`].
+    #[error("as many sockets as allowed wait for their credentials")]
+    Unauthenticated,
+}
+
+impl Rejected {
+    /// The HTTP answer to give before the socket is dropped: 503, whatever was asked.
+    pub fn response(self) -> Vec<u8> {
+        Refusal::Unavailable { retry_after_secs: RETRY_AFTER_SECS }.response()
+    }
+}
+
+/// What a refused socket is told to wait, in seconds.
+const RETRY_AFTER_SECS: u32 = 5;
+
+/// What a new run is.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Who works.
+    pub agent_name: String,
+    /// The run of the same user that starts this one.
+    pub parent: Option<RunId>,
+    /// What the agent was asked.
+    pub message: Option<String>,
+}
+
+impl RunOptions {
+    /// A run of this agent, without parent or message.
+    pub fn named(agent_name: impl Into<String>) -> Self {
+        Self { agent_name: agent_name.into(), parent: None, message: None }
+    }
+}
+
+impl Hub {
+    /// A hub and its housekeeper, which the runtime must poll: without it nothing ages and no request times out.
+    ///
+    /// # Errors
+    /// When the limits contradict each other.
+    pub fn new(
+        config: HubConfig,
+        verifier: Shared<dyn TokenVerifier>,
+        clock: Shared<dyn Clock>,
+        entropy: Shared<dyn Entropy>,
+    ) -> Result<(Self, Housekeeper), LimitsError> {
+        config.limits.check()?;
+        let count = config.shards.max(1);
+        let limits = Shared::new(config.limits.clone());
+        let shards = (0..count).map(|_| Lock::new(Manager::new(Shared::clone(&limits), count))).collect();
+        let inner = Inner {
+            connections: Budget::new(config.limits.connections),
+            unauthenticated: Budget::new(config.limits.unauthenticated),
+            asks: Budget::new(config.limits.requests),
+            settings: Shared::new(Settings { limits: config.limits, endpoint: config.endpoint }),
+            verifier,
+            clock,
+            entropy,
+            shards,
+            gate: Gate::new(),
+            // Their number is what bounds them.
+            requests: Arc::new(Mailbox::new(usize::MAX)),
+            requests_taken: Lock::new(false),
+            rearm: ReadyMark::default(),
+        };
+        let hub = Self { inner: Arc::new(inner) };
+        Ok((hub.clone(), Housekeeper::new(hub)))
+    }
+
+    /// Admits a socket that was accepted. It counts as unauthenticated until its token is verified.
+    ///
+    /// # Errors
+    /// When there is no room: answer with [`Rejected::response`] and drop the socket.
+    pub fn session(&self) -> Result<Session, Rejected> {
+        let connection = self.inner.connections.lease(1).ok_or(Rejected::Full)?;
+        let unauthenticated = self.inner.unauthenticated.lease(1).ok_or(Rejected::Unauthenticated)?;
+        Ok(Session::new(self.clone(), connection, unauthenticated))
+    }
+
+    /// Starts a run of an agent for a user. Publishing never waits for a subscriber.
+    ///
+    /// # Errors
+    /// When the user has too many open runs, the event is too large, or the server shuts down.
+    pub fn start_run(&self, user: &UserId, thread: ThreadId, options: RunOptions) -> Result<Run, RunError> {
+        let random = self.inner.entropy.id();
+        Run::start(self, |producer| RunStart {
+            user: user.clone(),
+            producer,
+            request: None,
+            random,
+            thread,
+            agent_name: options.agent_name,
+            parent: options.parent,
+            message: options.message,
+        })
+    }
+
+    /// Sends an event of the application's own to every device of a user; it arrives as `custom`.
+    ///
+    /// # Errors
+    /// When the data are not JSON or too large.
+    pub fn publish(
+        &self,
+        user: &UserId,
+        thread: Option<ThreadId>,
+        name: impl Into<String>,
+        data: &impl Serialize,
+    ) -> Result<Receipt, RunError> {
+        let data = json(data)?;
+        let custom = Custom { thread, name: name.into() };
+        self.act(user, |shard, now| shard.publish(now, user, custom, data))
+    }
+
+    /// What users ask of the application. There is one receiver: the second call answers `None`.
+    pub fn requests(&self) -> Option<Requests> {
+        let mut taken = self.inner.requests_taken.lock();
+        if std::mem::replace(&mut *taken, true) {
+            return None;
+        }
+        Some(Requests::new(Arc::clone(&self.inner.requests)))
+    }
+
+    /// Begins the shutdown: nobody is admitted any more, every client is told to go, and every connection closes with
+    /// 1012 at a moment of its own within [`Limits::drain_deadline`]. Runs go on until then.
+    pub fn begin_shutdown(&self) {
+        if !self.inner.gate.shut() {
+            return;
+        }
+        let waker = self.inner.requests.close(());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        for shard in 0..self.inner.shards.len() {
+            self.on_shard(shard, |manager, _| manager.begin_drain());
+            let mut last = None;
+            loop {
+                last = self.on_shard(shard, |manager, _| manager.drain_some(last.as_ref(), DRAIN_BATCH));
+                if last.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether the shutdown has begun: not ready for new connections.
+    pub fn is_draining(&self) -> bool {
+        self.inner.gate.is_shut()
+    }
+
+    /// Ready once the shutdown has begun and the last connection is closed. One task may wait.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.gate.poll_empty(cx)
+    }
+
+    /// What the hub holds now, all shards together.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for shard in &self.inner.shards {
+            counts += shard.lock().counts();
+        }
+        counts
+    }
+
+    /// Sockets that are open, WebSocket or not yet.
+    pub fn sockets(&self) -> usize {
+        self.inner.connections.used()
+    }
+
+    /// Sockets among them whose token is not verified yet.
+    pub fn unauthenticated(&self) -> usize {
+        self.inner.unauthenticated.used()
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.settings.limits
+    }
+
+    /// One operation on a user's shard, with all that follows from it for others.
+    fn act<R>(&self, user: &UserId, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
+        self.on_shard(self.shard_of(user), operation)
+    }
+
+    /// The same for an operation that may ask the application, which has room for it by `lease`.
+    fn act_and_ask<R>(&self, user: &UserId, lease: Lease, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
+        let (result, ask) = self.on_shard_asking(self.shard_of(user), operation);
+        if let Some(ask) = ask {
+            self.ask(ask, lease);
+        }
+        result
+    }
+
+    fn shard_of(&self, user: &UserId) -> usize {
+        usize::from(user.shard_hash()) % self.inner.shards.len()
+    }
+
+    fn on_shard<R>(&self, shard: usize, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
+        let (result, ask) = self.on_shard_asking(shard, operation);
+        debug_assert!(ask.is_none(), "an operation that asks holds a lease");
+        result
+    }
+
+    fn on_shard_asking<R>(
+        &self,
+        shard: usize,
+        operation: impl FnOnce(&mut Manager<Mail>, Now) -> R,
+    ) -> (R, Option<Ask>) {
+        let mut wakers = Wakers::default();
+        let mut ask = None;
+        let mut manager = self.inner.shards[shard].lock();
+        // Read under the lock: the order of a log is also the order of its times.
+        let now = self.now();
+        let before = deadline(&manager);
+        let result = operation(&mut manager, now);
+        while let Some(output) = manager.poll_output() {
+            deliver(output, &mut wakers, &mut ask);
+        }
+        let earlier = deadline(&manager) < before;
+        drop(manager);
+        if earlier {
+            wakers.push(self.inner.rearm.mark());
+        }
+        wakers.wake();
+        (result, ask)
+    }
+
+    /// Hands a request to the application. One that cannot be handed over answers itself as it drops.
+    fn ask(&self, ask: Ask, lease: Lease) {
+        if let Ok(Some(waker)) = self.inner.requests.push(Request::new(self.clone(), ask, lease), 0) {
+            waker.wake();
+        }
+    }
+}
+
+/// How many users are told of a shutdown under one lock.
+const DRAIN_BATCH: usize = 256;
+
+fn deadline(manager: &Manager<Mail>) -> Timestamp {
+    manager.poll_timeout().map_or(Timestamp::MAX, |(at, _)| at)
+}
+
+/// Puts one effect where it belongs. Called under the shard's lock, so that effects keep their order.
+fn deliver(output: Output<Mail>, wakers: &mut Wakers, ask: &mut Option<Ask>) {
+    match output {
+        Output::Ready(mail) => wakers.push(mail.mark()),
+        Output::Close(mail, reason) => wakers.push(mail.close(reason)),
+        Output::Ask(asked) => *ask = Some(asked),
+        Output::Control(mail, control) => {
+            let bytes = control.bytes();
+            match mail.push(control, bytes) {
+                Ok(waker) => wakers.push(waker),
+                Err(PushError::Full) => wakers.push(mail.close(CloseReason::WriteStalled)),
+                // It is going, and whatever it is told comes too late.
+                Err(PushError::Closed) => {}
+            }
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Box<RawValue>, RunError> {
+    to_raw_value(value).map_err(|error| RunError::NotJson(error.to_string()))
+}
+
+/// The clock that the hub's deadlines are on: timers and drivers of its sessions read it too.
+impl Clock for Hub {
+    fn now(&self) -> Now {
+        self.inner.clock.now()
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("shards", &self.inner.shards.len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,251 @@
+//! The producer's face of a run, in process.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use serde::Serialize;
+
+use super::{Hub, Mail, json};
+use crate::id::{PartId, RunId, ThreadId, ToolCallId, UserId};
+use crate::manager::{Control, Entered, RunStart};
+use crate::protocol::{FailReason, Receipt};
+use crate::stream::{RunError, RunEvent};
+use crate::sync::{Arc, Lock, Mailbox, Popped};
+
+/// A run that has started. Dropped without a terminal event it ends as `agent_failed{producer_lost}`.
+///
+/// Every method checks the order of the run and appends at once; none waits for a device. A method that answers an
+/// error has appended nothing, and the run goes on.
+pub struct Run {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    hub: Hub,
+    user: UserId,
+    id: RunId,
+    thread: ThreadId,
+    mail: Mail,
+    /// Who asked for the end, once somebody did.
+    cancelled_by: Lock<Option<Box<str>>>,
+}
+
+/// A tool call that is open. Dropped without an end it stays open: the run can then only fail or be cancelled.
+pub struct ToolCall {
+    run: Arc<Inner>,
+    id: ToolCallId,
+}
+
+/// The part that [`Run::delta`] streams.
+pub const DEFAULT_PART: &str = "answer";
+
+impl Run {
+    pub(super) fn start(hub: &Hub, start: impl FnOnce(Mail) -> RunStart<Mail>) -> Result<Self, RunError> {
+        let mail = Arc::new(Mailbox::new(hub.limits().control_bytes));
+        let start = start(Arc::clone(&mail));
+        let user = start.user.clone();
+        let started = hub.act(&user, |shard, now| shard.start_run(now, start))?;
+        let cancelled_by = Lock::new(None);
+        let inner = Inner { hub: hub.clone(), user, id: started.run, thread: started.thread, mail, cancelled_by };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> RunId {
+        self.inner.id
+    }
+
+    /// Whose it is.
+    pub fn user(&self) -> &UserId {
+        &self.inner.user
+    }
+
+    /// Its conversation.
+    pub fn thread(&self) -> &ThreadId {
+        &self.inner.thread
+    }
+
+    /// Says what the agent is about to do.
+    ///
+    /// # Errors
+    /// When the run has ended, or the event is too large.
+    pub fn thinking(&self, thought: impl Into<String>) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Thinking { thought: thought.into(), step: None, progress: None })
+    }
+
+    /// The same with the step's number and the share that is done, 0 to 1.
+    ///
+    /// # Errors
+    /// As [`Run::thinking`].
+    pub fn thinking_step(
+        &self,
+        thought: impl Into<String>,
+        step: u32,
+        progress: Option<f64>,
+    ) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Thinking { thought: thought.into(), step: Some(step), progress })
+    }
+
+    /// Begins a tool call. Calls may overlap.
+    ///
+    /// # Errors
+    /// When the run has ended, has made as many calls as allowed, or the parameters are not JSON or too large.
+    pub fn tool(&self, name: impl Into<String>, parameters: &impl Serialize) -> Result<ToolCall, RunError> {
+        let parameters = Some(json(parameters)?);
+        let event = RunEvent::ToolExecuting { tool_call_id: None, tool_name: name.into(), parameters };
+        let entered = self.inner.enter(event)?;
+        // The automaton names every call it opens.
+        let id = entered.tool_call_id.ok_or(RunError::Ended)?;
+        Ok(ToolCall { run: Arc::clone(&self.inner), id })
+    }
+
+    /// Streams a piece of the answer.
+    ///
+    /// # Errors
+    /// When the run has ended, or the event is too large.
+    pub fn delta(&self, text: impl Into<String>) -> Result<Receipt, RunError> {
+        // The constant is an id: short and printable.
+        let part_id = PartId::new(DEFAULT_PART).map_err(|error| RunError::NotJson(error.to_string()))?;
+        self.delta_of(part_id, text)
+    }
+
+    /// Streams a piece of one of several texts.
+    ///
+    /// # Errors
+    /// As [`Run::delta`], and when the run has as many parts as allowed.
+    pub fn delta_of(&self, part_id: PartId, text: impl Into<String>) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Delta { part_id, text: text.into() })
+    }
+
+    /// Ends the run well.
+    ///
+    /// # Errors
+    /// When the run has ended, a tool call is open, or the event is too large.
+    pub fn completed(&self, final_response: Option<String>) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Completed { final_response, result: None })
+    }
+
+    /// Ends the run well, with data beside the text.
+    ///
+    /// # Errors
+    /// As [`Run::completed`], and when the result is not JSON.
+    pub fn completed_with(&self, final_response: Option<String>, result: &impl Serialize) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Completed { final_response, result: Some(json(result)?) })
+    }
+
+    /// Ends the run in failure; open tool calls end with it.
+    ///
+    /// # Errors
+    /// When the run has ended, or the event is too large.
+    pub fn failed(&self, error: impl Into<String>) -> Result<Receipt, RunError> {
+        self.failed_by(FailReason::Error, error)
+    }
+
+    /// The same with a reason.
+    ///
+    /// # Errors
+    /// As [`Run::failed`].
+    pub fn failed_by(&self, reason: FailReason, error: impl Into<String>) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Failed { reason, error: error.into() })
+    }
+
+    /// Ends the run because somebody stopped it; open tool calls end with it.
+    ///
+    /// # Errors
+    /// When the run has ended, or the event is too large.
+    pub fn cancelled(&self, by: impl Into<String>, reason: impl Into<String>) -> Result<Receipt, RunError> {
+        self.inner.event(RunEvent::Cancelled { by: by.into(), reason: reason.into() })
+    }
+
+    /// Who asked for the run's end, if somebody did. Answering with [`Run::cancelled`] is the producer's to do.
+    pub fn cancel_requested(&self) -> Option<String> {
+        self.inner.look();
+        self.inner.cancelled_by.lock().as_deref().map(str::to_owned)
+    }
+
+    /// Ready once somebody asks for the run's end. One task may wait.
+    pub fn poll_cancel_requested(&self, cx: &mut Context<'_>) -> Poll<String> {
+        loop {
+            if let Some(by) = self.cancel_requested() {
+                return Poll::Ready(by);
+            }
+            if !self.inner.mail.take_mark(cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Waits until somebody asks for the run's end, and answers who.
+    pub async fn cancel_request(&self) -> String {
+        poll_fn(|cx| self.poll_cancel_requested(cx)).await
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let error = "the agent stopped without an answer".into();
+        // An `Err` says that the run has ended, which is what was wanted.
+        let _ = self.inner.event(RunEvent::Failed { reason: FailReason::ProducerLost, error });
+    }
+}
+
+impl ToolCall {
+    /// Its id within the run.
+    pub fn id(&self) -> &ToolCallId {
+        &self.id
+    }
+
+    /// Ends the call with what it gave.
+    ///
+    /// # Errors
+    /// When the run or the call has ended, or the results are not JSON or too large.
+    pub fn completed(&self, results: &impl Serialize) -> Result<Receipt, RunError> {
+        self.end(results, None)
+    }
+
+    /// Ends the call in failure: `success` is false, and `results` is `null`.
+    ///
+    /// # Errors
+    /// As [`ToolCall::completed`].
+    pub fn failed(&self, error: impl Into<String>) -> Result<Receipt, RunError> {
+        self.end(&(), Some(error.into()))
+    }
+
+    fn end(&self, results: &impl Serialize, error: Option<String>) -> Result<Receipt, RunError> {
+        let results = json(results)?;
+        self.run.event(RunEvent::ToolCompleted { tool_call_id: self.id.clone(), results, error })
+    }
+}
+
+impl Inner {
+    fn event(&self, event: RunEvent) -> Result<Receipt, RunError> {
+        self.enter(event).map(|entered| entered.receipt)
+    }
+
+    fn enter(&self, event: RunEvent) -> Result<Entered, RunError> {
+        self.hub.act(&self.user, |shard, now| shard.run_event(now, &self.user, self.id, event))
+    }
+
+    fn look(&self) {
+        while let Popped::Item(control) = self.mail.pop() {
+            match control {
+                Control::CancelRequested { by, .. } => {
+                    self.cancelled_by.lock().get_or_insert(by);
+                }
+                Control::Reply(_) | Control::GoingAway => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Run({} of {:?})", self.inner.id, self.inner.user)
+    }
+}
+
+impl std::fmt::Debug for ToolCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ToolCall({:?} of {})", self.id, self.run.id)
+    }
+}

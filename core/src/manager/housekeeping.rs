@@ -1,0 +1,106 @@
+//! Deadlines of a shard: requests that wait too long, users that are gone, and the drain.
+
+use super::{Control, Manager, Output};
+use crate::id::UserId;
+use crate::time::{Now, Timestamp};
+
+/// What a shard's next deadline is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// A request of a user, or the retention of its log.
+    User,
+}
+
+impl<H: Clone> Manager<H> {
+    /// When [`Manager::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<(Timestamp, Deadline)> {
+        self.deadlines.first().map(|(at, _)| (*at, Deadline::User))
+    }
+
+    /// Handles one user whose deadline has come; before it, nothing. Call until [`Manager::poll_timeout`] is later.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.assert_drained();
+        let due = self.deadlines.first().filter(|(at, _)| *at <= now.at).map(|(_, id)| id.clone());
+        let Some(id) = due else { return };
+        self.expire_requests(now.at, &id);
+        let retained = self.users.get(&id).and_then(|user| self.retained_until(&id, user.idle_since?));
+        if retained.is_some_and(|until| until <= now.at) {
+            self.remove_user(&id);
+        } else {
+            self.settle(now, &id);
+        }
+    }
+
+    /// Stops admission for good; the devices are told by [`Manager::drain_some`].
+    pub const fn begin_drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Tells the devices of up to `users` users after `last`; answers where to go on, until there are none.
+    pub fn drain_some(&mut self, last: Option<&UserId>, users: usize) -> Option<UserId> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.assert_drained();
+        let from = last.map_or(Unbounded, Excluded);
+        let mut reached = None;
+        for (id, user) in self.users.range::<UserId, _>((from, Unbounded)).take(users) {
+            let told = user.devices.iter().map(|device| Output::Control(device.handle.clone(), Control::GoingAway));
+            self.outputs.extend(told);
+            reached = Some(id.clone());
+        }
+        reached
+    }
+
+    /// Keeps the user's deadline in step with its state; part of every operation that changes it.
+    pub(super) fn settle(&mut self, now: Now, id: &UserId) {
+        let Some(user) = self.users.get_mut(id) else { return };
+        user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
+        let idle_since = user.idle_since;
+        let requests = user.requests.values().map(|waiting| waiting.deadline).min();
+        let wanted = match idle_since {
+            Some(since) => self.retained_until(id, since),
+            None => requests,
+        };
+        self.arm(id, wanted);
+    }
+
+    /// Keeps the bytes of all logs in step after an append to one, and within this shard's share: a log that is above
+    /// its fair part sheds its own oldest entries, so that one user's load never sheds another's log.
+    pub(super) fn account(&mut self, id: &UserId, before: usize) {
+        let users = self.users.len().max(1);
+        let Some(user) = self.users.get_mut(id) else { return };
+        let others = self.log_bytes.saturating_sub(before);
+        let fair = self.log_share / users;
+        while others + user.log.bytes() > self.log_share && user.log.bytes() > fair {
+            if !user.log.shed() {
+                break;
+            }
+        }
+        self.log_bytes = others + user.log.bytes();
+    }
+
+    /// A log is kept for its retention, and as long as a key that was sent may be repeated.
+    fn retained_until(&self, id: &UserId, idle_since: Timestamp) -> Option<Timestamp> {
+        let user = self.users.get(id)?;
+        let log = idle_since + self.limits.log_retention;
+        Some(user.keys.expiry(&self.limits).map_or(log, |keys| keys.max(log)))
+    }
+
+    fn arm(&mut self, id: &UserId, at: Option<Timestamp>) {
+        let Some(user) = self.users.get_mut(id) else { return };
+        if user.armed == at {
+            return;
+        }
+        if let Some(old) = user.armed.take() {
+            self.deadlines.remove(&(old, id.clone()));
+        }
+        user.armed = at;
+        self.deadlines.extend(at.map(|at| (at, id.clone())));
+    }
+
+    fn remove_user(&mut self, id: &UserId) {
+        self.arm(id, None);
+        if let Some(user) = self.users.remove(id) {
+            self.log_bytes = self.log_bytes.saturating_sub(user.log.bytes());
+        }
+    }
+}

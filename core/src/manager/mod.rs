@@ -1,0 +1,280 @@
+//! One shard of the manager: users, their devices, logs, runs and requests. Pure: no bytes, sockets, tokens or clocks.
+//!
+//! Everything about one user lives in one [`User`] on one shard, so a delivery to somebody else cannot be expressed:
+//! an operation names a user, and can reach only what hangs off that user. Operations answer their caller by return
+//! value and everybody else by [`Output`]s, which the caller drains with [`Manager::poll_output`] after each of them.
+
+mod housekeeping;
+mod keys;
+mod requests;
+mod runs;
+mod user;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::CloseReason;
+use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{Position, Reply, ReplyOk};
+use crate::stream::Resumption;
+use crate::time::{Now, Timestamp};
+
+pub use housekeeping::Deadline;
+pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
+pub use runs::{Entered, RunStart, Started};
+use user::{Device, User};
+
+/// How many entries one read may take, so that no reader holds the shard for long.
+const READ_ENTRIES: usize = 64;
+
+/// One shard. `H` is what outputs are addressed to: a mailbox in the hub, a number in tests.
+#[derive(Clone, Debug)]
+pub struct Manager<H> {
+    limits: Arc<Limits>,
+    /// This shard's part of [`Limits::total_log_bytes`].
+    log_share: usize,
+    users: BTreeMap<UserId, User<H>>,
+    deadlines: BTreeSet<(Timestamp, UserId)>,
+    outputs: VecDeque<Output<H>>,
+    log_bytes: usize,
+    last_epoch: u64,
+    last_request: u64,
+    draining: bool,
+}
+
+/// What an operation means for others than its caller.
+#[derive(Clone, Debug)]
+pub enum Output<H> {
+    /// The log of this connection's user has grown.
+    Ready(H),
+    /// A frame for one connection, or a word for one run's producer.
+    Control(H, Control),
+    /// End this connection.
+    Close(H, CloseReason),
+    /// A request for the application. The ids are what it answers with.
+    Ask(Ask),
+}
+
+/// What goes to one mailbox beside the log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Control {
+    /// The answer to a request.
+    Reply(Reply),
+    /// The server shuts down: tell the client, and close within the drain.
+    GoingAway,
+    /// A producer's run should stop.
+    CancelRequested {
+        /// Which run.
+        run: RunId,
+        /// Who asks: the user's subject.
+        by: Box<str>,
+    },
+}
+
+impl Control {
+    /// What it counts as in a mailbox: about the bytes of its frame.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Reply(reply) => 128 + payload_bytes(reply),
+            Self::GoingAway | Self::CancelRequested { .. } => 128,
+        }
+    }
+}
+
+fn payload_bytes(reply: &Reply) -> usize {
+    match &reply.outcome {
+        Ok(ReplyOk::Result(json)) => json.get().len(),
+        // Everything else is of fixed size.
+        Ok(_) => 0,
+        Err(error) => error.message.len(),
+    }
+}
+
+/// A verified connection that wants in.
+#[derive(Clone, Debug)]
+pub struct Attach<H> {
+    /// Where its outputs go.
+    pub handle: H,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Whose.
+    pub user: UserId,
+    /// The session it says it continues.
+    pub session: Option<SessionId>,
+    /// The session it gets where it continues none.
+    pub fresh_session: SessionId,
+    /// Where it was in the user's own stream.
+    pub resume: Option<Position>,
+}
+
+/// A connection that is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Its session.
+    pub session: SessionId,
+    /// Where it continues in the user's own stream.
+    pub stream: Resumption,
+}
+
+/// What a cursor finds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Frames in order, as many as fit; none when the cursor is at the head.
+    Frames(Vec<Bytes>),
+    /// The cursor fell out of the log.
+    Lost,
+    /// The connection is not attached any more.
+    Detached,
+}
+
+/// Where an event of no run belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Custom {
+    /// The conversation, if any.
+    pub thread: Option<ThreadId>,
+    /// The application's name for it.
+    pub name: String,
+}
+
+impl<H: Clone> Manager<H> {
+    /// An empty shard, one of `shards`.
+    pub fn new(limits: Arc<Limits>, shards: usize) -> Self {
+        Self {
+            log_share: limits.total_log_bytes / shards.max(1),
+            limits,
+            users: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            log_bytes: 0,
+            last_epoch: 0,
+            last_request: 0,
+            draining: false,
+        }
+    }
+
+    /// The next effect. Drain all of them after each operation.
+    pub fn poll_output(&mut self) -> Option<Output<H>> {
+        let output = self.outputs.pop_front();
+        if self.outputs.is_empty() && self.outputs.capacity() > 64 {
+            // One large fan-out does not cost memory for ever.
+            self.outputs = VecDeque::new();
+        }
+        output
+    }
+
+    /// Lets a connection in. From here on it is told of every append.
+    ///
+    /// # Errors
+    /// The reason to close it with: the shard drains, or the user has as many connections as allowed.
+    pub fn attach(&mut self, now: Now, attach: Attach<H>) -> Result<Attached, CloseReason> {
+        self.assert_drained();
+        if self.draining {
+            return Err(CloseReason::Restart);
+        }
+        let max = self.limits.connections_per_user;
+        let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
+        let known = attach.session.and_then(|session| user.devices.iter().position(|d| d.session == session));
+        let session = match known {
+            // The device is back before its old socket is known to be dead.
+            Some(old) => {
+                let old = user.devices.remove(old);
+                self.outputs.push_back(Output::Close(old.handle, CloseReason::Superseded));
+                old.session
+            }
+            None if user.devices.len() >= max => {
+                self.settle(now, &attach.user);
+                return Err(CloseReason::TooManyConnections);
+            }
+            None => attach.session.unwrap_or(attach.fresh_session),
+        };
+        let stream = user.log.resume(attach.resume);
+        user.devices.push(Device { handle: attach.handle, connection: attach.connection, session });
+        self.settle(now, &attach.user);
+        Ok(Attached { session, stream })
+    }
+
+    /// Takes exactly this connection out; one that is not there is nobody's.
+    pub fn detach(&mut self, now: Now, user: &UserId, connection: ConnectionId) {
+        self.assert_drained();
+        if let Some(known) = self.users.get_mut(user) {
+            known.devices.retain(|device| device.connection != connection);
+            known.devices.shrink_to_fit();
+            self.settle(now, user);
+        }
+    }
+
+    /// Frames after `from`, at most `max_bytes` but at least one where there is one.
+    pub fn read(&self, user: &UserId, connection: ConnectionId, from: Position, max_bytes: usize) -> Read {
+        let Some(user) = self.users.get(user).filter(|user| user.has(connection)) else { return Read::Detached };
+        let Some(entries) = user.log.after(from) else { return Read::Lost };
+        let mut frames = Vec::with_capacity(entries.len().min(READ_ENTRIES));
+        let mut bytes = 0_usize;
+        for entry in entries.take(READ_ENTRIES) {
+            bytes = bytes.saturating_add(entry.len());
+            if bytes > max_bytes && !frames.is_empty() {
+                break;
+            }
+            frames.push(entry.clone());
+        }
+        Read::Frames(frames)
+    }
+
+    /// What this shard holds now.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts { users: self.users.len(), log_bytes: self.log_bytes, ..Counts::default() };
+        for user in self.users.values() {
+            counts.connections += user.devices.len();
+            counts.runs += user.runs.len();
+            counts.requests += user.requests.len();
+        }
+        counts
+    }
+
+    /// The state of a user, made where it is not there. Every incarnation of a stream has a higher epoch.
+    fn user<'a>(
+        users: &'a mut BTreeMap<UserId, User<H>>,
+        last_epoch: &mut u64,
+        now: Now,
+        id: &UserId,
+    ) -> &'a mut User<H> {
+        users.entry(id.clone()).or_insert_with(|| {
+            *last_epoch = now.unix.as_micros().max(last_epoch.saturating_add(1));
+            User::new(*last_epoch)
+        })
+    }
+
+    fn assert_drained(&self) {
+        debug_assert!(self.outputs.is_empty(), "the outputs of one operation are drained before the next");
+    }
+}
+
+/// How much a shard, or a hub, holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Users with state: connected, with an open run, or within the retention of their log.
+    pub users: usize,
+    /// Attached connections.
+    pub connections: usize,
+    /// Open runs.
+    pub runs: usize,
+    /// Requests that wait for the application.
+    pub requests: usize,
+    /// Bytes of all logs.
+    pub log_bytes: usize,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.users += other.users;
+        self.connections += other.connections;
+        self.runs += other.runs;
+        self.requests += other.requests;
+        self.log_bytes += other.log_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests;

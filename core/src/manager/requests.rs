@@ -1,0 +1,289 @@
+//! What clients ask of the application: messages to an agent, commands, cancellations.
+//!
+//! A message is accepted by starting its run: only then does it stand in the log and is its sender told so. Refused,
+//! withdrawn or left alone it leaves no trace but an error, and its repeat is a new request.
+
+use serde_json::value::RawValue;
+
+use super::keys::Outcome;
+use super::{Control, Manager, Output};
+use crate::error::ErrorCode;
+use crate::id::{FrameId, IdempotencyKey, RunId, ThreadId, UserId};
+use crate::protocol::{CancelState, Reply, ReplyError, ReplyOk, RunRef};
+use crate::time::{Now, Timestamp};
+
+/// Names a request on its shard; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// A message of a user to an agent.
+#[derive(Clone, Debug)]
+pub struct NewMessage<H> {
+    /// Who sends it.
+    pub user: UserId,
+    /// Who is answered.
+    pub sender: H,
+    /// Names the answer.
+    pub id: FrameId,
+    /// Makes a repeat harmless.
+    pub key: Option<IdempotencyKey>,
+    /// The conversation.
+    pub thread: ThreadId,
+    /// The text.
+    pub content: String,
+    /// As the client sent it.
+    pub metadata: Option<Box<RawValue>>,
+    /// 128 random bits for the run.
+    pub random: u128,
+}
+
+/// A request of the application's own kind.
+#[derive(Clone, Debug)]
+pub struct NewCommand<H> {
+    /// Who sends it.
+    pub user: UserId,
+    /// Who is answered.
+    pub sender: H,
+    /// Names the answer.
+    pub id: FrameId,
+    /// Which command.
+    pub name: String,
+    /// As the client sent it.
+    pub args: Option<Box<RawValue>>,
+}
+
+/// A request as the application gets it.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Answered by starting the run, or by a refusal.
+    Message(MessageAsk),
+    /// Answered by a result, or by a refusal.
+    Command(CommandAsk),
+}
+
+/// See [`Ask::Message`].
+#[derive(Clone, Debug)]
+pub struct MessageAsk {
+    /// What to answer with.
+    pub request: RequestId,
+    /// Whose.
+    pub user: UserId,
+    /// The run that is reserved for it.
+    pub run: RunId,
+    /// The conversation.
+    pub thread: ThreadId,
+    /// The text.
+    pub content: String,
+    /// As the client sent it.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// See [`Ask::Command`].
+#[derive(Clone, Debug)]
+pub struct CommandAsk {
+    /// What to answer with.
+    pub request: RequestId,
+    /// Whose.
+    pub user: UserId,
+    /// Which command.
+    pub name: String,
+    /// As the client sent it.
+    pub args: Option<Box<RawValue>>,
+}
+
+/// A request that the application has not answered yet.
+#[derive(Clone, Debug)]
+pub(super) struct Waiting<H> {
+    pub(super) deadline: Timestamp,
+    /// Who is answered: one, or more where a key was repeated.
+    pub(super) senders: Vec<(H, FrameId)>,
+    pub(super) message: Option<WaitingMessage>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct WaitingMessage {
+    pub(super) run: RunId,
+    pub(super) key: Option<IdempotencyKey>,
+    pub(super) thread: ThreadId,
+    pub(super) content: String,
+    pub(super) metadata: Option<Box<RawValue>>,
+}
+
+impl<H> Waiting<H> {
+    pub(super) const fn is_message(&self) -> bool {
+        self.message.is_some()
+    }
+}
+
+impl<H: Clone> Manager<H> {
+    /// A message for the application: an [`Output::Ask`], or an answer at once to a repeat.
+    pub fn message(&mut self, now: Now, message: NewMessage<H>) {
+        self.assert_drained();
+        if let Err(error) = self.try_message(now, &message) {
+            self.reply(&message.sender, Reply { id: message.id, outcome: Err(error) });
+        }
+    }
+
+    /// A command for the application: an [`Output::Ask`].
+    pub fn command(&mut self, now: Now, command: NewCommand<H>) {
+        self.assert_drained();
+        let NewCommand { user: id, sender, id: frame, name, args } = command;
+        let Some(user) = self.users.get_mut(&id).filter(|_| !self.draining) else {
+            return self.reply(&sender, Reply { id: frame, outcome: Err(draining()) });
+        };
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        let deadline = now.at + self.limits.request_deadline;
+        user.requests.insert(request, Waiting { deadline, senders: vec![(sender, frame)], message: None });
+        self.outputs.push_back(Output::Ask(Ask::Command(CommandAsk { request, user: id.clone(), name, args })));
+        self.settle(now, &id);
+    }
+
+    /// The application's answer to a command, or its refusal of any request. Answers whether anybody waited for it.
+    pub fn answer(&mut self, now: Now, id: &UserId, request: RequestId, outcome: Result<ReplyOk, ReplyError>) -> bool {
+        self.assert_drained();
+        let open = self.close_request(id, request, &outcome);
+        self.settle(now, id);
+        open
+    }
+
+    /// Asks a run to stop, by its id or by the key of the message it answers.
+    pub fn cancel(&mut self, now: Now, id: &UserId, target: &RunRef) -> Result<(RunId, CancelState), ReplyError> {
+        self.assert_drained();
+        let not_found = || ReplyError::new(ErrorCode::NotFound, "no such run is open");
+        let user = self.users.get_mut(id).ok_or_else(not_found)?;
+        let run = match target {
+            RunRef::Id(run) => *run,
+            RunRef::Key(key) => match user.keys.get(now.at, key, &self.limits).ok_or_else(not_found)? {
+                Outcome::Run(run) => run,
+                Outcome::Waiting(request) => return self.withdraw(now, id, request).ok_or_else(not_found),
+            },
+        };
+        if let Some(open) = user.runs.get(&run) {
+            let control = Control::CancelRequested { run, by: id.sub().into() };
+            self.outputs.push_back(Output::Control(open.producer.clone(), control));
+            return Ok((run, CancelState::Requested));
+        }
+        let reserved = user.requests.iter().find(|(_, waiting)| waiting.message.as_ref().is_some_and(|m| m.run == run));
+        match reserved.map(|(request, _)| *request) {
+            Some(request) => self.withdraw(now, id, request).ok_or_else(not_found),
+            None => Err(not_found()),
+        }
+    }
+
+    /// Ends every request of a user whose deadline has come.
+    pub(super) fn expire_requests(&mut self, now: Timestamp, id: &UserId) {
+        let Some(user) = self.users.get(id) else { return };
+        let due: Vec<_> =
+            user.requests.iter().filter(|(_, waiting)| waiting.deadline <= now).map(|(request, _)| *request).collect();
+        for request in due {
+            let error = ReplyError::new(ErrorCode::Unavailable, "no agent answered in time: try again");
+            self.close_request(id, request, &Err(error));
+        }
+    }
+
+    fn try_message(&mut self, now: Now, message: &NewMessage<H>) -> Result<(), ReplyError> {
+        // The sender is attached, so its user is there, unless it was detached this very moment.
+        let user = self.users.get_mut(&message.user).ok_or_else(draining)?;
+        let known = message.key.as_ref().and_then(|key| user.keys.get(now.at, key, &self.limits));
+        match known {
+            Some(Outcome::Run(run_id)) => {
+                let reply = Reply::ok(message.id.clone(), ReplyOk::Run { run_id });
+                self.reply(&message.sender, reply);
+                return Ok(());
+            }
+            Some(Outcome::Waiting(request)) => {
+                if let Some(waiting) = user.requests.get_mut(&request) {
+                    return waiting.join(&message.sender, &message.id);
+                }
+            }
+            None => {}
+        }
+        if self.draining {
+            return Err(draining());
+        }
+        let max = self.limits.runs_per_user;
+        if user.open_runs() >= max {
+            let text = format!("{max} runs are open, as many as allowed: wait until one ends");
+            return Err(ReplyError::new(ErrorCode::TooManyRuns, text));
+        }
+        self.ask(now, message);
+        Ok(())
+    }
+
+    fn ask(&mut self, now: Now, message: &NewMessage<H>) {
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        let run = RunId::for_user(&message.user, message.random);
+        let Some(user) = self.users.get_mut(&message.user) else { return };
+        if let Some(key) = &message.key {
+            user.keys.insert(now.at, key.clone(), Outcome::Waiting(request), &self.limits);
+        }
+        let waiting = Waiting {
+            deadline: now.at + self.limits.request_deadline,
+            senders: vec![(message.sender.clone(), message.id.clone())],
+            message: Some(WaitingMessage {
+                run,
+                key: message.key.clone(),
+                thread: message.thread.clone(),
+                content: message.content.clone(),
+                metadata: message.metadata.clone(),
+            }),
+        };
+        user.requests.insert(request, waiting);
+        self.outputs.push_back(Output::Ask(Ask::Message(MessageAsk {
+            request,
+            user: message.user.clone(),
+            run,
+            thread: message.thread.clone(),
+            content: message.content.clone(),
+            metadata: message.metadata.clone(),
+        })));
+        self.settle(now, &message.user);
+    }
+
+    /// The user takes a message back that no run has answered yet.
+    fn withdraw(&mut self, now: Now, id: &UserId, request: RequestId) -> Option<(RunId, CancelState)> {
+        let run = self.users.get(id)?.requests.get(&request)?.message.as_ref()?.run;
+        let error = ReplyError::new(ErrorCode::Refused, "the message was cancelled before a run began");
+        self.close_request(id, request, &Err(error));
+        self.settle(now, id);
+        Some((run, CancelState::Cancelled))
+    }
+
+    /// Answers everybody who waits for a request and forgets it, its key included.
+    fn close_request(&mut self, id: &UserId, request: RequestId, outcome: &Result<ReplyOk, ReplyError>) -> bool {
+        let Some(user) = self.users.get_mut(id) else { return false };
+        let Some(waiting) = user.requests.remove(&request) else { return false };
+        if let Some(key) = waiting.message.and_then(|message| message.key) {
+            user.keys.remove(&key);
+        }
+        for (sender, id) in waiting.senders {
+            let outcome = outcome.clone();
+            self.outputs.push_back(Output::Control(sender, Control::Reply(Reply { id, outcome })));
+        }
+        true
+    }
+
+    pub(super) fn reply(&mut self, to: &H, reply: Reply) {
+        self.outputs.push_back(Output::Control(to.clone(), Control::Reply(reply)));
+    }
+}
+
+impl<H: Clone> Waiting<H> {
+    /// A repeat waits for the same answer.
+    fn join(&mut self, sender: &H, id: &FrameId) -> Result<(), ReplyError> {
+        if self.senders.len() >= MAX_REPEATS {
+            return Err(ReplyError::new(ErrorCode::Busy, "the same message was sent too often: wait for its answer"));
+        }
+        self.senders.push((sender.clone(), id.clone()));
+        Ok(())
+    }
+}
+
+/// How many repeats of one key may wait for its answer.
+const MAX_REPEATS: usize = 16;
+
+fn draining() -> ReplyError {
+    ReplyError::new(ErrorCode::Draining, "the server shuts down: try again on another connection")
+}

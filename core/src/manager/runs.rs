@@ -1,0 +1,190 @@
+//! Runs: the Rust API and producers over the wire are two faces of these operations.
+
+use serde_json::value::RawValue;
+
+use super::keys::Outcome;
+use super::user::{RunHead, Unplaced};
+use super::{Control, Custom, Manager, Output, RequestId};
+use crate::id::{RunId, ThreadId, ToolCallId, UserId};
+use crate::protocol::{EventBody, Receipt, Reply, ReplyOk};
+use crate::stream::{RunError, RunEvent, RunMachine};
+use crate::time::Now;
+
+/// A run that has started and has no terminal event yet.
+#[derive(Clone, Debug)]
+pub(super) struct OpenRun<H> {
+    /// Whom a cancellation is told.
+    pub(super) producer: H,
+    thread: ThreadId,
+    agent_name: Box<str>,
+    machine: RunMachine,
+}
+
+/// A run that is about to start.
+#[derive(Clone, Debug)]
+pub struct RunStart<H> {
+    /// Whose run.
+    pub user: UserId,
+    /// Whom a cancellation is told.
+    pub producer: H,
+    /// The message it answers, which brings run id and thread.
+    pub request: Option<RequestId>,
+    /// The run id where it answers none: random bits.
+    pub random: u128,
+    /// The conversation where it answers no message.
+    pub thread: ThreadId,
+    /// Who works.
+    pub agent_name: String,
+    /// The run that starts this one, of the same user.
+    pub parent: Option<RunId>,
+    /// What the agent was asked, where it answers no message.
+    pub message: Option<String>,
+}
+
+/// A run that has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Its id.
+    pub run: RunId,
+    /// Its conversation.
+    pub thread: ThreadId,
+    /// Where `agent_started` went.
+    pub receipt: Receipt,
+}
+
+/// An event that has entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// Where it went.
+    pub receipt: Receipt,
+    /// The call that `tool_executing` opened.
+    pub tool_call_id: Option<ToolCallId>,
+}
+
+impl<H: Clone> Manager<H> {
+    /// Starts a run: the user's message where it answers one, then `agent_started`, appended together.
+    ///
+    /// # Errors
+    /// When the request is closed, the user has too many runs, an event is too large, or the shard drains. Nothing is
+    /// appended then.
+    pub fn start_run(&mut self, now: Now, start: RunStart<H>) -> Result<Started, RunError> {
+        self.assert_drained();
+        match start.request {
+            Some(request) => self.start_requested(now, start, request),
+            None => self.start_own(now, start),
+        }
+    }
+
+    /// Takes one event of an open run in.
+    ///
+    /// # Errors
+    /// When the run has ended, or the event may not come now. Nothing is appended then.
+    pub fn run_event(&mut self, now: Now, id: &UserId, run: RunId, event: RunEvent) -> Result<Entered, RunError> {
+        self.assert_drained();
+        let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
+        let open = user.runs.get(&run).ok_or(RunError::Ended)?;
+        let body = open.machine.prepare(now.at, event, &self.limits)?;
+        let head = RunHead { run, run_seq: open.machine.next_run_seq(), agent_name: Some(&open.agent_name) };
+        let unplaced = Unplaced { user: id, thread: Some(&open.thread), run: Some(head), body: &body };
+        let frame = user.encode(now, &unplaced, 0, &self.limits)?;
+        if body.is_terminal() {
+            user.runs.remove(&run);
+        } else if let Some(open) = user.runs.get_mut(&run) {
+            open.machine.commit(now.at, &body);
+        }
+        let before = user.log.bytes();
+        let receipt = user.append([frame], &self.limits, &mut self.outputs);
+        self.account(id, before);
+        if body.is_terminal() {
+            self.settle(now, id);
+        }
+        Ok(Entered { receipt, tool_call_id: opened_call(body) })
+    }
+
+    /// An event of no run, to one user.
+    ///
+    /// # Errors
+    /// When it is too large; nothing is appended then.
+    pub fn publish(&mut self, now: Now, id: &UserId, custom: Custom, data: Box<RawValue>) -> Result<Receipt, RunError> {
+        self.assert_drained();
+        let body = EventBody::Custom { name: custom.name, data };
+        let user = Self::user(&mut self.users, &mut self.last_epoch, now, id);
+        let unplaced = Unplaced { user: id, thread: custom.thread.as_ref(), run: None, body: &body };
+        let encoded = user.encode(now, &unplaced, 0, &self.limits);
+        let before = user.log.bytes();
+        let receipt = encoded.map(|frame| user.append([frame], &self.limits, &mut self.outputs));
+        self.account(id, before);
+        self.settle(now, id);
+        receipt
+    }
+
+    fn start_own(&mut self, now: Now, start: RunStart<H>) -> Result<Started, RunError> {
+        if self.draining {
+            return Err(RunError::Draining);
+        }
+        let user = Self::user(&mut self.users, &mut self.last_epoch, now, &start.user);
+        let max = self.limits.runs_per_user;
+        if user.open_runs() >= max {
+            return Err(RunError::TooManyRuns { max });
+        }
+        let run = RunId::for_user(&start.user, start.random);
+        let started = self.begin(now, &start, run, start.thread.clone(), None);
+        // A user that was made for a run that did not start is let go by its deadline.
+        self.settle(now, &start.user);
+        started
+    }
+
+    fn start_requested(&mut self, now: Now, start: RunStart<H>, request: RequestId) -> Result<Started, RunError> {
+        let user = self.users.get(&start.user).ok_or(RunError::RequestClosed)?;
+        let waiting = user.requests.get(&request).ok_or(RunError::RequestClosed)?;
+        let message = waiting.message.clone().ok_or(RunError::RequestClosed)?;
+        let body = EventBody::UserMessage { content: message.content, metadata: message.metadata };
+        let started = self.begin(now, &start, message.run, message.thread, Some(body))?;
+        let Some(user) = self.users.get_mut(&start.user) else { return Ok(started) };
+        let senders = user.requests.remove(&request).map(|waiting| waiting.senders).unwrap_or_default();
+        if let Some(key) = message.key {
+            user.keys.insert(now.at, key, Outcome::Run(started.run), &self.limits);
+        }
+        for (sender, id) in senders {
+            let reply = Reply::ok(id, ReplyOk::Run { run_id: started.run });
+            self.outputs.push_back(Output::Control(sender, Control::Reply(reply)));
+        }
+        self.settle(now, &start.user);
+        Ok(started)
+    }
+
+    /// Appends the opening events of a run and opens it.
+    fn begin(
+        &mut self,
+        now: Now,
+        start: &RunStart<H>,
+        run: RunId,
+        thread: ThreadId,
+        message: Option<EventBody>,
+    ) -> Result<Started, RunError> {
+        let user = self.users.get_mut(&start.user).ok_or(RunError::RequestClosed)?;
+        let mut machine = RunMachine::new(now.at);
+        let started = EventBody::AgentStarted { parent_run_id: start.parent, message: start.message.clone() };
+        let mut frames = Vec::with_capacity(2);
+        for body in message.iter().chain([&started]) {
+            // The user's own message is no agent's.
+            let by_agent = !matches!(body, EventBody::UserMessage { .. });
+            let agent_name = by_agent.then_some(start.agent_name.as_str());
+            let head = RunHead { run, run_seq: machine.next_run_seq(), agent_name };
+            let unplaced = Unplaced { user: &start.user, thread: Some(&thread), run: Some(head), body };
+            frames.push(user.encode(now, &unplaced, frames.len() as u64, &self.limits)?);
+            machine.count();
+        }
+        let producer = start.producer.clone();
+        let agent_name = start.agent_name.as_str().into();
+        user.runs.insert(run, OpenRun { producer, thread: thread.clone(), agent_name, machine });
+        let before = user.log.bytes();
+        let receipt = user.append(frames, &self.limits, &mut self.outputs);
+        self.account(&start.user, before);
+        Ok(Started { run, thread, receipt })
+    }
+}
+
+fn opened_call(body: EventBody) -> Option<ToolCallId> {
+    if let EventBody::ToolExecuting { tool_call_id, .. } = body { Some(tool_call_id) } else { None }
+}

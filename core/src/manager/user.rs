@@ -1,0 +1,118 @@
+//! One user's state on its shard.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::Output;
+use super::keys::Keys;
+use super::requests::{RequestId, Waiting};
+use super::runs::OpenRun;
+use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{EventBody, EventHead, Receipt, encode_event};
+use crate::stream::{Log, RunError};
+use crate::time::{Now, Timestamp};
+
+#[derive(Clone, Debug)]
+pub(super) struct User<H> {
+    pub(super) log: Log,
+    pub(super) devices: Vec<Device<H>>,
+    pub(super) runs: BTreeMap<RunId, OpenRun<H>>,
+    pub(super) requests: BTreeMap<RequestId, Waiting<H>>,
+    pub(super) keys: Keys,
+    /// Since when there is no device, run or request.
+    pub(super) idle_since: Option<Timestamp>,
+    /// Where the user stands in the shard's deadlines.
+    pub(super) armed: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Device<H> {
+    pub(super) handle: H,
+    pub(super) connection: ConnectionId,
+    pub(super) session: SessionId,
+}
+
+/// What of a run stands in the head of its events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunHead<'a> {
+    pub(super) run: RunId,
+    pub(super) run_seq: u64,
+    pub(super) agent_name: Option<&'a str>,
+}
+
+impl<H: Clone> User<H> {
+    pub(super) fn new(epoch: u64) -> Self {
+        Self {
+            log: Log::new(epoch),
+            devices: Vec::new(),
+            runs: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            keys: Keys::default(),
+            idle_since: None,
+            armed: None,
+        }
+    }
+
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.devices.iter().any(|device| device.connection == connection)
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.devices.is_empty() && self.runs.is_empty() && self.requests.is_empty()
+    }
+
+    /// Runs that are open or reserved.
+    pub(super) fn open_runs(&self) -> usize {
+        self.runs.len() + self.requests.values().filter(|waiting| waiting.is_message()).count()
+    }
+
+    /// Encodes an event that is to be appended after `skip` others.
+    pub(super) fn encode(&self, now: Now, event: &Unplaced<'_>, skip: u64, limits: &Limits) -> Result<Bytes, RunError> {
+        let mut position = self.log.next();
+        position.seq += skip;
+        let head = EventHead {
+            position,
+            stream: None,
+            timestamp: now.unix,
+            user_id: Some(event.user.sub()),
+            thread_id: event.thread,
+            run_id: event.run.map(|run| run.run),
+            run_seq: event.run.map(|run| run.run_seq),
+            agent_name: event.run.and_then(|run| run.agent_name),
+        };
+        let frame = encode_event(&head, event.body);
+        if frame.len() > limits.event_bytes {
+            return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
+        }
+        Ok(Bytes::from(frame))
+    }
+
+    /// Appends frames that were encoded for this place and tells every device.
+    pub(super) fn append(
+        &mut self,
+        frames: impl IntoIterator<Item = Bytes>,
+        limits: &Limits,
+        outputs: &mut VecDeque<Output<H>>,
+    ) -> Receipt {
+        for frame in frames {
+            self.log.append(frame, limits);
+        }
+        outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone())));
+        match self.devices.len() {
+            0 => Receipt::Stored,
+            // Bounded by the connections of a user, far below 2^32.
+            n => Receipt::DeliveredTo(n as u32),
+        }
+    }
+}
+
+/// An event that has no position yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unplaced<'a> {
+    pub(super) user: &'a UserId,
+    pub(super) thread: Option<&'a ThreadId>,
+    pub(super) run: Option<RunHead<'a>>,
+    pub(super) body: &'a EventBody,
+}
