@@ -6,9 +6,10 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use super::event::EventBody;
+use super::macros::{frames, record};
 use super::position::{Position, StreamName};
 use super::reply::Reply;
-use super::wire::{Fault, Field, Object, Record, Writer, frames, push_text, record};
+use super::wire::{Fault, Field, Object, Record, Writer, push_text};
 use super::{FrameError, frame_id};
 use crate::id::{ApprovalId, FrameId, IdempotencyKey, MAX_ID_BYTES, RunId, SessionId, ThreadId, TopicName};
 

@@ -4,7 +4,9 @@
 //! [`EventBody`] what a log holds. Parsing names the faulty field and never echoes what stood in it.
 
 mod client;
+mod encode;
 mod event;
+mod macros;
 mod position;
 mod reply;
 mod server;
@@ -18,9 +20,8 @@ pub use client::{
     ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Parsed, ProducerHello, PublishTarget, RevokeTarget, RunRef,
     RunStart, Token,
 };
-pub use event::{
-    AgentDeltas, DeltaPart, Event, EventBody, EventHead, EventKind, FailReason, PrevPrefix, encode_event, prev_prefix,
-};
+pub use encode::{EventHead, PrevPrefix, encode_event, prev_prefix};
+pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use position::{Position, PositionError, StreamName};
 pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};
 pub use server::{

@@ -4,8 +4,9 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
+use super::macros::{record, texts};
 use super::server::StreamEntry;
-use super::wire::{Fault, Field, Object, Record, Writer, push_text, record, texts};
+use super::wire::{Fault, Field, Object, Record, Writer, push_text};
 use crate::error::ErrorCode;
 use crate::id::{FrameId, RunId};
 

@@ -5,11 +5,13 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use super::event::{AgentDeltas, Event, EventBody, EventKind};
+use super::macros::{frames, record, texts};
 use super::position::{Position, StreamName};
 use super::reply::{Reply, WireCode};
-use super::wire::{Fault, Field, Object, Record, Writer, frames, record, texts};
+use super::wire::{Fault, Field, Object, Record, Writer};
 use super::{FrameError, frame_id};
 use crate::id::{ApprovalId, ConnectionId, FrameId, RunId, SessionId, ThreadId};
+use crate::time::UnixTime;
 
 frames! {
     /// What the server sends. `Debug` shows the type alone: frames carry payloads.
@@ -266,8 +268,8 @@ impl fmt::Debug for Snapshot {
 pub struct Ephemeral {
     /// The topic, or the user's own stream.
     pub stream: StreamName,
-    /// When it was published, in seconds since 1970.
-    pub timestamp: Option<f64>,
+    /// When it was published.
+    pub timestamp: Option<UnixTime>,
     /// The conversation.
     pub thread_id: Option<ThreadId>,
     /// What happened.

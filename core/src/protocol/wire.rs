@@ -15,6 +15,7 @@ use crate::error::ErrorCode;
 use crate::id::{
     ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, ToolCallId, TopicName,
 };
+use crate::time::UnixTime;
 
 /// How deep objects and arrays may nest in one frame; the frame itself is the first level.
 pub const MAX_DEPTH: usize = 64;
@@ -318,7 +319,11 @@ impl Field for u32 {
 /// Seconds, or a share of one. What is no number for JSON is left out.
 impl Field for f64 {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a number"))
+        let text = raw.get();
+        let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+        // `serde_json` reads some numbers a bit off; the standard library reads what was written.
+        let number = text.parse().ok().filter(|number: &f64| is_number && number.is_finite());
+        number.ok_or_else(|| Fault::invalid("", "must be a number"))
     }
     fn write(&self, out: &mut String) {
         push_display(out, format_args!("{self}"));
@@ -326,6 +331,37 @@ impl Field for f64 {
     fn is_unwritable(&self) -> bool {
         !self.is_finite()
     }
+}
+
+/// Seconds since 1970 with up to six digits of fraction, exact both ways: a float would be off by a microsecond.
+impl Field for UnixTime {
+    fn read(raw: &RawValue) -> Result<Self, Fault> {
+        if let Some(micros) = exact_micros(raw.get()) {
+            return Ok(Self::from_micros(micros));
+        }
+        // The cast saturates: no number of seconds is out of range.
+        f64::read(raw).map(|seconds| Self::from_micros((seconds * 1e6).round() as u64))
+    }
+    fn write(&self, out: &mut String) {
+        let (secs, micros) = (self.as_secs(), self.as_micros() % 1_000_000);
+        if micros == 0 {
+            push_display(out, format_args!("{secs}"));
+        } else {
+            push_display(out, format_args!("{secs}.{micros:06}"));
+            out.truncate(out.trim_end_matches('0').len());
+        }
+    }
+}
+
+/// `None` for what is not digits, or has an exponent or more than six digits of fraction.
+fn exact_micros(text: &str) -> Option<u64> {
+    let (secs, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.len() > 6 || !digits(secs) || !digits(fraction) {
+        return None;
+    }
+    let micros: u64 = format!("{fraction:0<6}").parse().ok()?;
+    secs.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)
 }
 
 /// A payload of the application: any JSON, kept as it was given.
@@ -422,141 +458,3 @@ fn depth_exceeds(text: &str, max: usize) -> bool {
     }
     false
 }
-
-/// An enum of frames: reads, writes and names them; `Debug` shows the type alone, for frames carry payloads.
-macro_rules! frames {
-    (
-        $(#[$meta:meta])* pub enum $name:ident {
-            boxed { $($(#[$bdoc:meta])* $boxed:ident($inner:ty) = $btext:literal,)* }
-            inline { $($(#[$vdoc:meta])* $variant:ident = $text:literal {
-                $($(#[$fdoc:meta])* $field:ident: $ty:ty,)*
-            })* }
-        }
-    ) => {
-        $(#[$meta])*
-        #[derive(Clone)]
-        pub enum $name {
-            $($(#[$bdoc])* $boxed(Box<$inner>),)*
-            $($(#[$vdoc])* $variant { $($(#[$fdoc])* $field: $ty,)* },)*
-        }
-
-        impl $name {
-            /// Every `type` of this enum.
-            pub const TYPES: &'static [&'static str] = &[$($btext,)* $($text,)*];
-
-            /// The `type` as it stands on the wire.
-            pub fn type_name(&self) -> &'static str {
-                match self {
-                    $(Self::$boxed(inner) => $crate::protocol::wire::Record::kind_or(&**inner, $btext),)*
-                    $(Self::$variant { .. } => $text,)*
-                }
-            }
-
-            /// Reads the fields of a frame of this type; `None` for a type that is not here.
-            fn read_kind(
-                kind: &str,
-                object: &$crate::protocol::wire::Object<'_>,
-            ) -> Result<Option<Self>, $crate::protocol::wire::Fault> {
-                Ok(Some(match kind {
-                    $($btext => Self::$boxed(Box::new($crate::protocol::wire::Record::read_fields(object)?)),)*
-                    $($text => Self::$variant {
-                        $($field: $crate::protocol::wire::Field::take(object, stringify!($field))?,)*
-                    },)*
-                    _ => return Ok(None),
-                }))
-            }
-
-            pub(super) fn write_body(&self, writer: &mut $crate::protocol::wire::Writer) {
-                match self {
-                    $(Self::$boxed(inner) => $crate::protocol::wire::Record::write_fields(&**inner, writer),)*
-                    $(Self::$variant { $($field,)* } => {
-                        $($crate::protocol::wire::Field::put($field, writer, stringify!($field));)*
-                    })*
-                }
-            }
-        }
-
-        impl std::fmt::Debug for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "{}(..)", self.type_name())
-            }
-        }
-
-        /// Equal where the wire shows no difference.
-        impl PartialEq for $name {
-            fn eq(&self, other: &Self) -> bool {
-                let body = |frame: &Self| {
-                    let mut writer = $crate::protocol::wire::Writer::frame(frame.type_name(), 256);
-                    frame.write_body(&mut writer);
-                    writer.finish()
-                };
-                body(self) == body(other)
-            }
-        }
-    };
-}
-
-/// A record whose fields stand in JSON by their own names.
-macro_rules! record {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
-        $(#[$meta])*
-        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
-
-        impl $crate::protocol::wire::Record for $name {
-            fn read_fields(
-                object: &$crate::protocol::wire::Object<'_>,
-            ) -> Result<Self, $crate::protocol::wire::Fault> {
-                Ok(Self { $($field: $crate::protocol::wire::Field::take(object, stringify!($field))?,)* })
-            }
-            fn write_fields(&self, writer: &mut $crate::protocol::wire::Writer) {
-                $($crate::protocol::wire::Field::put(&self.$field, writer, stringify!($field));)*
-            }
-        }
-    };
-}
-
-/// An enum of fixed texts.
-macro_rules! texts {
-    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)* } else $other:expr) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$doc])* $variant,)* }
-
-        impl $name {
-            /// Every value.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
-
-            /// As it stands in frames.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text,)* }
-            }
-
-            /// The value with this text.
-            pub fn from_text(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$variant),)* _ => $other }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl $crate::protocol::wire::Field for $name {
-            fn read(raw: &serde_json::value::RawValue) -> Result<Self, $crate::protocol::wire::Fault> {
-                let text = <String as $crate::protocol::wire::Field>::read(raw)?;
-                Self::from_text(&text).ok_or_else(|| {
-                    let mut known = String::from("must be one of");
-                    $(known.push_str(concat!(" `", $text, "`"));)*
-                    $crate::protocol::wire::Fault::invalid("", known)
-                })
-            }
-            fn write(&self, out: &mut String) {
-                $crate::protocol::wire::push_text(out, self.as_str());
-            }
-        }
-    };
-}
-
-pub(super) use {frames, record, texts};

@@ -1,0 +1,150 @@
+//! What holds for every frame.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::{IdempotencyKey, ThreadId, ToolCallId, TopicName};
+
+fn text_id() -> impl Strategy<Value = String> {
+    "[^\\p{Cc}]{1,20}"
+}
+
+fn position() -> impl Strategy<Value = Position> {
+    (any::<u64>(), 1..NUMBER_END).prop_map(|(epoch, seq)| Position { epoch, seq })
+}
+
+fn stream() -> impl Strategy<Value = StreamName> {
+    prop_oneof![Just(StreamName::User), text_id().prop_map(|t| StreamName::Topic(TopicName::new(&t).unwrap()))]
+}
+
+fn payload() -> impl Strategy<Value = Box<RawValue>> {
+    let leaf = prop_oneof![any::<i64>().prop_map(Value::from), ".*".prop_map(Value::from), Just(Value::Null)];
+    leaf.prop_map(|value| raw(&serde_json::json!([value]).to_string()))
+}
+
+fn body() -> impl Strategy<Value = EventBody> {
+    prop_oneof![
+        (".*", proptest::option::of(payload()))
+            .prop_map(|(content, metadata)| EventBody::UserMessage { content, metadata }),
+        (".*", any::<Option<u32>>(), proptest::option::of(0.0..1.0))
+            .prop_map(|(thought, step, progress)| { EventBody::AgentThinking { thought, step, progress } }),
+        (text_id(), ".*", payload(), any::<bool>(), proptest::option::of(".*")).prop_map(
+            |(id, tool_name, results, success, error)| EventBody::ToolCompleted {
+                tool_call_id: ToolCallId::new(&id).unwrap(),
+                tool_name,
+                results,
+                success,
+                duration_ms: None,
+                error,
+            }
+        ),
+        (text_id(), 0..NUMBER_END, ".*").prop_map(|(part, offset, text)| EventBody::AgentDelta {
+            part_id: PartId::new(&part).unwrap(),
+            offset,
+            text,
+        }),
+        (0..FailReason::ALL.len(), ".*")
+            .prop_map(|(at, error)| EventBody::AgentFailed { reason: FailReason::ALL[at], error }),
+    ]
+}
+
+fn client_frame() -> impl Strategy<Value = ClientFrame> {
+    let id = || text_id().prop_map(|text| FrameId::new(&text).unwrap());
+    let key = || proptest::option::of(text_id().prop_map(|text| IdempotencyKey::new(&text).unwrap()));
+    let thread = || text_id().prop_map(|text| ThreadId::new(&text).unwrap());
+    prop_oneof![
+        (
+            proptest::option::of(".*"),
+            any::<Option<u128>>(),
+            proptest::collection::btree_map(stream(), position(), 0..4),
+            proptest::collection::vec(thread(), 0..3),
+        )
+            .prop_map(|(token, session, resume, threads)| {
+                ClientFrame::Hello(Box::new(Hello {
+                    token: token.map(|text| Token::new(&text)),
+                    session_id: session.map(SessionId::from_bits),
+                    resume,
+                    threads,
+                    ..Hello::default()
+                }))
+            }),
+        (id(), key(), thread(), ".*", proptest::option::of(payload())).prop_map(
+            |(id, key, thread_id, content, metadata)| ClientFrame::UserMessage {
+                id,
+                key,
+                thread_id,
+                content,
+                metadata
+            }
+        ),
+        (stream(), position()).prop_map(|(stream, event_id)| ClientFrame::Ack { stream, event_id }),
+        (proptest::option::of(id()), any::<u128>(), 0..NUMBER_END, body())
+            .prop_map(|(id, run, n, event)| { ClientFrame::RunEvent { id, run_id: RunId::from_bits(run), n, event } }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let head = (stream(), 0..NUMBER_END, proptest::option::of(".*"), any::<Option<u128>>());
+    (position(), any::<bool>(), head, body()).prop_map(|(position, gap, (stream, micros, user_id, run), body)| Event {
+        position,
+        prev: gap.then_some(position.seq / 2).filter(|prev| *prev < position.seq),
+        stream,
+        timestamp: UnixTime::from_micros(micros),
+        user_id,
+        thread_id: None,
+        run_id: run.map(RunId::from_bits),
+        run_seq: Some(micros),
+        agent_name: None,
+        body,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_clients_frame_survives_the_wire(frame in client_frame()) {
+        let text = frame.encode();
+        let parsed = ClientFrame::parse(&text);
+        prop_assert_eq!(parsed.map(|parsed| parsed.frame.encode()), Ok(text));
+    }
+
+    #[test]
+    fn an_event_survives_the_wire(event in event()) {
+        let frame = ServerFrame::Event(Box::new(event));
+        prop_assert_eq!(ServerFrame::parse(&frame.encode()), Ok(frame));
+    }
+
+    #[test]
+    fn a_logs_frame_is_what_clients_read(position in position(), body in body(), prev in 0_u64..9) {
+        let encoded = encode_event(&head(position, Some(5)), &body);
+        prop_assume!(prev < position.seq);
+        let frame = [prev_prefix(prev).as_ref(), &encoded[1..]].concat();
+        let parsed = ServerFrame::parse(std::str::from_utf8(&frame).unwrap()).unwrap();
+        let ServerFrame::Event(event) = parsed else { panic!("{parsed:?}") };
+        prop_assert_eq!((event.position, event.follows(), &event.body), (position, prev, &body));
+    }
+
+    #[test]
+    fn strings_are_escaped_as_serde_json_reads_them(text in any::<String>()) {
+        let mut out = String::new();
+        wire::push_text(&mut out, &text);
+        prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn no_text_makes_a_parser_panic(text in ".*") {
+        let _ = (ClientFrame::parse(&text), ServerFrame::parse(&text));
+    }
+
+    #[test]
+    fn no_field_makes_a_parser_panic(
+        kind in 0..ClientFrame::TYPES.len(),
+        name in "id|token|resume|event_id|thread_id|content|topic|n|event|run_id|ok|error",
+        value in "null|1|1e999|-1|\"x\"|\\[\\]|\\{\\}|\\{\"type\":\"custom\"\\}|\"1-1\"|\"\\\\ud800\"",
+    ) {
+        let kind = ClientFrame::TYPES[kind];
+        let text = format!(r#"{{"type":"{kind}","id":"1","{name}x":1,"{name}":{value}}}"#);
+        let _ = (ClientFrame::parse(&text), ServerFrame::parse(&text));
+    }
+}
