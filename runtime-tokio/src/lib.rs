@@ -1,1 +1,28 @@
-//! Placeholder.
+//! Trunkline on tokio: transport, timer and accept loop. Every decision is the core's.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use trunkline_core::auth::{ClaimRules, Hs256};
+//! use trunkline_core::hub::{Hub, HubConfig};
+//! use trunkline_tokio::{NoWeb, SystemClock, SystemEntropy, serve};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let verifier = Hs256::new(b"a secret of at least thirty-two bytes", ClaimRules::default())?;
+//! let clock = Arc::new(SystemClock::new());
+//! let (hub, housekeeper) = Hub::new(HubConfig::default(), Arc::new(verifier), clock, Arc::new(SystemEntropy))?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8787").await?;
+//! let stop = async { drop(tokio::signal::ctrl_c().await) };
+//! serve(listener, hub, housekeeper, NoWeb, stop).await?;
+//! # Ok(()) }
+//! ```
+
+mod serve;
+mod system;
+mod timer;
+mod transport;
+
+pub use serve::{NoWeb, Outcome, Web, serve, serve_connection};
+pub use system::{SystemClock, SystemEntropy};
+pub use timer::TokioTimer;
+pub use transport::{Rewound, TokioTransport};
+pub use trunkline_core as core;

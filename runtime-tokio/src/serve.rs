@@ -1,0 +1,135 @@
+//! The accept loop, one task per socket, and the shutdown.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use trunkline_core::drive::Driver;
+use trunkline_core::error::CloseReason;
+use trunkline_core::hub::{Housekeeper, Hub};
+
+use crate::{Rewound, TokioTimer, TokioTransport};
+
+/// What answers requests that are not for the WebSocket endpoint.
+pub trait Web: Clone + Send + Sync + 'static {
+    /// Serves one connection whose first bytes were read already. A connection that comes here never becomes a
+    /// WebSocket of the hub, so serve one request and close.
+    fn serve(&self, stream: Rewound<TcpStream>) -> impl Future<Output = ()> + Send;
+}
+
+/// Nothing but the WebSocket endpoint: everything else is 404.
+#[derive(Clone, Copy, Debug)]
+pub struct NoWeb;
+
+impl Web for NoWeb {
+    async fn serve(&self, mut stream: Rewound<TcpStream>) {
+        let answer = trunkline_core::codec::upgrade::Refusal::NotFound.response();
+        // The peer may be gone: there is nobody to tell.
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.shutdown().await;
+    }
+}
+
+/// How a socket ended.
+#[derive(Debug)]
+pub enum Outcome<S> {
+    /// As a WebSocket, or as a request that was refused; the reason is `None` when the socket just broke.
+    Closed(Option<CloseReason>),
+    /// As a request for somebody else: its bytes so far come first.
+    Web(Rewound<S>),
+}
+
+/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed, at the
+/// latest after the limit `drain_deadline`.
+///
+/// # Errors
+/// None today; a socket that cannot be accepted is the next one's concern, not the listener's.
+pub async fn serve(
+    listener: TcpListener,
+    hub: Hub,
+    housekeeper: Housekeeper,
+    web: impl Web,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let mut keeper = pin!(housekeeper.run(TokioTimer::new(hub.clone())));
+    let mut shutdown = pin!(shutdown);
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => accept(accepted, &hub, &web, &mut tasks).await,
+            // A task that has ended gives its memory back.
+            Some(_) = tasks.join_next() => {}
+            () = &mut keeper => {}
+            () = &mut shutdown => break,
+        }
+    }
+    hub.begin_shutdown();
+    let deadline = hub.limits().drain_deadline;
+    let empty = poll_fn(|cx| hub.poll_shutdown(cx));
+    let drained = async {
+        tokio::select! {
+            () = empty => {}
+            () = tokio::time::sleep(deadline) => {}
+        }
+    };
+    let mut drained = pin!(drained);
+    // The listener stays: whoever asks whether the server is ready is told that it is not.
+    loop {
+        tokio::select! {
+            () = &mut drained => return Ok(()),
+            accepted = listener.accept() => accept(accepted, &hub, &web, &mut tasks).await,
+            Some(_) = tasks.join_next() => {}
+            () = &mut keeper => {}
+        }
+    }
+}
+
+/// Serves one socket of any kind to its end, unless it is a request for somebody else.
+pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> Outcome<S> {
+    let session = match hub.session() {
+        Ok(session) => session,
+        Err(rejected) => {
+            // The peer may be gone: there is nobody to tell.
+            let _ = stream.write_all(&rejected.response()).await;
+            let _ = stream.shutdown().await;
+            return Outcome::Closed(None);
+        }
+    };
+    let timer = TokioTimer::new(hub.clone());
+    let (mut session, TokioTransport(mut stream)) =
+        Driver::new(session, TokioTransport(stream), timer, hub.clone()).await;
+    if let Some(head) = session.take_handoff() {
+        return Outcome::Web(Rewound::new(head, stream));
+    }
+    // A peer that is gone does not make the end any different.
+    let _ = stream.shutdown().await;
+    Outcome::Closed(session.close_reason())
+}
+
+async fn accept(
+    accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
+    hub: &Hub,
+    web: &impl Web,
+    tasks: &mut JoinSet<()>,
+) {
+    match accepted {
+        Ok((stream, _)) => {
+            // Small frames go out at once; where the system refuses, they only come later.
+            let _ = stream.set_nodelay(true);
+            let (hub, web) = (hub.clone(), web.clone());
+            tasks.spawn(async move {
+                if let Outcome::Web(stream) = serve_connection(&hub, stream).await {
+                    web.serve(stream).await;
+                }
+            });
+        }
+        // Out of file descriptors, most likely: wait for sockets to close rather than spin.
+        Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
