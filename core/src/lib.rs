@@ -1,6 +1,7 @@
 //! The WebSocket manager as pure state machines.
 
 pub mod auth;
+pub mod client;
 pub mod codec;
 pub mod connection;
 pub mod drive;

@@ -1,0 +1,383 @@
+//! One connection of a client.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codec::frame::{Assembler, Message, Opcode, Role, encode, encode_close};
+use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
+use crate::error::CloseReason;
+use crate::id::{Entropy, SessionId};
+use crate::limits::Limits;
+use crate::protocol::{ClientFrame, ClientInfo, Event, Hello, Position, ServerFrame, StreamName, Token, Welcome};
+use crate::stream::Reducer;
+use crate::time::{Now, Timestamp};
+
+/// Whom to connect to, as whom, and from where on.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// The `Host` header: `host` or `host:port`.
+    pub host: String,
+    /// The request target: the endpoint's path, `/ws` by default.
+    pub target: String,
+    /// The token. It goes in the first frame, where no proxy logs it.
+    pub token: String,
+    /// The session to continue.
+    pub session: Option<SessionId>,
+    /// The last position of the user's own stream; [`Position::NONE`] asks for all that is kept, `None` for what is new.
+    pub resume: Option<Position>,
+    /// What the client calls itself.
+    pub name: String,
+}
+
+/// What a connection has to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientEvent {
+    /// The client is in. `lost` in its streams says what is gone.
+    Welcome(Box<Welcome>),
+    /// An event of the user's own stream, in order and once.
+    Event(Box<Event>),
+    /// Any other frame: replies, notices.
+    Frame(Box<ServerFrame>),
+}
+
+/// Why a connection ended, where it was not a close frame of the server.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The upgrade was refused, or the answer is no answer to it.
+    #[error("{0}")]
+    Upgrade(#[from] UpgradeError),
+    /// The server sent something that the protocol does not allow.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+    /// A frame does not follow the one before: connect again and resume.
+    #[error("the stream has a gap: expected the frame after {expected}, got the one after seq {follows}")]
+    Gap {
+        /// Where the client is.
+        expected: Position,
+        /// What the frame follows.
+        follows: u64,
+    },
+    /// Nothing came for too long.
+    #[error("nothing came from the server for too long")]
+    Silent,
+    /// The socket ended without a close frame.
+    #[error("the connection was lost")]
+    Lost,
+}
+
+/// A client's connection.
+pub struct Client {
+    config: ClientConfig,
+    entropy: Arc<dyn Entropy>,
+    limits: Limits,
+    phase: Phase,
+    deadline: Timestamp,
+    assembler: Assembler,
+    out: Vec<u8>,
+    sent: usize,
+    events: VecDeque<ClientEvent>,
+    position: Option<Position>,
+    session: Option<SessionId>,
+    silence: Duration,
+    reducer: Reducer,
+    end: Option<Result<(u16, String), Fault>>,
+}
+
+enum Phase {
+    Upgrade(Box<ClientHandshake>, Vec<u8>),
+    Welcome,
+    Live,
+    /// Our close frame is out.
+    Closing,
+    Closed,
+}
+
+/// Events that wait to be taken; beyond them nothing is read.
+const MAX_EVENTS: usize = 1_024;
+/// From the connection to the welcome.
+const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
+/// What one frame of the server may have: an event, or a window of them.
+const MAX_FRAME: usize = 1 << 20;
+
+impl Client {
+    /// A client on a fresh socket. Its first bytes are the upgrade request.
+    ///
+    /// # Errors
+    /// When host or target cannot stand in a request.
+    pub fn new(now: Now, config: ClientConfig, entropy: Arc<dyn Entropy>) -> Result<Self, UpgradeError> {
+        let nonce = entropy.id().to_be_bytes();
+        let protocols = [crate::auth::carrier::TRUNKLINE_V1];
+        let handshake = client_request(&config.host, &config.target, nonce, &protocols, None)?;
+        let out = handshake.request_bytes().to_vec();
+        Ok(Self {
+            position: config.resume,
+            session: config.session,
+            config,
+            entropy,
+            limits: Limits::default(),
+            phase: Phase::Upgrade(Box::new(handshake), Vec::new()),
+            deadline: now.at + WELCOME_DEADLINE,
+            assembler: Assembler::new(Role::Client, MAX_FRAME),
+            out,
+            sent: 0,
+            events: VecDeque::new(),
+            silence: Duration::MAX,
+            reducer: Reducer::default(),
+            end: None,
+        })
+    }
+
+    /// Sends a frame; before the welcome it is dropped, since nothing may precede it: wait for [`ClientEvent::Welcome`].
+    pub fn send(&mut self, frame: &ClientFrame) {
+        if matches!(self.phase, Phase::Live) {
+            self.text(&frame.encode());
+        }
+    }
+
+    /// Takes bytes from the socket.
+    pub fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
+        let mut rest = self.upgrade(now, bytes);
+        if matches!(self.phase, Phase::Live) {
+            self.deadline = now.at + self.silence;
+        }
+        while !matches!(self.phase, Phase::Upgrade(..) | Phase::Closed) {
+            match self.assembler.push(&mut rest) {
+                Ok(Some(message)) => self.message(now, message),
+                Ok(None) => return,
+                Err(fault) => return self.fail(Fault::Protocol(fault.to_string())),
+            }
+        }
+    }
+
+    /// The socket ended.
+    pub fn handle_eof(&mut self) {
+        self.fail(Fault::Lost);
+    }
+
+    /// Gives up what is overdue.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.poll_timeout().is_some_and(|at| at <= now.at) {
+            self.fail(Fault::Silent);
+        }
+    }
+
+    /// When [`Client::handle_timeout`] has something to do.
+    pub const fn poll_timeout(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::Closed => None,
+            Phase::Upgrade(..) | Phase::Welcome | Phase::Live | Phase::Closing => Some(self.deadline),
+        }
+    }
+
+    /// Ends the connection from this side.
+    pub fn close(&mut self, now: Now) {
+        match self.phase {
+            Phase::Welcome | Phase::Live => {
+                self.close_frame(CloseReason::Normal.code());
+                self.phase = Phase::Closing;
+                self.deadline = now.at + self.limits.close_deadline;
+            }
+            Phase::Upgrade(..) => self.finish(Ok((CloseReason::Normal.code(), String::new()))),
+            Phase::Closing | Phase::Closed => {}
+        }
+    }
+
+    /// The next thing to tell.
+    pub fn poll_event(&mut self) -> Option<ClientEvent> {
+        self.events.pop_front()
+    }
+
+    /// What the socket is to be given next.
+    pub fn transmit(&self) -> &[u8] {
+        self.out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// The socket took `n` bytes.
+    pub fn advance(&mut self, n: usize) {
+        self.sent = self.sent.saturating_add(n).min(self.out.len());
+        if self.sent == self.out.len() {
+            (self.out, self.sent) = (Vec::new(), 0);
+        }
+    }
+
+    /// Whether to read: not while what came waits to be taken.
+    pub fn wants_read(&self) -> bool {
+        !self.is_closed() && self.events.len() < MAX_EVENTS
+    }
+
+    /// Whether the socket is done with, its last bytes included.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed) && self.transmit().is_empty()
+    }
+
+    /// How it ended: the close frame's code and text, or a fault.
+    pub const fn end(&self) -> Option<&Result<(u16, String), Fault>> {
+        self.end.as_ref()
+    }
+
+    /// The position to resume from.
+    pub const fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// The session to continue.
+    pub const fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    /// The runs that the events so far tell of.
+    pub const fn reducer(&self) -> &Reducer {
+        &self.reducer
+    }
+
+    fn upgrade<'a>(&mut self, now: Now, bytes: &'a [u8]) -> &'a [u8] {
+        let Phase::Upgrade(handshake, buffer) = &mut self.phase else { return bytes };
+        let before = buffer.len();
+        buffer.extend_from_slice(bytes);
+        match handshake.parse_response(buffer, &self.limits) {
+            Ok(None) => &[],
+            Ok(Some((len, _))) => {
+                self.phase = Phase::Welcome;
+                self.hello(now);
+                bytes.get(len.saturating_sub(before)..).unwrap_or_default()
+            }
+            Err(error) => {
+                self.fail(Fault::Upgrade(error));
+                &[]
+            }
+        }
+    }
+
+    fn hello(&mut self, now: Now) {
+        self.deadline = now.at + WELCOME_DEADLINE;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = Hello {
+            token: Some(Token::new(&self.config.token)),
+            session_id: self.session,
+            resume: self.position.map(|position| (StreamName::User, position)).into_iter().collect(),
+            client: Some(ClientInfo { name: Some(self.config.name.clone()), version: Some(version) }),
+            ..Hello::default()
+        };
+        self.text(&ClientFrame::Hello(Box::new(hello)).encode());
+    }
+
+    fn message(&mut self, now: Now, message: Message) {
+        match message {
+            Message::Text(text) => self.frame(now, &text),
+            Message::Binary(_) => self.fail(Fault::Protocol("a binary message".into())),
+            Message::Ping(payload) => {
+                let mask = self.mask();
+                encode(&mut self.out, Opcode::Pong, payload.as_bytes(), mask);
+            }
+            Message::Pong(_) => {}
+            Message::Close(code, text) => {
+                // 1005 says that the frame had no code: RFC 6455 section 7.4.1.
+                let code = code.unwrap_or(1005);
+                if !matches!(self.phase, Phase::Closing) {
+                    self.close_frame(code);
+                }
+                self.finish(Ok((code, text.into())));
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Now, text: &str) {
+        let frame = match ServerFrame::parse(text) {
+            Ok(frame) => frame,
+            Err(error) => return self.fail(Fault::Protocol(error.to_string())),
+        };
+        match (&self.phase, frame) {
+            (Phase::Welcome, ServerFrame::Welcome(welcome)) => self.welcome(now, welcome),
+            (Phase::Welcome, _) => self.fail(Fault::Protocol("the first frame is no welcome".into())),
+            (Phase::Live, ServerFrame::Welcome(_)) => self.fail(Fault::Protocol("a second welcome".into())),
+            (Phase::Live, ServerFrame::Event(event)) if event.stream == StreamName::User => self.event(event),
+            (Phase::Live, frame) => self.events.push_back(ClientEvent::Frame(Box::new(frame))),
+            // Too late to matter.
+            (Phase::Upgrade(..) | Phase::Closing | Phase::Closed, _) => {}
+        }
+    }
+
+    fn welcome(&mut self, now: Now, welcome: Box<Welcome>) {
+        let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
+        let Some(entry) = own else { return self.fail(Fault::Protocol("the welcome names no stream".into())) };
+        self.position = Some(entry.event_id);
+        self.session = Some(welcome.session_id);
+        // A ping, its answer's time, and as much again for the way.
+        let seconds = welcome.heartbeat.interval + 2.0 * welcome.heartbeat.timeout;
+        self.silence = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        self.deadline = now.at + self.silence;
+        self.phase = Phase::Live;
+        self.events.push_back(ClientEvent::Welcome(welcome));
+    }
+
+    /// Takes an event that follows the last one; anything else is a fault that the next resume mends.
+    fn event(&mut self, event: Box<Event>) {
+        let expected = self.position.unwrap_or(Position::NONE);
+        let follows = event.follows();
+        if event.position.epoch != expected.epoch || follows != expected.seq {
+            self.close_frame(CloseReason::ProtocolError.code());
+            return self.fail(Fault::Gap { expected, follows });
+        }
+        self.position = Some(event.position);
+        self.reducer.apply(&event);
+        self.events.push_back(ClientEvent::Event(event));
+    }
+
+    fn text(&mut self, text: &str) {
+        let mask = self.mask();
+        encode(&mut self.out, Opcode::Text, text.as_bytes(), mask);
+    }
+
+    fn close_frame(&mut self, code: u16) {
+        let mask = self.mask();
+        encode_close(&mut self.out, code, "", mask);
+    }
+
+    /// RFC 6455 section 5.3: a new mask for every frame, from a source nobody can guess.
+    fn mask(&self) -> Option<[u8; 4]> {
+        let mut mask = [0; 4];
+        self.entropy.fill(&mut mask);
+        Some(mask)
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        let lost = matches!(fault, Fault::Lost | Fault::Silent);
+        if lost {
+            // Nobody takes it any more.
+            (self.out, self.sent) = (Vec::new(), 0);
+        }
+        self.finish(Err(fault));
+    }
+
+    fn finish(&mut self, end: Result<(u16, String), Fault>) {
+        self.end.get_or_insert(end);
+        self.phase = Phase::Closed;
+    }
+}
+
+/// Shows where it stands, not what it carries.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Upgrade(..) => "upgrade",
+            Phase::Welcome => "welcome",
+            Phase::Live => "live",
+            Phase::Closing => "closing",
+            Phase::Closed => "closed",
+        };
+        f.debug_struct("Client").field("phase", &phase).field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+/// The token stays out.
+impl fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("host", &self.host)
+            .field("target", &self.target)
+            .field("resume", &self.resume)
+            .finish_non_exhaustive()
+    }
+}
