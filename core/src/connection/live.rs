@@ -198,7 +198,18 @@ impl Connection {
                 self.send_error(now, FrameError { code: ErrorCode::Unexpected, message, id: None });
             }
             ClientFrame::Refresh { id, token } => self.refresh(now, id, token.as_str()),
-            other => self.event = Some(ConnectionEvent::Frame(Box::new(other))),
+            other @ (ClientFrame::Ack { .. }
+            | ClientFrame::Approve { .. }
+            | ClientFrame::CancelRun { .. }
+            | ClientFrame::Command { .. }
+            | ClientFrame::Publish { .. }
+            | ClientFrame::Reply(_)
+            | ClientFrame::Revoke { .. }
+            | ClientFrame::RunEvent { .. }
+            | ClientFrame::RunStart(_)
+            | ClientFrame::Subscribe { .. }
+            | ClientFrame::Unsubscribe { .. }
+            | ClientFrame::UserMessage { .. }) => self.event = Some(ConnectionEvent::Frame(Box::new(other))),
         }
     }
 

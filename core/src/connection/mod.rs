@@ -299,13 +299,10 @@ impl Connection {
 
     /// The bytes of a request that is not for the WebSocket endpoint.
     pub fn take_handoff(&mut self) -> Option<Vec<u8>> {
-        match std::mem::replace(&mut self.phase, Phase::Closed) {
-            Phase::Handoff(bytes) => Some(bytes),
-            other => {
-                self.phase = other;
-                None
-            }
-        }
+        let Phase::Handoff(bytes) = &mut self.phase else { return None };
+        let bytes = std::mem::take(bytes);
+        self.phase = Phase::Closed;
+        Some(bytes)
     }
 
     /// Where the machine stands.

@@ -152,12 +152,12 @@ impl RunView {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{FailReason, StreamName};
+    use crate::protocol::{FailReason, Position, StreamName};
     use crate::time::UnixTime;
 
     fn event(body: EventBody) -> Event {
         Event {
-            position: None,
+            position: Position::NONE,
             prev: None,
             stream: StreamName::User,
             timestamp: UnixTime::default(),

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_control_payload_holds_125_bytes_and_not_126() {
         assert_eq!(ControlPayload::new(&[7; 125]).unwrap().as_bytes(), [7; 125]);
-        assert_eq!(ControlPayload::new(&[]).unwrap().as_bytes(), []);
+        assert_eq!(ControlPayload::new(&[]).unwrap().as_bytes(), b"");
         assert_eq!(ControlPayload::new(&[7; 126]), None);
     }
 

@@ -1,0 +1,262 @@
+//! A hub on a clock that tests turn, and pairs of a session and a client whose bytes tests carry.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc as Shared;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::client::{Client, ClientConfig, ClientEvent, Fault};
+use crate::drive::Machine;
+use crate::hub::{Housekeeper, Hub, HubConfig, Request, Requests, Session};
+use crate::id::{Entropy, FrameId, SessionId, ThreadId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{ClientFrame, Event, EventKind, Position, Reply, ServerFrame};
+use crate::sync::Lock;
+use crate::time::{Clock, Now, Timestamp, UnixTime};
+
+pub(super) const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
+const START: u64 = 1_800_000_000;
+
+/// A clock that stands still until it is turned.
+#[derive(Debug, Default)]
+pub(super) struct TestClock(Lock<u64>);
+
+impl TestClock {
+    pub(super) fn turn(&self, by: Duration) {
+        *self.0.lock() += u64::try_from(by.as_micros()).unwrap();
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> Now {
+        let micros = *self.0.lock();
+        let unix = UnixTime::from_micros(START * 1_000_000 + micros);
+        Now { at: Timestamp::from_micros(micros), unix }
+    }
+}
+
+/// Numbers that are all different, the same in every run.
+#[derive(Debug, Default)]
+pub(super) struct TestEntropy(Lock<u64>);
+
+impl Entropy for TestEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let mut count = self.0.lock();
+            *count += 1;
+            let mixed = count.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xd6e8_feb8_6659_fd93);
+            chunk.copy_from_slice(&mixed.to_be_bytes()[..chunk.len()]);
+        }
+    }
+}
+
+pub(super) struct World {
+    pub(super) hub: Hub,
+    pub(super) keeper: Housekeeper,
+    pub(super) clock: Shared<TestClock>,
+    pub(super) entropy: Shared<TestEntropy>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    pub(super) fn with(limits: Limits) -> Self {
+        Self::sharded(limits, 4)
+    }
+
+    pub(super) fn sharded(limits: Limits, shards: usize) -> Self {
+        let clock = Shared::new(TestClock::default());
+        let entropy = Shared::new(TestEntropy::default());
+        let rules = ClaimRules { leeway: limits.token_leeway, ..ClaimRules::default() };
+        let verifier = Hs256::new(SECRET, rules).unwrap();
+        let config = HubConfig { limits, shards, ..HubConfig::default() };
+        let (hub, keeper) =
+            Hub::new(config, Shared::new(verifier), Shared::clone(&clock) as _, Shared::clone(&entropy) as _).unwrap();
+        Self { hub, keeper, clock, entropy }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    pub(super) fn token(&self, user: &UserId, ttl: Duration) -> String {
+        let issuer = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+        let issued_at = self.now().unix;
+        issuer.issue(&NewToken { user, issued_at, ttl, scope: "", token_id: None }).unwrap()
+    }
+
+    /// A device of `user` that is in.
+    pub(super) fn device(&self, user: &str) -> Pair {
+        self.resuming(user, None, None)
+    }
+
+    pub(super) fn resuming(&self, user: &str, resume: Option<Position>, session: Option<SessionId>) -> Pair {
+        let token = self.token(&ident(user), Duration::from_secs(3600));
+        self.connect(token, resume, session)
+    }
+
+    pub(super) fn connect(&self, token: String, resume: Option<Position>, session: Option<SessionId>) -> Pair {
+        let config = ClientConfig {
+            host: "localhost".into(),
+            target: "/ws".into(),
+            token,
+            session,
+            resume,
+            name: "test".into(),
+        };
+        let client = Client::new(self.now(), config, Shared::clone(&self.entropy) as _).unwrap();
+        let session = self.hub.session().unwrap();
+        let mut pair = Pair { session: Some(session), client, clock: Shared::clone(&self.clock) };
+        pair.pump();
+        pair
+    }
+
+    /// Turns the clock and lets everything due happen.
+    pub(super) fn sleep(&self, by: Duration, pairs: &mut [&mut Pair]) {
+        self.clock.turn(by);
+        self.keeper.handle_timeout();
+        for pair in pairs {
+            let now = self.now();
+            if let Some(session) = &mut pair.session {
+                session.handle_timeout(now);
+            }
+            pair.pump();
+        }
+    }
+}
+
+pub(super) fn ident(user: &str) -> UserId {
+    UserId::new(None, user).unwrap()
+}
+
+pub(super) fn thread(name: &str) -> ThreadId {
+    ThreadId::new(name).unwrap()
+}
+
+pub(super) fn frame_id(name: &str) -> FrameId {
+    FrameId::new(name).unwrap()
+}
+
+/// A server's session and a client with a wire between them.
+pub(super) struct Pair {
+    /// `None` once the socket was cut.
+    pub(super) session: Option<Session>,
+    pub(super) client: Client,
+    clock: Shared<TestClock>,
+}
+
+impl Pair {
+    /// Carries bytes until nothing moves.
+    pub(super) fn pump(&mut self) {
+        let now = self.clock.now();
+        loop {
+            let Some(session) = &mut self.session else { return };
+            session.poll_ready(now, Waker::noop());
+            let down = session.transmit().to_vec();
+            session.advance(now, down.len());
+            if !down.is_empty() {
+                self.client.handle_bytes(now, &down);
+            }
+            let up = self.client.transmit().to_vec();
+            self.client.advance(up.len());
+            if !up.is_empty() && session.wants_read() {
+                session.handle_bytes(now, &up);
+            }
+            if session.is_closed() {
+                self.session = None;
+                self.client.handle_eof();
+            }
+            if down.is_empty() && up.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The socket breaks.
+    pub(super) fn cut(&mut self) {
+        self.session = None;
+        self.client.handle_eof();
+    }
+
+    pub(super) fn send(&mut self, frame: &ClientFrame) {
+        self.client.send(frame);
+        self.pump();
+    }
+
+    pub(super) fn say(&mut self, id: &str, content: &str) {
+        self.send(&message(id, None, content));
+    }
+
+    /// Everything that came since the last call.
+    pub(super) fn events(&mut self) -> Vec<ClientEvent> {
+        self.pump();
+        std::iter::from_fn(|| self.client.poll_event()).collect()
+    }
+
+    /// The user's events among them.
+    pub(super) fn stream(&mut self) -> Vec<Event> {
+        self.events()
+            .into_iter()
+            .filter_map(|event| if let ClientEvent::Event(e) = event { Some(*e) } else { None })
+            .collect()
+    }
+
+    pub(super) fn kinds(&mut self) -> Vec<EventKind> {
+        self.stream().iter().map(|event| event.body.kind()).collect()
+    }
+
+    pub(super) fn replies(&mut self) -> Vec<Reply> {
+        self.events()
+            .into_iter()
+            .filter_map(|event| match event {
+                ClientEvent::Frame(frame) => {
+                    if let ServerFrame::Reply(reply) = *frame {
+                        Some(*reply)
+                    } else {
+                        None
+                    }
+                }
+                ClientEvent::Welcome(_) | ClientEvent::Event(_) => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn is_in(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.user().is_some())
+    }
+
+    /// The close code it saw.
+    pub(super) fn closed_with(&self) -> Option<u16> {
+        self.client.end().and_then(|end| end.as_ref().ok().map(|(code, _)| *code))
+    }
+
+    pub(super) fn fault(&self) -> Option<&Fault> {
+        self.client.end().and_then(|end| end.as_ref().err())
+    }
+}
+
+pub(super) fn message(id: &str, key: Option<&str>, content: &str) -> ClientFrame {
+    ClientFrame::UserMessage {
+        id: frame_id(id),
+        key: key.map(|key| key.parse().unwrap()),
+        thread_id: thread("t"),
+        content: content.into(),
+        metadata: None,
+    }
+}
+
+/// What a future says now.
+pub(super) fn poll_now<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub(super) fn next_message(requests: &mut Requests) -> crate::hub::UserMessage {
+    match poll_now(requests.next()) {
+        Poll::Ready(Some(Request::UserMessage(message))) => message,
+        other => panic!("no message waits: {other:?}"),
+    }
+}

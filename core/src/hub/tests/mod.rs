@@ -1,0 +1,9 @@
+//! The hub, sessions and clients together, without a socket.
+
+mod delivery;
+mod harness;
+mod heap;
+mod identity;
+mod lifecycle;
+mod properties;
+mod requests;

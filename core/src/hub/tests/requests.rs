@@ -1,0 +1,205 @@
+//! Messages, commands, cancellations, and who answers them.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use super::harness::{World, frame_id, message, next_message, poll_now};
+use crate::error::ErrorCode;
+use crate::hub::Request;
+use crate::limits::Limits;
+use crate::protocol::{CancelState, ClientFrame, EventKind, Reply, ReplyOk, RunRef};
+use crate::stream::RunError;
+
+fn code(reply: &Reply) -> &str {
+    reply.outcome.as_ref().unwrap_err().code.as_str()
+}
+
+#[test]
+fn a_message_is_logged_and_answered_when_its_run_starts() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let (mut ann, mut tablet) = (world.device("ann"), world.device("ann"));
+    ann.say("m1", "hello");
+    assert_eq!(tablet.stream(), [], "nothing is logged before it is accepted");
+    let asked = next_message(&mut requests);
+    assert_eq!((asked.content(), asked.user().sub(), asked.thread().as_str()), ("hello", "ann", "t"));
+    let run = asked.start("assistant").unwrap();
+    let replies = ann.replies();
+    assert_eq!(replies[0].outcome, Ok(ReplyOk::Run { run_id: run.id() }));
+    run.completed(None).unwrap();
+    assert_eq!(tablet.kinds(), [EventKind::UserMessage, EventKind::AgentStarted, EventKind::AgentCompleted]);
+}
+
+#[test]
+fn without_an_application_a_message_is_refused_at_once_and_leaves_no_trace() {
+    let world = World::new();
+    let mut ann = world.device("ann");
+    ann.say("m1", "hello");
+    let replies = ann.replies();
+    assert_eq!(code(&replies[0]), "unavailable");
+    assert!(replies[0].outcome.as_ref().unwrap_err().temporary);
+}
+
+#[test]
+fn a_dropped_refused_or_late_request_is_answered_and_its_key_is_free_again() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let mut ann = world.device("ann");
+    ann.send(&message("m1", Some("k"), "hello"));
+    drop(next_message(&mut requests));
+    assert_eq!(code(&ann.replies()[0]), "unavailable");
+    ann.send(&message("m2", Some("k"), "hello"));
+    next_message(&mut requests).refuse("not today");
+    assert_eq!(code(&ann.replies()[0]), "refused");
+    ann.send(&message("m3", Some("k"), "hello"));
+    let late = next_message(&mut requests);
+    world.sleep(Limits::default().request_deadline, &mut [&mut ann]);
+    assert_eq!(code(&ann.replies()[0]), "unavailable");
+    assert_eq!(late.start("assistant").unwrap_err(), RunError::RequestClosed);
+    assert_eq!(ann.stream(), [], "none of them left a trace");
+    drop(requests);
+    ann.say("m4", "hello");
+    assert_eq!(code(&ann.replies()[0]), "unavailable");
+    assert_eq!(world.hub.counts().requests, 0);
+}
+
+#[test]
+fn a_repeated_key_is_one_run_and_one_answer_also_over_another_connection() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let (mut first, mut second) = (world.device("ann"), world.device("ann"));
+    first.send(&message("a", Some("k"), "hello"));
+    second.send(&message("b", Some("k"), "hello"));
+    let run = next_message(&mut requests).start("assistant").unwrap();
+    assert!(poll_now(requests.next()).is_pending(), "there is one request");
+    let expected = Ok(ReplyOk::Run { run_id: run.id() });
+    assert_eq!(first.replies()[0].outcome, expected);
+    assert_eq!(second.replies()[0].outcome, expected);
+    run.completed(None).unwrap();
+    second.send(&message("c", Some("k"), "hello"));
+    let events = second.events();
+    let again = events.iter().find_map(|event| match event {
+        crate::client::ClientEvent::Frame(frame) => Some(frame.encode()),
+        _ => None,
+    });
+    assert!(again.unwrap().contains(&run.id().to_string()));
+}
+
+#[test]
+fn a_run_is_cancelled_by_id_by_key_and_before_it_starts() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let mut ann = world.device("ann");
+    ann.send(&message("m1", Some("k1"), "hello"));
+    let run = next_message(&mut requests).start("assistant").unwrap();
+    ann.events();
+    assert_eq!(run.cancel_requested(), None);
+    for target in [RunRef::Id(run.id()), RunRef::Key("k1".parse().unwrap())] {
+        ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target });
+        let expected = ReplyOk::Cancel { run_id: run.id(), state: CancelState::Requested };
+        assert_eq!(ann.replies()[0].outcome, Ok(expected));
+        assert_eq!(run.cancel_requested().as_deref(), Some("ann"));
+        assert_eq!(poll_now(run.cancel_request()), Poll::Ready("ann".into()));
+    }
+    run.cancelled("ann", "asked to").unwrap();
+    ann.events();
+    ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Id(run.id()) });
+    assert_eq!(code(&ann.replies()[0]), "not_found");
+
+    ann.send(&message("m2", Some("k2"), "hello"));
+    ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Key("k2".parse().unwrap()) });
+    let replies = ann.replies();
+    let of = |id: &str| replies.iter().find(|reply| reply.id.as_str() == id).unwrap();
+    assert_eq!(code(of("m2")), "refused");
+    assert!(matches!(of("c").outcome, Ok(ReplyOk::Cancel { state: CancelState::Cancelled, .. })), "{replies:?}");
+    assert_eq!(next_message(&mut requests).start("assistant").unwrap_err(), RunError::RequestClosed);
+}
+
+#[test]
+fn another_users_run_is_not_found() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    ann.say("m1", "hello");
+    let run = next_message(&mut requests).start("assistant").unwrap();
+    bob.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Id(run.id()) });
+    assert_eq!(code(&bob.replies()[0]), "not_found");
+    assert_eq!(run.cancel_requested(), None);
+}
+
+#[test]
+fn a_command_is_answered_by_the_application() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let mut ann = world.device("ann");
+    let command = |id: &str| ClientFrame::Command { id: frame_id(id), name: "echo".into(), args: None, key: None };
+    ann.send(&command("a"));
+    ann.send(&command("b"));
+    let mut take = || match poll_now(requests.next()) {
+        Poll::Ready(Some(Request::Command(command))) => command,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (take(), take());
+    second.refuse("no");
+    first.reply(&serde_json::json!({"pong": true})).unwrap();
+    let replies = ann.replies();
+    assert_eq!((replies[0].id.as_str(), code(&replies[0])), ("b", "refused"));
+    assert!(matches!(&replies[1].outcome, Ok(ReplyOk::Result(json)) if json.get() == r#"{"pong":true}"#));
+}
+
+#[test]
+fn open_runs_are_capped_at_n_reserved_ones_included() {
+    let world = World::with(Limits { runs_per_user: 2, ..Limits::default() });
+    let mut requests = world.hub.requests().unwrap();
+    let mut ann = world.device("ann");
+    ann.say("a", "1");
+    ann.say("b", "2");
+    ann.say("c", "3");
+    assert_eq!(code(&ann.replies()[0]), "too_many_runs");
+    let run = next_message(&mut requests).start("assistant").unwrap();
+    ann.say("d", "4");
+    assert_eq!(code(&ann.replies()[1]), "too_many_runs");
+    run.completed(None).unwrap();
+    ann.say("e", "5");
+    assert_eq!(world.hub.counts().requests, 2);
+}
+
+#[test]
+fn what_waits_for_the_application_is_capped() {
+    let world = World::with(Limits { requests: 1, ..Limits::default() });
+    let mut requests = world.hub.requests().unwrap();
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    ann.say("a", "1");
+    bob.say("b", "2");
+    assert_eq!(code(&bob.replies()[0]), ErrorCode::Busy.as_str());
+    drop(next_message(&mut requests));
+    bob.say("c", "3");
+    assert_eq!(next_message(&mut requests).content(), "3");
+}
+
+#[test]
+fn frames_that_this_version_does_not_take_are_answered_and_the_connection_stays() {
+    let world = World::new();
+    let mut ann = world.device("ann");
+    ann.events();
+    let frames = [
+        (r#"{"type":"subscribe","id":"x","topic":"news"}"#, "not_found"),
+        (r#"{"type":"approve","id":"x","approval_id":"a","decision":"yes"}"#, "not_found"),
+        (
+            r#"{"type":"revoke","id":"x","user_id":"bob","session_id":"sess_00000000000000000000000000000001"}"#,
+            "unsupported",
+        ),
+        (r#"{"type":"dance","id":"x"}"#, "unknown_type"),
+        (r#"{"type":"user_message","id":"x"}"#, "invalid"),
+    ];
+    for (text, expected) in frames {
+        let now = world.now();
+        let mut wire = Vec::new();
+        crate::codec::frame::encode(&mut wire, crate::codec::frame::Opcode::Text, text.as_bytes(), Some([9; 4]));
+        crate::drive::Machine::handle_bytes(ann.session.as_mut().unwrap(), now, &wire);
+        let replies = ann.replies();
+        assert_eq!(code(&replies[0]), expected, "{text}");
+    }
+    world.clock.turn(Duration::from_secs(1));
+    assert!(ann.is_in());
+}
