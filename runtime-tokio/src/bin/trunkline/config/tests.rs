@@ -1,0 +1,174 @@
+//! Tests of [`super`]: what is refused, what overrules what.
+
+use std::io::Write as _;
+
+use super::*;
+
+/// A file that goes away with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, content: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("trunkline-config-{}-{name}", std::process::id()));
+        std::fs::File::create(&path).unwrap().write_all(content.as_bytes()).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn load(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, String> {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let file = file.map(|content| Scratch::new(&format!("{count}.toml"), content));
+    let mut layer = Layer::default();
+    for (key, value) in flags {
+        layer.add_flag(key, Some(value));
+    }
+    let variables = variables.iter().map(|(name, value)| (OsString::from(*name), OsString::from(*value)));
+    let path = file.as_ref().map(|file| file.0.as_path());
+    let mut outcome = Settings::load(path, layer, variables).map_err(|fault| fault.message);
+    if let (Some(path), Err(message)) = (path, &mut outcome) {
+        *message = message.replace(&path.display().to_string(), "FILE");
+    }
+    outcome
+}
+
+fn refusal(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
+    load(file, variables, flags).unwrap_err()
+}
+
+#[test]
+fn nothing_given_is_the_defaults() {
+    let settings = load(None, &[], &[]).unwrap();
+    assert_eq!(settings.listen.to_string(), "127.0.0.1:8787");
+    assert!(!settings.dev && !settings.agent && !settings.listen_chosen && settings.secret.is_none());
+    assert_eq!(settings.limits, Limits::default());
+}
+
+#[test]
+fn each_layer_overrules_the_one_below() {
+    let file = "listen = \"127.0.0.1:1\"\n[limits]\nmessage_bytes = 1000\nhello_deadline = \"1s\"";
+    let variables = [("TRUNKLINE_LISTEN", "127.0.0.1:2"), ("TRUNKLINE_LIMITS_MESSAGE_BYTES", "2000")];
+    assert_eq!(load(Some(file), &[], &[]).unwrap().listen.port(), 1);
+    let settings = load(Some(file), &variables, &[]).unwrap();
+    assert_eq!((settings.listen.port(), settings.limits.message_bytes), (2, 2000));
+    assert_eq!(settings.limits.hello_deadline, Duration::from_secs(1), "the rest of the table stays");
+    assert_eq!(load(Some(file), &variables, &[("listen", "127.0.0.1:3")]).unwrap().listen.port(), 3);
+}
+
+#[test]
+fn every_limit_can_be_set_from_a_file_and_from_a_variable() {
+    let mut limits = Limits::default();
+    for (name, slot) in limit_slots(&mut limits) {
+        let (file, variable) = match slot {
+            Slot::Count(_) | Slot::Rate(_) => ("100000000".to_owned(), "100000000"),
+            Slot::Span(_) | Slot::Maybe(_) => ("\"70s\"".to_owned(), "70s"),
+        };
+        let contradicts = ["handshake_headers", "event_bytes", "heartbeat_interval"].contains(&name);
+        let by_file = load(Some(&format!("limits.{name} = {file}")), &[], &[]);
+        let by_variable = load(None, &[(&variable_of(&format!("limits.{name}")), variable)], &[]);
+        for outcome in [by_file, by_variable] {
+            match outcome {
+                Ok(settings) => assert_ne!(settings.limits, Limits::default(), "{name}"),
+                Err(message) => assert!(contradicts && message.contains("limits."), "{message}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn mistakes_in_a_file_name_the_key_and_the_file() {
+    let table = [
+        ("lisen = 1", "setting `lisen` (file FILE): there is no such setting"),
+        ("[limits]\nhello = 1", "setting `limits.hello` (file FILE): there is no such setting"),
+        ("limits = 1", "setting `limits` (file FILE): must be a table"),
+        ("secret = \"x\"", "setting `secret` (file FILE): a secret does not belong among settings"),
+        ("listen = 8787", "setting `listen` (file FILE): expected a string, found 8787"),
+        ("dev = \"true\"", "setting `dev` (file FILE): expected true or false, found \"true\""),
+        ("dev = [true]", "setting `dev` (file FILE): expected true or false, found a list"),
+        (
+            "log = \"loud\"",
+            "setting `log` (file FILE): expected off, error, warn, info, debug or trace, found \"loud\"",
+        ),
+        ("log = \"3\"", "setting `log` (file FILE): expected off"),
+        ("limits.requests = \"5\"", "setting `limits.requests` (file FILE): expected a whole number, found \"5\""),
+        ("limits.requests = -5", "setting `limits.requests` (file FILE): expected a whole number, found -5"),
+        ("limits.requests = 0", "setting `limits.requests` (file FILE): must be at least 1"),
+        ("limits.message_burst = 5000000000", "setting `limits.message_burst` (file FILE): 5000000000 is too large"),
+        ("limits.write_stall = 5", "setting `limits.write_stall` (file FILE): expected a time such as"),
+        ("limits.idle_deadline = \"1s\"", "setting `limits.idle_deadline` (file FILE): must be above"),
+        ("secret_file = \"/nonexistent/x\"", "setting `secret_file` (file FILE): /nonexistent/x: No such file"),
+        ("= 1", "settings file FILE: "),
+    ];
+    for (file, start) in table {
+        let message = refusal(Some(file), &[], &[]);
+        assert!(message.starts_with(start), "{file}: {message}");
+    }
+}
+
+#[test]
+fn mistakes_elsewhere_name_the_variable_or_the_flag() {
+    let listen = "setting `listen` (environment variable TRUNKLINE_LISTEN): expected an address and a port";
+    assert!(refusal(Some("listen = \"127.0.0.1:1\""), &[("TRUNKLINE_LISTEN", "here")], &[]).starts_with(listen));
+    let flag = refusal(None, &[("TRUNKLINE_LISTEN", "127.0.0.1:1")], &[("listen", "there")]);
+    assert!(flag.starts_with("setting `listen` (flag --listen): expected an address"), "{flag}");
+    let unknown = refusal(None, &[("TRUNKLINE_LIMITS_NONE", "1")], &[]);
+    assert_eq!(unknown, "environment variable TRUNKLINE_LIMITS_NONE: there is no such setting");
+}
+
+#[test]
+fn variables_of_others_are_left_alone() {
+    let kubernetes = [("TRUNKLINE_PORT", "tcp://10.0.0.1:80"), ("TRUNKLINE_SERVICE_HOST", "10.0.0.1"), ("LISTEN", "x")];
+    load(None, &kubernetes, &[("dev", "true")]).unwrap();
+    load(None, &[("TRUNKLINE_TOKEN", "for the client")], &[]).unwrap();
+}
+
+#[test]
+fn a_secret_has_32_bytes_after_one_line_end() {
+    let long = "x".repeat(32);
+    assert_eq!(Secret::new(format!("{long}\n").into_bytes()).unwrap().as_bytes(), long.as_bytes());
+    assert_eq!(Secret::new(format!("{long}\r\n").into_bytes()).unwrap().as_bytes(), long.as_bytes());
+    let short = Secret::new(format!("{}\n", &long[1..]).into_bytes()).unwrap_err();
+    assert_eq!(short, "the secret must have at least 32 bytes, this one has 31");
+    assert_eq!(format!("{:?}", Secret::new(long.into_bytes()).unwrap()), "Secret(..)");
+}
+
+#[test]
+fn the_secret_nearest_to_the_command_line_is_taken() {
+    let in_file = Scratch::new("secret", &"f".repeat(40));
+    let path = in_file.0.to_str().unwrap();
+    let variable = ("TRUNKLINE_SECRET", "vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv");
+    let first = |settings: Settings| settings.secret.unwrap().as_bytes()[0];
+    let named_in_file = format!("secret_file = {path:?}");
+    assert_eq!(first(load(Some(&named_in_file), &[], &[]).unwrap()), b'f');
+    assert_eq!(first(load(Some(&named_in_file), &[variable], &[]).unwrap()), b'v');
+    assert_eq!(first(load(None, &[variable], &[("secret_file", path)]).unwrap()), b'f');
+    let both = refusal(None, &[variable, ("TRUNKLINE_SECRET_FILE", path)], &[]);
+    assert!(both.ends_with("TRUNKLINE_SECRET is set too: keep one of them"), "{both}");
+    let short = refusal(None, &[("TRUNKLINE_SECRET", "hunter2")], &[]);
+    assert!(short.contains("TRUNKLINE_SECRET") && !short.contains("hunter2"), "{short}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_everybody_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = Scratch::new("mode", &"f".repeat(40));
+    let path = file.0.to_str().unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o644, 1)] {
+        std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(load(None, &[], &[("secret_file", path)]).unwrap().warnings.len(), warnings);
+    }
+}
+
+#[test]
+fn development_mode_stays_on_loopback() {
+    let message = refusal(None, &[], &[("dev", "true"), ("listen", "0.0.0.0:8787")]);
+    assert!(message.starts_with("setting `listen` (flag --listen): development mode"), "{message}");
+    load(None, &[], &[("dev", "true"), ("listen", "[::1]:8787")]).unwrap();
+}

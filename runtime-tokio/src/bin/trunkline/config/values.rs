@@ -1,0 +1,85 @@
+//! From a value as it was given to a value of the right type, or what was expected instead.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use config::{Value, ValueKind};
+use tracing::level_filters::LevelFilter;
+
+pub(super) fn text(value: &Value) -> Result<String, String> {
+    match string(value) {
+        None => Err(expected("a string", value)),
+        Some("") => Err("must not be empty".into()),
+        Some(text) => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn boolean(value: &Value) -> Result<bool, String> {
+    if let ValueKind::Boolean(flag) = value.kind {
+        return Ok(flag);
+    }
+    match untyped(value) {
+        Some("true" | "1") => Ok(true),
+        Some("false" | "0") => Ok(false),
+        Some(_) | None => Err(expected("true or false", value)),
+    }
+}
+
+pub(super) fn whole(value: &Value) -> Result<u64, String> {
+    let whole = if let ValueKind::I64(number) = value.kind {
+        u64::try_from(number).ok()
+    } else {
+        untyped(value).and_then(|text| text.parse().ok())
+    };
+    whole.ok_or_else(|| expected("a whole number", value))
+}
+
+pub(super) fn in_range<T: TryFrom<u64>>(number: u64) -> Result<T, String> {
+    T::try_from(number).map_err(|_| format!("{number} is too large"))
+}
+
+pub(super) fn duration(value: &Value) -> Result<Duration, String> {
+    let parsed = string(value).and_then(|text| humantime::parse_duration(text).ok());
+    parsed.ok_or_else(|| expected("a time such as \"10s\" or \"5min\"", value))
+}
+
+pub(super) fn maybe_duration(value: &Value) -> Result<Option<Duration>, String> {
+    if string(value) == Some("off") {
+        return Ok(None);
+    }
+    duration(value).map(Some).map_err(|problem| format!("{problem}; \"off\" is never"))
+}
+
+pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
+    text(value)?.parse().map_err(|_| expected("an address and a port such as \"127.0.0.1:8787\"", value))
+}
+
+pub(super) fn level(value: &Value) -> Result<LevelFilter, String> {
+    let text = text(value)?;
+    // The parser of the filter also takes numbers and capitals.
+    let named = text.bytes().all(|byte| byte.is_ascii_lowercase());
+    text.parse().ok().filter(|_| named).ok_or_else(|| expected("off, error, warn, info, debug or trace", value))
+}
+
+fn string(value: &Value) -> Option<&str> {
+    if let ValueKind::String(text) = &value.kind { Some(text) } else { None }
+}
+
+/// The text of a flag or a variable, which is one whatever it means; in a file a number is a number.
+fn untyped(value: &Value) -> Option<&str> {
+    value.origin().and_then(|_| string(value))
+}
+
+fn expected(what: &str, found: &Value) -> String {
+    let found = match &found.kind {
+        ValueKind::Nil => "nothing".to_owned(),
+        ValueKind::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
+        ValueKind::Boolean(flag) => flag.to_string(),
+        ValueKind::I64(number) => number.to_string(),
+        ValueKind::Float(number) => number.to_string(),
+        ValueKind::Table(_) => "a table".to_owned(),
+        ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_) => "a large number".to_owned(),
+    };
+    format!("expected {what}, found {found}")
+}

@@ -1,0 +1,150 @@
+//! Tests of [`super`]: real bytes through the real server, over a pipe.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+
+const HOST: &str = "Host: 127.0.0.1:8787\r\n";
+
+fn door() -> DevDoor {
+    let login: Login = Arc::new(|user| match user {
+        "" => Err("must not be empty".to_owned()),
+        "panic" => panic!("as the test asks"),
+        user => Ok(LoggedIn { token: format!("token-of-{user}"), expires_in: 3600 }),
+    });
+    DevDoor { listen: SocketAddr::from(([127, 0, 0, 1], 8787)), agent: true, login }
+}
+
+async fn exchange(router: Router, request: &str) -> String {
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let served = tokio::spawn(serve_connection(router, server));
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    served.await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn get_path(path: &str, door: Option<DevDoor>) -> String {
+    exchange(router(Arc::new(|| false), door), &format!("GET {path} HTTP/1.1\r\n{HOST}\r\n")).await
+}
+
+async fn log_in(headers: &str, body: &str) -> String {
+    let length = body.len();
+    let request = format!("POST /dev/login HTTP/1.1\r\n{headers}Content-Length: {length}\r\n\r\n{body}");
+    exchange(router(Arc::new(|| false), Some(door())), &request).await
+}
+
+fn status(answer: &str) -> &str {
+    answer.get(9..12).unwrap_or(answer)
+}
+
+#[tokio::test]
+async fn the_page_and_its_parts_are_served_with_strict_headers() {
+    for (path, kind) in [("/", "text/html"), ("/chat.css", "text/css"), ("/chat.js", "text/javascript")] {
+        let answer = get_path(path, None).await;
+        assert_eq!(status(&answer), "200", "{path}");
+        assert!(answer.contains(&format!("content-type: {kind}")), "{answer}");
+    }
+    for path in ["/", "/healthz", "/nowhere"] {
+        let answer = get_path(path, None).await;
+        for (name, value) in HEADERS {
+            assert!(answer.contains(&format!("{name}: {value}")), "{path} lacks {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_probes_tell_living_from_ready() {
+    for (draining, ready) in [(false, "200"), (true, "503")] {
+        let ask = async |path| {
+            let request = format!("GET {path} HTTP/1.1\r\n{HOST}\r\n");
+            exchange(router(Arc::new(move || draining), None), &request).await
+        };
+        assert_eq!(status(&ask("/healthz").await), "200");
+        assert_eq!(status(&ask("/readyz").await), ready);
+    }
+}
+
+#[tokio::test]
+async fn without_development_mode_there_is_no_door() {
+    assert_eq!(status(&get_path("/dev/info", None).await), "404");
+    assert_eq!(status(&get_path("/dev/login", None).await), "404");
+    assert!(get_path("/dev/info", Some(door())).await.contains("\"dev\":true"));
+}
+
+#[tokio::test]
+async fn a_name_gets_a_token() {
+    let headers = format!("{HOST}Content-Type: application/json\r\nOrigin: http://127.0.0.1:8787\r\n");
+    let answer = log_in(&headers, r#"{"user":"ann"}"#).await;
+    assert_eq!(status(&answer), "200");
+    assert!(answer.ends_with(r#"{"token":"token-of-ann","expires_in":3600}"#), "{answer}");
+    let localhost = "Host: localhost:8787\r\nContent-Type: application/json; charset=utf-8\r\n";
+    assert_eq!(status(&log_in(localhost, r#"{"user":"ann"}"#).await), "200");
+}
+
+#[tokio::test]
+async fn strangers_stay_outside() {
+    let json = "Content-Type: application/json\r\n";
+    let body = r#"{"user":"ann"}"#;
+    let table = [
+        ("another host, as after a DNS rebinding", format!("Host: evil.example:8787\r\n{json}"), body, "403"),
+        ("another port", format!("Host: 127.0.0.1:80\r\n{json}"), body, "403"),
+        ("no host", json.to_owned(), body, "403"),
+        ("a host twice", format!("{HOST}{HOST}{json}"), body, "403"),
+        ("another origin", format!("{HOST}{json}Origin: http://evil.example\r\n"), body, "403"),
+        ("an opaque origin", format!("{HOST}{json}Origin: null\r\n"), body, "403"),
+        ("another port's origin", format!("{HOST}{json}Origin: http://127.0.0.1:3000\r\n"), body, "403"),
+        ("another site", format!("{HOST}{json}Sec-Fetch-Site: cross-site\r\n"), body, "403"),
+        ("a form", format!("{HOST}Content-Type: text/plain\r\n"), body, "415"),
+        ("no type", HOST.to_owned(), body, "415"),
+        ("not JSON", format!("{HOST}{json}"), "user=ann", "400"),
+        ("no user", format!("{HOST}{json}"), "{}", "400"),
+        ("a name that is none", format!("{HOST}{json}"), r#"{"user":""}"#, "400"),
+    ];
+    for (what, headers, body, expected) in table {
+        let answer = log_in(&headers, body).await;
+        assert_eq!(status(&answer), expected, "{what}: {answer}");
+        assert!(!answer.contains("token-of"), "{what}");
+    }
+    let padded = |size: usize| format!("{}{}", r#"{"user":"ann"}"#, " ".repeat(size - body.len()));
+    let headers = format!("{HOST}{json}");
+    assert_eq!(status(&log_in(&headers, &padded(MAX_LOGIN_BYTES)).await), "200");
+    assert_eq!(status(&log_in(&headers, &padded(MAX_LOGIN_BYTES + 1)).await), "413");
+}
+
+#[tokio::test]
+async fn one_connection_carries_one_request() {
+    let two = format!("GET /healthz HTTP/1.1\r\n{HOST}\r\nGET /ws HTTP/1.1\r\n{HOST}\r\n");
+    let answer = exchange(router(Arc::new(|| false), None), &two).await;
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    assert!(answer.contains("connection: close"));
+}
+
+#[tokio::test]
+async fn a_panic_costs_its_own_connection() {
+    let headers = format!("{HOST}Content-Type: application/json\r\n");
+    assert_eq!(log_in(&headers, r#"{"user":"panic"}"#).await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_and_trickling_end_at_a_deadline() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let start = tokio::time::Instant::now();
+    let served = tokio::spawn(serve_connection(router(Arc::new(|| false), None), server));
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    served.await.unwrap();
+    assert!(start.elapsed() <= HEADER_DEADLINE + Duration::from_secs(1));
+}
+
+#[test]
+fn own_addresses_are_loopback_with_our_port() {
+    for own in ["127.0.0.1:8787", "localhost:8787", "LOCALHOST:8787", "[::1]:8787", "127.9.9.9:8787"] {
+        assert!(is_own(own, 8787), "{own}");
+    }
+    for other in ["127.0.0.1", "127.0.0.1:", "localhost.evil:8787", "10.0.0.1:8787", "[::1]", "::1:8787x", "", ":8787"]
+    {
+        assert!(!is_own(other, 8787), "{other}");
+    }
+    assert!(is_own("localhost", 80) && is_own("[::1]", 80));
+}

@@ -1,0 +1,237 @@
+//! `trunkline serve`: puts the parts together and runs them until a signal.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use trunkline_core::auth::Hs256;
+use trunkline_core::hub::{Housekeeper, Hub, HubConfig};
+use trunkline_core::id::{Entropy as _, UserId};
+use trunkline_tokio::{SystemClock, SystemEntropy};
+
+use crate::Fault;
+use crate::agent;
+use crate::cli::ServeArgs;
+use crate::config::{MAKE_A_SECRET, Secret, Settings};
+use crate::http::{self, DevDoor, LoggedIn, Login, Site};
+use crate::token;
+
+/// How many ports after the usual one development mode tries.
+const SPARE_PORTS: u16 = 100;
+/// How long the page's tokens hold; it gets a new one by itself.
+const PAGE_TTL: Duration = Duration::from_secs(3600);
+/// How long the token in the printed command holds: a day's work.
+const PASTE_TTL: Duration = Duration::from_secs(24 * 3600);
+
+pub(crate) fn main(args: &ServeArgs) -> Result<ExitCode, Fault> {
+    let settings = Settings::of_serve(args)?;
+    let secret = secret(&settings)?;
+    let keys = Arc::new(token::keys(&secret, &settings)?);
+    start_log(&settings);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::failed(format!("the runtime does not start: {error}")))?;
+    let outcome = runtime.block_on(run(&settings, keys));
+    // What still runs has had its deadline.
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn secret(settings: &Settings) -> Result<Secret, Fault> {
+    if let Some(secret) = &settings.secret {
+        return Ok(secret.clone());
+    }
+    if !settings.dev {
+        return Err(Fault::usage(format!(
+            "no secret to verify tokens with: {MAKE_A_SECRET}; or try things out with --dev"
+        )));
+    }
+    let mut bytes = vec![0; 48];
+    SystemEntropy.fill(&mut bytes);
+    Secret::whole(bytes).map_err(Fault::failed)
+}
+
+fn start_log(settings: &Settings) {
+    use io::IsTerminal as _;
+    let ansi = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(ansi).with_max_level(settings.log).init();
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
+    let signals = Signals::new().map_err(|error| Fault::failed(format!("signals cannot be handled: {error}")))?;
+    let listener = bind(settings).await?;
+    let listen = listener.local_addr().map_err(|error| Fault::failed(error.to_string()))?;
+    let (hub, housekeeper) = hub(settings, keys.clone())?;
+    if settings.agent
+        && let Some(requests) = hub.requests()
+    {
+        tokio::spawn(agent::attend(requests, settings.agent_pace));
+    }
+    let door = settings.dev.then(|| DevDoor { listen, agent: settings.agent, login: login(keys.clone()) });
+    let draining = hub.clone();
+    let site = Site(http::router(Arc::new(move || draining.is_draining()), door));
+    tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
+    if settings.dev {
+        say(&greeting(listen, &keys)?);
+    }
+    let served = trunkline_tokio::serve(listener, hub, housekeeper, site, signals.first()).await;
+    tracing::info!("stopped");
+    served.map_err(|error| Fault::failed(error.to_string()))
+}
+
+fn hub(settings: &Settings, keys: Arc<Hs256>) -> Result<(Hub, Housekeeper), Fault> {
+    let config = HubConfig { limits: settings.limits.clone(), ..HubConfig::default() };
+    Hub::new(config, keys, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
+        .map_err(|error| Fault::usage(error.to_string()))
+}
+
+/// On standard output; where nobody reads it, the server serves all the same.
+fn say(text: &str) {
+    use io::Write as _;
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// The asked-for address; in development mode, when nobody asked, the first free port from the usual one on.
+async fn bind(settings: &Settings) -> Result<TcpListener, Fault> {
+    let spare = if settings.dev && !settings.listen_chosen { SPARE_PORTS } else { 0 };
+    let mut address = settings.listen;
+    for offset in 0..=spare {
+        address.set_port(settings.listen.port().saturating_add(offset));
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && offset < spare => {}
+            outcome => return outcome.map_err(|error| Fault::failed(format!("cannot listen on {address}: {error}"))),
+        }
+    }
+    Err(Fault::failed(format!("no free port up to {}", address.port())))
+}
+
+fn login(keys: Arc<Hs256>) -> Login {
+    Arc::new(move |name| {
+        let user = UserId::new(None, name).map_err(|problem| format!("the name {problem}"))?;
+        let token = token::issue(&keys, &user, PAGE_TTL, "").map_err(|problem| problem.to_string())?;
+        Ok(LoggedIn { token, expires_in: PAGE_TTL.as_secs() })
+    })
+}
+
+/// What development mode prints: where the page is, and commands to paste into a shell.
+fn greeting(listen: SocketAddr, keys: &Hs256) -> Result<String, Fault> {
+    let ann = UserId::new(None, "ann").map_err(|problem| Fault::failed(problem.to_string()))?;
+    let token = token::issue(keys, &ann, PASTE_TTL, "").map_err(|problem| Fault::failed(problem.to_string()))?;
+    let program = std::env::args().next().unwrap_or_else(|| "trunkline".to_owned());
+    let chat = format!("{} chat --url ws://{listen}/ws --token {token}", quoted(&program));
+    Ok(format!(
+        "Trunkline, development mode: anybody on this machine may log in.\n\n\
+         The page:  http://{listen}/\n\n\
+         From another terminal, as ann (the token holds for a day or until this server stops):\n\n\
+         {chat} --message 'what is 2*(3+4)?'\n\n\
+         {chat}\n\n\
+         Ctrl-C stops the server.\n"
+    ))
+}
+
+/// As one word of a POSIX shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | '=' | ':' | ',' | '@');
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Interrupt and termination. They are watched from the start, so that none is missed.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Resolves at the first signal; a second one then ends the process at once.
+    async fn first(mut self) {
+        self.next().await;
+        tracing::info!("stopping; once more to stop at once");
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(1);
+        });
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trunkline_core::auth::ClaimRules;
+
+    fn settings(listen: SocketAddr, listen_chosen: bool) -> Settings {
+        let mut settings = Settings::of_serve(&ServeArgs { dev: true, ..ServeArgs::default() }).unwrap();
+        settings.listen = listen;
+        settings.listen_chosen = listen_chosen;
+        settings
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_gives_way_only_when_nobody_chose_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let next = bind(&settings(address, false)).await.unwrap();
+        assert!(next.local_addr().unwrap().port() > address.port());
+        let fault = bind(&settings(address, true)).await.unwrap_err();
+        assert!(format!("{fault:?}").contains(&format!("cannot listen on {address}")));
+    }
+
+    #[test]
+    fn the_greeting_can_be_pasted() {
+        let keys = Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap();
+        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 8787)), &keys).unwrap();
+        assert!(text.contains("http://127.0.0.1:8787/\n"));
+        assert!(text.contains(" chat --url ws://127.0.0.1:8787/ws --token ey"));
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quoted("target/release/trunkline"), "target/release/trunkline");
+        assert_eq!(quoted("my dir/it's"), "'my dir/it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn names_become_tokens_or_a_reason() {
+        let login = login(Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap()));
+        assert_eq!(login("ann").unwrap().expires_in, 3600);
+        assert_eq!(login("").unwrap_err(), "the name must not be empty");
+    }
+}
