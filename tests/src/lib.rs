@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What is tested across packages.
+
+pub mod races;
