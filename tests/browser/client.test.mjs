@@ -1,0 +1,550 @@
+// The client module against a socket and a clock of the test's own.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  START,
+  StreamFault,
+  checkFollows,
+  connect,
+  markGap,
+  nextAction,
+  parsePosition,
+  reduceRun,
+  runIdsOf,
+} from "../../runtime-tokio/page/trunkline.js";
+
+/** A clock that moves only when told. */
+class FakeClock {
+  time = 0;
+  timers = new Map();
+  next = 1;
+  now = () => this.time;
+  setTimeout = (run, ms) => {
+    this.timers.set(this.next, { run, at: this.time + ms });
+    return this.next++;
+  };
+  clearTimeout = (id) => this.timers.delete(id);
+
+  /** Lets time pass; each due timer fires at its own moment. */
+  async pass(ms) {
+    const until = this.time + ms;
+    for (;;) {
+      await settle();
+      const due = [...this.timers].filter(([, timer]) => timer.at <= until).sort((a, b) => a[1].at - b[1].at)[0];
+      if (!due) break;
+      this.timers.delete(due[0]);
+      this.time = due[1].at;
+      due[1].run();
+    }
+    this.time = until;
+    await settle();
+  }
+}
+
+const settle = () => new Promise((resolve) => setImmediate(resolve));
+
+/** A client with everything around it that it asks for. `random` is 1, so that delays are the upper bounds. */
+async function world(options = {}) {
+  const clock = new FakeClock();
+  const sockets = [];
+  class FakeSocket {
+    constructor(url, protocols) {
+      Object.assign(this, { url, protocols, sent: [], closed: null });
+      sockets.push(this);
+    }
+    send(text) {
+      this.sent.push(JSON.parse(text));
+    }
+    close(code, reason) {
+      this.closed = { code, reason };
+    }
+    receive(frame) {
+      this.onmessage({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
+    }
+    drop(code = 1006, reason = "") {
+      this.onclose({ code, reason });
+    }
+  }
+  const seen = { states: [], events: [], resets: [] };
+  const client = connect({
+    url: "ws://test/ws",
+    token: "T1",
+    position: START,
+    random: () => 1,
+    WebSocket: FakeSocket,
+    ...clock,
+    onState: (state) => seen.states.push(state),
+    onEvent: (event) => seen.events.push(event),
+    onReset: (reset) => seen.resets.push(reset),
+    ...options,
+  });
+  await settle();
+  const made = { client, clock, sockets, ...seen, socket: () => sockets.at(-1), state: () => seen.states.at(-1) };
+  /** Opens the newest socket and welcomes it at a position. */
+  made.welcome = (eventId = "7-0", entry = {}) => {
+    made.socket().onopen({});
+    const stream = { stream: "user", event_id: eventId, head: eventId, mode: "live", ...entry };
+    made.socket().receive({ type: "welcome", session_id: "s1", heartbeat: { interval: 25, timeout: 10 }, streams: [stream] });
+  };
+  return made;
+}
+
+const event = (seq, more = {}) => ({ type: "custom", event_id: `7-${seq}`, seq, name: "x", ...more });
+
+test("the token travels as a subprotocol and hello asks for everything kept", async () => {
+  const { socket, welcome, states, client } = await world();
+  assert.deepEqual(socket().protocols, ["trunkline.v1", "bearer.T1"]);
+  welcome();
+  assert.equal(socket().sent[0].type, "hello");
+  assert.deepEqual(socket().sent[0].resume, { user: "0-0" });
+  assert.equal("session_id" in socket().sent[0], false);
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "live"]);
+  assert.equal(client.position, "7-0");
+  assert.equal(client.sessionId, "s1");
+});
+
+test("a client without a position asks for no resume", async () => {
+  const { socket, welcome } = await world({ position: undefined });
+  welcome("7-5");
+  assert.equal("resume" in socket().sent[0], false);
+});
+
+test("after a loss the client resumes its session from its last position", async () => {
+  const { socket, sockets, welcome, clock, events, state } = await world();
+  welcome();
+  socket().receive(event(1));
+  socket().receive(event(4, { prev: 1 }));
+  socket().drop();
+  assert.deepEqual({ ...state() }, { state: "offline", reason: "connection_lost", code: 1006, retryAt: 500 });
+  await clock.pass(500);
+  assert.equal(sockets.length, 2);
+  welcome("7-4");
+  assert.deepEqual(socket().sent[0].resume, { user: "7-4" });
+  assert.equal(socket().sent[0].session_id, "s1");
+  assert.deepEqual(events.map(({ seq }) => seq), [1, 4]);
+});
+
+test("frames of a socket that was left behind are not heard", async () => {
+  const { sockets, welcome, clock, events } = await world();
+  welcome();
+  sockets[0].drop();
+  await clock.pass(500);
+  welcome();
+  sockets[0].receive(event(1));
+  sockets[0].drop(4400);
+  assert.equal(events.length, 0);
+  assert.equal(sockets[1].closed, null);
+});
+
+test("a gap, a repetition, another epoch or a wrong seq close with 4000 and resume", async () => {
+  for (const bad of [event(3), event(1), { ...event(2), event_id: "8-2" }, { ...event(2), seq: 3 }, event(9, { prev: 3 }), "[]", "{"]) {
+    const { socket, welcome, clock, events, client, sockets } = await world();
+    welcome();
+    socket().receive(event(1));
+    socket().receive(bad);
+    assert.equal(sockets[0].closed.code, 4000, JSON.stringify(bad));
+    assert.equal(events.length, 1);
+    assert.equal(client.position, "7-1");
+    await clock.pass(500);
+    welcome("7-1");
+    assert.deepEqual(socket().sent[0].resume, { user: "7-1" });
+  }
+});
+
+test("a second fault at the same position starts from the beginning", async () => {
+  const { socket, welcome, clock } = await world();
+  welcome();
+  socket().receive(event(1));
+  socket().receive(event(3));
+  await clock.pass(500);
+  welcome("7-1");
+  socket().receive(event(3));
+  await clock.pass(1_000);
+  socket().onopen({});
+  assert.deepEqual(socket().sent[0].resume, { user: "0-0" });
+});
+
+test("a receiver's fault keeps the position in front of the event", async () => {
+  const onEvent = ({ seq }) => {
+    if (seq === 2) throw new StreamFault("a hole");
+  };
+  const { socket, welcome, client } = await world({ onEvent });
+  welcome();
+  socket().receive(event(1));
+  socket().receive(event(2));
+  assert.equal(client.position, "7-1");
+  assert.equal(socket().closed.code, 4000);
+});
+
+test("a position frame moves the client past what it may not see", async () => {
+  const { socket, welcome, client, events } = await world();
+  welcome();
+  socket().receive({ type: "position", stream: "user", prev: 0, event_id: "7-9" });
+  assert.equal(client.position, "7-9");
+  socket().receive(event(10));
+  assert.equal(events.length, 1);
+});
+
+test("an ephemeral frame has no position and is passed on", async () => {
+  const { socket, welcome, client, events } = await world();
+  welcome();
+  socket().receive({ type: "typing" });
+  assert.equal(events.length, 1);
+  assert.equal(client.position, "7-0");
+});
+
+test("a frame before the welcome is a fault", async () => {
+  const { socket, sockets } = await world();
+  socket().onopen({});
+  socket().receive(event(1));
+  assert.equal(sockets[0].closed.code, 4000);
+});
+
+test("a reset says what is lost and whether to start afresh", async () => {
+  const first = await world();
+  first.welcome("7-40", { mode: "reset", lost: { from: "7-0", to: "7-40" } });
+  assert.deepEqual(first.resets, [{ lost: { from: "7-0", to: "7-40" }, afresh: true }]);
+
+  const later = await world();
+  later.welcome();
+  later.socket().receive(event(1));
+  later.socket().drop();
+  await later.clock.pass(500);
+  later.welcome("7-40", { mode: "reset", lost: { from: "7-1", to: "7-40" } });
+  assert.deepEqual(later.resets, [{ lost: { from: "7-1", to: "7-40" }, afresh: false }]);
+
+  later.socket().drop();
+  await later.clock.pass(1_000);
+  later.welcome("8-0", { mode: "reset" });
+  assert.deepEqual(later.resets[1], { lost: null, afresh: true });
+});
+
+test("a snapshot moves the position only once it is whole", async () => {
+  const { socket, welcome, client } = await world();
+  welcome("7-30", { mode: "snapshot", head: "7-31" });
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-30", part: 1, of: 2, runs: [] });
+  assert.equal(client.position, "0-0");
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-30", part: 2, of: 2, runs: [] });
+  assert.equal(client.caughtUp, false);
+  socket().receive(event(31));
+  assert.equal(client.caughtUp, true);
+});
+
+test("back-off doubles to a cap of 30 s, with full jitter, and resets only after 10 s of being live", async () => {
+  const { socket, welcome, clock, state } = await world();
+  const delays = [];
+  for (let i = 0; i < 9; i += 1) {
+    welcome();
+    await clock.pass(9_000);
+    socket().drop();
+    delays.push(state().retryAt - clock.time);
+    await clock.pass(delays.at(-1));
+  }
+  assert.deepEqual(delays, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+  welcome();
+  await clock.pass(10_000);
+  socket().drop();
+  assert.equal(state().retryAt - clock.time, 500);
+
+  const lucky = await world({ random: () => 0 });
+  lucky.socket().drop();
+  assert.equal(lucky.state().retryAt, 0);
+});
+
+test("retryNow does not wait for the end of the back-off, and does nothing while live", async () => {
+  const { client, socket, sockets, welcome } = await world();
+  socket().drop();
+  client.retryNow();
+  await settle();
+  assert.equal(sockets.length, 2);
+  welcome();
+  client.retryNow();
+  await settle();
+  assert.equal(sockets.length, 2);
+});
+
+test("close codes: the range is the next action", () => {
+  const table = {
+    stop: [1000, 1002, 1003, 1007, 1009, 4400, 4403, 4409, 4410, 4499],
+    retry: [1001, 1005, 1006, 1011, 1012, 1013, 4000, 4001, 4040, 4099, 4500],
+    later: [4100, 4199],
+    token: [4200, 4201, 4299],
+    afresh: [4300, 4399],
+  };
+  for (const [action, codes] of Object.entries(table)) for (const code of codes) assert.equal(nextAction(code), action, `${code}`);
+});
+
+test("4400 stops and fails what waits", async () => {
+  const { client, socket, state, clock, sockets } = await world();
+  const sent = assert.rejects(client.send("t", "hi"), { code: "stopped" });
+  socket().onopen({});
+  socket().drop(4400, "bad_credentials");
+  await sent;
+  assert.deepEqual({ ...state() }, { state: "stopped", reason: "bad_credentials", code: 4400, retryAt: null });
+  await clock.pass(120_000);
+  assert.equal(sockets.length, 1);
+  await assert.rejects(client.send("t", "hi"), { code: "stopped" });
+});
+
+test("4200 fetches a new token at once, and with back-off if that is refused too", async () => {
+  let made = 1;
+  const { socket, sockets, welcome, clock, state } = await world({ getToken: async () => `T${(made += 1)}` });
+  welcome();
+  socket().drop(4200, "token_expired");
+  await settle();
+  assert.equal(sockets.length, 2);
+  assert.equal(socket().protocols[1], "bearer.T2");
+  socket().drop(4201, "token_revoked");
+  assert.equal(state().state, "offline");
+  await clock.pass(1_000);
+  assert.equal(socket().protocols[1], "bearer.T3");
+});
+
+test("4200 stops where no token is to be had, and retries where one cannot be had yet", async () => {
+  const fixed = await world();
+  fixed.socket().drop(4200, "token_expired");
+  assert.equal(fixed.state().state, "stopped");
+
+  const none = await world({ getToken: async () => null });
+  none.socket().drop(4200, "token_expired");
+  await settle();
+  assert.deepEqual([none.state().state, none.state().reason], ["stopped", "no_token"]);
+
+  const away = await world({ getToken: () => Promise.reject(new TypeError("network")) });
+  away.socket().drop(4200, "token_expired");
+  await settle();
+  assert.deepEqual([away.state().state, away.state().reason], ["offline", "token_unavailable"]);
+});
+
+test("a token that comes after the end opens nothing", async () => {
+  let give;
+  const token = new Promise((resolve) => (give = resolve));
+  const { client, sockets, state } = await world({ token: undefined, getToken: () => token });
+  client.close();
+  give("T1");
+  await settle();
+  assert.equal(sockets.length, 0);
+  assert.equal(state().state, "stopped");
+});
+
+test("4300 forgets the position, 4100 waits longer", async () => {
+  const { socket, welcome, clock, state } = await world();
+  welcome();
+  socket().receive(event(1));
+  socket().drop(4300, "session_reset");
+  await clock.pass(500);
+  socket().onopen({});
+  assert.deepEqual(socket().sent[0].resume, { user: "0-0" });
+  socket().drop(4100, "evicted_for_capacity");
+  assert.equal(state().retryAt - clock.time, 16_000);
+});
+
+test("going_away names the wait before the next try, once", async () => {
+  const { socket, welcome, clock, state } = await world();
+  welcome();
+  socket().receive({ type: "going_away", deadline: 30, reconnect_after: 4 });
+  await clock.pass(1_000);
+  socket().drop(1001);
+  assert.equal(state().retryAt, 5_000);
+  await clock.pass(4_000);
+  socket().drop();
+  assert.equal(state().retryAt, 6_000);
+});
+
+test("a message is sent again after a reconnect, with the same key, and resolves to its run", async () => {
+  const { client, socket, sockets, welcome, clock } = await world();
+  const sent = client.send("t1", "hello");
+  assert.equal(socket().sent.length, 0);
+  welcome();
+  const [, first] = socket().sent;
+  assert.deepEqual([first.type, first.thread_id, first.content], ["user_message", "t1", "hello"]);
+  assert.match(first.key, /^[0-9a-f]{32}$/);
+  sockets[0].drop();
+  await clock.pass(500);
+  welcome();
+  const [, again] = socket().sent;
+  assert.equal(again.key, first.key);
+  socket().receive({ type: "reply", id: again.id, ok: true, run_id: "r1" });
+  assert.equal(await sent, "r1");
+  socket().drop();
+  await clock.pass(1_000);
+  welcome();
+  assert.equal(socket().sent.length, 1);
+});
+
+test("a refusal says its code and whether it is temporary", async () => {
+  const { client, socket, welcome } = await world();
+  welcome();
+  const refused = assert.rejects(client.cancel("r1"), { name: "RequestError", code: "not_found", temporary: false });
+  const { id, type, run_id: runId } = socket().sent.at(-1);
+  assert.deepEqual([type, runId], ["cancel_run", "r1"]);
+  socket().receive({ type: "reply", id, ok: false, error: { code: "not_found", message: "no", temporary: false } });
+  await refused;
+});
+
+test("a message over the server's limit is refused without a word to the server", async () => {
+  const { client, socket } = await world();
+  const early = assert.rejects(client.send("t", "é".repeat(600)), { code: "too_big" });
+  socket().onopen({});
+  socket().receive({ type: "welcome", limits: { message_bytes: 1_024 }, streams: [] });
+  await early;
+  await assert.rejects(client.send("t", "é".repeat(600)), { code: "too_big" });
+  assert.deepEqual(socket().sent.map(({ type }) => type), ["hello"]);
+});
+
+test("a silent line is asked once and then given up", async () => {
+  const { socket, sockets, welcome, clock, state } = await world();
+  welcome();
+  await clock.pass(34_999);
+  assert.equal(socket().sent.length, 1);
+  await clock.pass(1);
+  assert.deepEqual(socket().sent.at(-1), { type: "ping" });
+  socket().receive({ type: "pong" });
+  await clock.pass(35_000);
+  assert.equal(socket().sent.filter(({ type }) => type === "ping").length, 2);
+  await clock.pass(9_999);
+  assert.equal(state().state, "live");
+  await clock.pass(1);
+  assert.equal(sockets[0].closed.code, 4000);
+  assert.deepEqual([state().state, state().reason], ["offline", "heartbeat_timeout"]);
+});
+
+test("a server that never welcomes is given up", async () => {
+  const { sockets, clock } = await world();
+  sockets[0].onopen({});
+  await clock.pass(15_000);
+  assert.equal(sockets[0].closed.code, 4000);
+});
+
+test("auth_expiring is answered with a new token", async () => {
+  const { socket, welcome } = await world({ getToken: async () => "T2" });
+  welcome();
+  socket().receive({ type: "auth_expiring", expires_in: 60 });
+  await settle();
+  const { type, token } = socket().sent.at(-1);
+  assert.deepEqual([type, token], ["refresh", "T2"]);
+});
+
+test("close ends everything, also from within a listener", async () => {
+  const { client, socket, welcome, clock, state, sockets } = await world();
+  welcome();
+  client.close();
+  assert.equal(socket().closed.code, 1000);
+  assert.equal(state().state, "stopped");
+  await clock.pass(120_000);
+  assert.equal(sockets.length, 1);
+  assert.equal(clock.timers.size, 0);
+
+  const eager = await world({ onState: ({ state: now }) => now === "live" && eager.client.close() });
+  eager.welcome();
+  assert.equal(eager.client.state, "stopped");
+  assert.equal(eager.clock.timers.size, 0);
+});
+
+test("positions", () => {
+  assert.deepEqual(parsePosition("7-12"), { epoch: "7", seq: 12 });
+  for (const bad of ["", "7", "7-", "-1", "07-1", "7-01", "7-1.5", "7-9007199254740992", undefined, null]) assert.throws(() => parsePosition(bad), StreamFault);
+  assert.deepEqual(checkFollows({ epoch: "7", seq: 3 }, { event_id: "7-8", prev: 3 }), { epoch: "7", seq: 8 });
+  assert.throws(() => checkFollows({ epoch: "7", seq: 3 }, { event_id: "7-3", prev: 3 }), StreamFault);
+});
+
+// --- the reducer
+
+const on = (type, more = {}) => ({ type, run_id: "r", thread_id: "t", agent_name: "assistant", ...more });
+const fold = (events, run) => events.reduce((state, one) => reduceRun(state, one), run);
+const delta = (offset, text, partId = "p") => on("agent_delta", { part_id: partId, offset, text });
+
+test("a run unfolds: thoughts, tools, text, end", () => {
+  const run = fold([
+    on("agent_started"),
+    on("agent_thinking", { thought: "hm", step: 1 }),
+    on("tool_executing", { tool_call_id: "a", tool_name: "calculate", parameters: { x: 1 } }),
+    on("tool_executing", { tool_call_id: "b", tool_name: "search" }),
+    on("tool_completed", { tool_call_id: "b", tool_name: "search", results: null, success: false, error: "none" }),
+    on("tool_completed", { tool_call_id: "a", tool_name: "calculate", results: 14, success: true, duration_ms: 3 }),
+    delta(0, "four"),
+    delta(4, "teen"),
+    on("agent_completed", { final_response: "fourteen", duration_ms: 20 }),
+  ]);
+  assert.equal(run.status, "completed");
+  assert.deepEqual(run.steps, [["thought", 0], ["tool", 0], ["tool", 1]]);
+  assert.equal(run.thoughts[0].thought, "hm");
+  assert.deepEqual(run.tools[0], { toolCallId: "a", name: "calculate", parameters: { x: 1 }, results: 14, success: true, error: null, durationMs: 3 });
+  assert.deepEqual([run.tools[1].success, run.tools[1].error], [false, "none"]);
+  assert.equal(run.parts[0].text, "fourteen");
+  assert.deepEqual([run.terminal.finalResponse, run.terminal.durationMs], ["fourteen", 20]);
+  assert.equal(reduceRun(run, delta(8, "!")), run);
+});
+
+test("the reducer changes nothing that it was given", () => {
+  const freeze = (value) => {
+    if (typeof value === "object" && value !== null) Object.values(Object.freeze(value)).forEach(freeze);
+    return value;
+  };
+  let run;
+  for (const one of [on("agent_started"), on("tool_executing", { tool_call_id: "a", tool_name: "x" }), delta(0, "a"), delta(1, "b"), on("agent_failed")]) {
+    run = freeze(reduceRun(run, one));
+  }
+  assert.equal(run.status, "failed");
+});
+
+test("deltas are idempotent: repetitions and overlaps are dropped, by Unicode scalar values", () => {
+  const run = fold([on("agent_started"), delta(0, "a🦊b"), delta(0, "a🦊b"), delta(1, "🦊bç"), delta(3, "çd"), delta(0, "a🦊")]);
+  assert.equal(run.parts[0].text, "a🦊bçd");
+  assert.equal(run.parts[0].end, 5);
+});
+
+test("however a text is cut, it comes out the same", () => {
+  const text = Array.from("naïve 🦊 fox, 👩‍👩‍👧 and e\u0301");
+  const slice = (from, to) => delta(from, text.slice(from, to).join(""));
+  for (let size = 1; size <= text.length; size += 1) {
+    let run = reduceRun(undefined, on("agent_started"));
+    for (let at = 0; at < text.length; at += size) {
+      run = reduceRun(run, slice(Math.max(0, at - 3), at + size));
+      run = reduceRun(run, slice(0, Math.min(at, 2)));
+    }
+    assert.equal(run.parts[0].text, text.join(""));
+  }
+});
+
+test("a hole is a fault in a run that is known whole, and a visible loss in one that is not", () => {
+  const whole = fold([on("agent_started"), delta(0, "abc")]);
+  assert.throws(() => reduceRun(whole, delta(5, "f")), StreamFault);
+  const partial = reduceRun(markGap(whole), delta(5, "f"));
+  assert.deepEqual(partial.parts[0], { partId: "p", text: "abc…f", end: 6, lost: 2 });
+  const late = reduceRun(undefined, delta(5, "f"));
+  assert.deepEqual(late.parts[0], { partId: "p", text: "…f", end: 6, lost: 5 });
+});
+
+test("a merged window reaches each of its runs", () => {
+  const parts = [
+    { run_id: "r", part_id: "p", offset: 0, text: "ab" },
+    { run_id: "q", part_id: "p", offset: 0, text: "xy" },
+    { run_id: "r", part_id: "p", offset: 2, text: "cd" },
+  ];
+  const window = { type: "agent_deltas", event_id: "7-9", prev: 1, parts };
+  assert.deepEqual(runIdsOf(window), ["r", "q"]);
+  const run = reduceRun(reduceRun(undefined, on("agent_started")), window);
+  assert.equal(run.parts[0].text, "abcd");
+  assert.equal(reduceRun(undefined, window, "q").parts[0].text, "xy");
+});
+
+test("failure and cancellation close the open tools", () => {
+  const open = fold([on("agent_started"), on("tool_executing", { tool_call_id: "a", tool_name: "x" })]);
+  const cancelled = reduceRun(open, on("agent_cancelled", { by: "ann", reason: "enough" }));
+  assert.deepEqual([cancelled.status, cancelled.tools[0].success, cancelled.terminal.by], ["cancelled", false, "ann"]);
+  const failed = reduceRun(open, on("agent_failed", { reason: "producer_lost", error: "gone" }));
+  assert.deepEqual([failed.status, failed.terminal.reason], ["failed", "producer_lost"]);
+});
+
+test("a suspended run waits and goes on", () => {
+  const waiting = fold([on("agent_started"), on("agent_suspended", { approval_id: "x", question: "sure?" })]);
+  assert.deepEqual([waiting.status, waiting.approval.question], ["suspended", "sure?"]);
+  assert.equal(reduceRun(waiting, on("agent_resumed", { decision: "yes" })).status, "running");
+});
+
+test("an unknown type changes nothing, whatever its name", () => {
+  const run = reduceRun(undefined, on("agent_started"));
+  for (const type of ["agent_sings", "constructor", "toString"]) assert.equal(reduceRun(run, on(type)), run);
+});
