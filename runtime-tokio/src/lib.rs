@@ -26,3 +26,8 @@ pub use system::{SystemClock, SystemEntropy};
 pub use timer::TokioTimer;
 pub use transport::{Rewound, TokioTransport};
 pub use trunkline_core as core;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
