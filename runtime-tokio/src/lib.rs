@@ -1,4 +1,4 @@
-//! Trunkline on tokio: transport, timer and accept loop. Every decision is the core's.
+//! Trunkline on tokio: transport, timer, accept loop and client. Every decision is the core's.
 //!
 //! ```no_run
 //! use std::sync::Arc;
@@ -16,11 +16,13 @@
 //! # Ok(()) }
 //! ```
 
+mod client;
 mod serve;
 mod system;
 mod timer;
 mod transport;
 
+pub use client::connect;
 pub use serve::{NoWeb, Outcome, Web, serve, serve_connection};
 pub use system::{SystemClock, SystemEntropy};
 pub use timer::TokioTimer;

@@ -63,6 +63,13 @@ impl Handle {
         Ok(())
     }
 
+    /// Starts to close: what was sent so far goes first, and [`Handle::next`] ends once the server has answered.
+    pub fn close(&self) {
+        if let Some(waker) = self.outgoing.close(()) {
+            waker.wake();
+        }
+    }
+
     /// The next event.
     ///
     /// # Errors
@@ -98,9 +105,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        if let Some(waker) = self.outgoing.close(()) {
-            waker.wake();
-        }
+        self.close();
     }
 }
 

@@ -1,5 +1,8 @@
 //! `trunkline chat`: the protocol at a terminal, one message or a conversation.
 
+mod connection;
+mod endpoint;
+mod recovery;
 mod screen;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -12,12 +15,14 @@ use trunkline_core::id::ThreadId;
 use crate::Fault;
 use crate::cli::ChatArgs;
 use crate::config::read_bounded;
+use connection::Purpose;
+use endpoint::Endpoint;
 use screen::Screen;
 
 /// What the connection tells; it reconnects by itself and says so.
 #[derive(Debug)]
 pub(crate) enum Incoming {
-    /// A frame of the server, as it came.
+    /// A frame of the server.
     Frame(String),
     /// Something a person may want to know, such as a reconnection.
     Notice(String),
@@ -43,20 +48,22 @@ pub(crate) struct Link {
 pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     let token = token(&args, std::env::var("TRUNKLINE_TOKEN").ok())?;
     let thread = ThreadId::new(&args.thread).map_err(|problem| Fault::usage(format!("--thread {problem}")))?;
-    if !(args.url.starts_with("ws://") || args.url.starts_with("wss://")) {
-        return Err(Fault::usage("--url must start with ws:// or wss://"));
-    }
+    let endpoint = Endpoint::parse(&args.url)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::failed(format!("the runtime does not start: {error}")))?;
-    let screen = Screen::new(args.json, io::stdout().is_terminal());
+    let screen = Screen::new(args.json, io::stdout().is_terminal()).of_thread(thread.clone());
     runtime.block_on(async {
-        let link = connect(&args.url, &token).await?;
-        match args.message {
+        let purpose = if args.message.is_some() { Purpose::OneMessage } else { Purpose::Conversation };
+        let (link, connector) = connection::connect(endpoint, token, purpose);
+        let outcome = match args.message {
             Some(message) => one_message(link, screen, thread, message, io::stdout()).await,
             None => converse(link, screen, thread, lines_of_stdin(), io::stdout()).await,
-        }
+        };
+        // The outcome stands; the socket gets its close frame where the server still takes one.
+        let _ = tokio::time::timeout(connection::CLOSE_DEADLINE, connector).await;
+        outcome
     })
 }
 
@@ -77,10 +84,6 @@ fn token(args: &ChatArgs, variable: Option<String>) -> Result<String, Fault> {
         return Err(Fault::usage("the token is empty, or holds characters that no token has"));
     }
     Ok(token.to_owned())
-}
-
-async fn connect(_url: &str, _token: &str) -> Result<Link, Fault> {
-    Err(Fault::failed("this build has no client yet"))
 }
 
 /// Sends one message and shows what comes until its run ends.
@@ -104,7 +107,7 @@ async fn one_message(
                 screen.notice(&notice, &mut out).map_err(output_fault)?;
                 continue;
             }
-            Incoming::Closed(why) => return Err(Fault::failed(format!("the connection closed: {why}"))),
+            Incoming::Closed(why) => return Err(Fault::failed(why)),
         };
         screen.frame(&frame, &mut out).map_err(output_fault)?;
         match serde_json::from_str(&frame).ok().and_then(|frame| watch.see(&frame)) {
@@ -126,21 +129,28 @@ async fn converse(
     mut out: impl Write,
 ) -> Result<ExitCode, Fault> {
     let mut count = 0_u64;
+    // A line is read once there is room for it: the rest goes on meanwhile.
+    let (mut room, mut open) = (None, true);
     loop {
         tokio::select! {
-            line = lines.recv() => {
+            permit = link.outgoing.reserve(), if open && room.is_none() => match permit {
+                Ok(permit) => room = Some(permit),
+                // Why comes the other way.
+                Err(_) => open = false,
+            },
+            line = lines.recv(), if room.is_some() => {
                 let Some(line) = line else { return Ok(ExitCode::SUCCESS) };
                 if line.trim().is_empty() { continue; }
                 count += 1;
                 let message = Outgoing { id: format!("m{count}"), thread: thread.clone(), content: line };
-                if link.outgoing.send(message).await.is_err() {
-                    return Err(Fault::failed("the connection closed"));
+                if let Some(permit) = room.take() {
+                    permit.send(message);
                 }
             }
             incoming = link.incoming.recv() => match incoming {
                 Some(Incoming::Frame(frame)) => screen.frame(&frame, &mut out).map_err(output_fault)?,
                 Some(Incoming::Notice(notice)) => screen.notice(&notice, &mut out).map_err(output_fault)?,
-                Some(Incoming::Closed(why)) => return Err(Fault::failed(format!("the connection closed: {why}"))),
+                Some(Incoming::Closed(why)) => return Err(Fault::failed(why)),
                 None => return Err(Fault::failed("the connection closed")),
             },
             _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),

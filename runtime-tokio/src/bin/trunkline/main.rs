@@ -1,7 +1,6 @@
 //! The program `trunkline`: a server with a development mode, a maker of tokens, and a terminal client.
 
 mod agent;
-#[cfg_attr(not(test), expect(dead_code, reason = "no client to connect with yet"))]
 mod chat;
 mod cli;
 mod config;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use serde_json::Value;
+use trunkline_core::id::ThreadId;
 
 use crate::{is_unprintable, printable};
 
@@ -13,6 +14,8 @@ const MAX_JSON_CHARS: usize = 400;
 pub(crate) struct Screen {
     json: bool,
     ansi: bool,
+    /// The one conversation that is shown to a person; a program gets every frame.
+    thread: Option<ThreadId>,
     /// The run whose streamed text the cursor stands behind.
     streaming: Option<String>,
 }
@@ -20,7 +23,13 @@ pub(crate) struct Screen {
 impl Screen {
     /// With `ansi`, thoughts are dimmed.
     pub(crate) fn new(json: bool, ansi: bool) -> Self {
-        Self { json, ansi, streaming: None }
+        Self { json, ansi, thread: None, streaming: None }
+    }
+
+    /// A person sees the events of this conversation alone.
+    pub(crate) fn of_thread(mut self, thread: ThreadId) -> Self {
+        self.thread = Some(thread);
+        self
     }
 
     /// Shows one frame of the server.
@@ -42,6 +51,11 @@ impl Screen {
     }
 
     fn show(&mut self, frame: &Value, out: &mut impl Write) -> io::Result<()> {
+        if let (Some(own), Some(thread)) = (&self.thread, frame["thread_id"].as_str())
+            && own.as_str() != thread
+        {
+            return Ok(());
+        }
         let field = |name: &str| printable(frame[name].as_str().unwrap_or_default());
         match frame["type"].as_str().unwrap_or_default() {
             "welcome" => self.line(&format!("* connected as {}", field("user_id")), out),
@@ -118,14 +132,20 @@ fn shown_json(value: &Value) -> String {
     }
 }
 
-/// The frame itself on one line: line ends outside of strings are white space, and what a terminal would obey inside of
-/// strings gets its JSON escape. A reader sees the same values.
+/// The frame on one line, without the white space between its parts; what a terminal would obey inside of strings gets
+/// its JSON escape. A reader sees the same values.
 fn one_json_line(frame: &str) -> String {
     let mut line = String::with_capacity(frame.len());
-    for c in frame.trim().chars() {
-        if matches!(c, '\t' | '\n' | '\r') {
-            line.push(' ');
-        } else if is_unprintable(c) {
+    let (mut in_string, mut escaped) = (false, false);
+    for c in frame.chars() {
+        if !in_string && matches!(c, ' ' | '\t' | '\n' | '\r') {
+            continue;
+        }
+        if c == '"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && c == '\\' && !escaped;
+        if is_unprintable(c) {
             let mut units = [0; 2];
             line.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {
@@ -195,11 +215,22 @@ mod tests {
 
     #[test]
     fn frames_as_they_came_are_one_line_with_the_same_values() {
-        let frame = "{\"type\": \"x\",\n\"a\":\"\u{9b}2J\u{202e}\u{7f}\", \"b\": 1.50}\n";
-        let line = one_json_line(frame);
-        assert_eq!(line, "{\"type\": \"x\", \"a\":\"\\u009b2J\\u202e\\u007f\", \"b\": 1.50}");
+        let frame = "{\"type\": \"x\",\n\"a\":\"\u{9b}2J\u{202e}\u{7f} \\\\\", \"b\\\"\t\": [1.50,\r\n 2]}\n"
+            .replace('\t', " ");
+        let line = one_json_line(&frame);
+        assert_eq!(line, "{\"type\":\"x\",\"a\":\"\\u009b2J\\u202e\\u007f \\\\\",\"b\\\" \":[1.50,2]}");
         let values = |text: &str| serde_json::from_str::<Value>(text).unwrap();
-        assert_eq!(values(&line), values(frame));
+        assert_eq!(values(&line), values(&frame));
+    }
+
+    #[test]
+    fn a_person_sees_one_conversation_and_a_program_all() {
+        let frame = json!({"type": "user_message", "thread_id": "other", "content": "hi"}).to_string();
+        for (json, lines) in [(false, 0), (true, 1)] {
+            let (mut out, main) = (Vec::new(), ThreadId::new("main").unwrap());
+            Screen::new(json, false).of_thread(main).frame(&frame, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap().lines().count(), lines);
+        }
     }
 
     #[test]

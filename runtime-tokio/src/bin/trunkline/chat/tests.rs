@@ -45,7 +45,7 @@ async fn everything_else_is_failure() {
     assert!(!send(&[cancelled, REPLY]).await.0.unwrap());
     let refused = r#"{"type":"reply","id":"m1","ok":false,"error":{"code":"busy","message":"later"}}"#;
     assert_eq!(send(&[refused]).await.0.unwrap_err().message, "the message was refused: later");
-    assert_eq!(send(&[REPLY]).await.0.unwrap_err().message, "the connection closed: end of script");
+    assert_eq!(send(&[REPLY]).await.0.unwrap_err().message, "end of script");
     let foreign = r#"{"type":"reply","id":"x","ok":true,"run_id":"r1"}"#;
     assert!(send(&[foreign, COMPLETED]).await.0.is_err());
 }

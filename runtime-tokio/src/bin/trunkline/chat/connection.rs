@@ -1,0 +1,365 @@
+//! A connection that comes back: position, session and unanswered messages outlive the socket.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use trunkline_core::client::{ClientConfig, ClientEvent, Closed, Fault, Handle};
+use trunkline_core::error::NextAction;
+use trunkline_core::id::{Entropy as _, FrameId, SessionId};
+use trunkline_core::protocol::{ClientFrame, Mode, Position, ServerFrame, StreamName, Welcome};
+use trunkline_tokio::SystemEntropy;
+
+use super::endpoint::Endpoint;
+use super::recovery::{describe, next_action, pause};
+use super::{Incoming, Link, Outgoing};
+
+/// What a connection is for decides what it survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// One message and its run: a few tries, and an end where an event of the run may be gone.
+    OneMessage,
+    /// As long as the person stays.
+    Conversation,
+}
+
+/// How often one message's connection is tried again in a row.
+const MAX_TRIES: u32 = 8;
+/// Messages without a reply; beyond them no more are taken.
+const MAX_UNANSWERED: usize = 32;
+/// A connection that held this long was no failure.
+const HELD: Duration = Duration::from_secs(30);
+/// How long the server has to answer our close frame.
+pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Connects, again and again, in a task that ends with the link.
+pub(crate) fn connect(endpoint: Endpoint, token: String, purpose: Purpose) -> (Link, JoinHandle<()>) {
+    let (sender, incoming) = mpsc::channel(16);
+    let (outgoing, receiver) = mpsc::channel(16);
+    let connector = Connector {
+        endpoint,
+        token,
+        purpose,
+        incoming: sender,
+        outgoing: receiver,
+        cursor: None,
+        welcomed: false,
+        unanswered: Vec::new(),
+        failures: 0,
+        asked: Duration::ZERO,
+    };
+    (Link { incoming, outgoing }, tokio::spawn(connector.run()))
+}
+
+struct Connector {
+    endpoint: Endpoint,
+    token: String,
+    purpose: Purpose,
+    incoming: mpsc::Sender<Incoming>,
+    outgoing: mpsc::Receiver<Outgoing>,
+    /// Where to go on from.
+    cursor: Option<(SessionId, Position)>,
+    /// Whether the server ever let us in.
+    welcomed: bool,
+    /// Sent again after every welcome; their keys make that harmless.
+    unanswered: Vec<(FrameId, ClientFrame)>,
+    /// Connections in a row that came to nothing.
+    failures: u32,
+    /// How long the server asked us to stay away.
+    asked: Duration,
+}
+
+/// How one socket ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Nobody looks any more.
+    Left,
+    /// For good, and why.
+    Over(String),
+    /// Worth another try; `later` where the server has no room.
+    Lost { why: String, later: bool },
+}
+
+impl Connector {
+    async fn run(mut self) {
+        loop {
+            let end = self.one_socket().await;
+            let over = match end {
+                End::Left => return,
+                End::Over(why) => why,
+                End::Lost { why, .. } if self.purpose == Purpose::OneMessage && self.failures >= MAX_TRIES => {
+                    format!("{why}; gave up after {MAX_TRIES} tries")
+                }
+                End::Lost { why, later } => {
+                    if self.wait(&why, later).await {
+                        continue;
+                    }
+                    return;
+                }
+            };
+            // Where nobody listens there is nobody to tell.
+            let _ = self.incoming.send(Incoming::Closed(over)).await;
+            return;
+        }
+    }
+
+    /// Says whether anybody still waits for the connection.
+    async fn wait(&mut self, why: &str, later: bool) -> bool {
+        let wait = pause(self.failures, later, std::mem::take(&mut self.asked), SystemEntropy.u64());
+        self.failures = self.failures.saturating_add(1);
+        let notice = format!("{why}; connecting again in {:.1} s", wait.as_secs_f64());
+        if self.incoming.send(Incoming::Notice(notice)).await.is_err() {
+            return false;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = self.incoming.closed() => false,
+        }
+    }
+
+    async fn one_socket(&mut self) -> End {
+        let stream = match self.endpoint.open().await {
+            Ok(stream) => stream,
+            Err(why) => return self.lost(why),
+        };
+        let mut handle = match trunkline_tokio::connect(stream, self.config()) {
+            Ok(handle) => handle,
+            Err(error) => return End::Over(error.to_string()),
+        };
+        let since = Instant::now();
+        let end = self.converse(&mut handle).await;
+        if since.elapsed() >= HELD {
+            self.failures = 0;
+        }
+        if end == End::Left {
+            handle.close();
+            // Past the deadline the socket just ends.
+            let closed = async { while handle.next().await.is_ok() {} };
+            let _ = tokio::time::timeout(CLOSE_DEADLINE, closed).await;
+        }
+        end
+    }
+
+    fn config(&self) -> ClientConfig {
+        ClientConfig {
+            host: self.endpoint.authority.clone(),
+            target: self.endpoint.target.clone(),
+            token: self.token.clone(),
+            session: self.cursor.map(|(session, _)| session),
+            resume: self.cursor.map(|(_, position)| position),
+            name: "trunkline chat".to_owned(),
+        }
+    }
+
+    async fn converse(&mut self, handle: &mut Handle) -> End {
+        let mut live = false;
+        loop {
+            let room = self.unanswered.len() < MAX_UNANSWERED;
+            tokio::select! {
+                event = handle.next() => match event {
+                    Ok(event) => {
+                        let welcome = matches!(event, ClientEvent::Welcome(_));
+                        if let Some(end) = self.take(event).await {
+                            return end;
+                        }
+                        if welcome {
+                            live = true;
+                            self.unanswered.iter().for_each(|(_, frame)| send(handle, frame));
+                        }
+                    }
+                    Err(closed) => return self.closed(closed),
+                },
+                message = self.outgoing.recv(), if room => {
+                    let Some(message) = message else { return End::Left };
+                    let (id, frame) = match keyed(message) {
+                        Ok(keyed) => keyed,
+                        Err(error) => return End::Over(error.to_string()),
+                    };
+                    if live {
+                        send(handle, &frame);
+                    }
+                    self.unanswered.push((id, frame));
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, event: ClientEvent) -> Option<End> {
+        let (frame, then) = match event {
+            ClientEvent::Welcome(welcome) => {
+                let gap = self.enter(&welcome);
+                (ServerFrame::Welcome(welcome), gap)
+            }
+            ClientEvent::Event(event) => {
+                self.failures = 0;
+                self.cursor = self.cursor.map(|(session, _)| (session, event.position));
+                (ServerFrame::Event(event), false)
+            }
+            ClientEvent::Frame(frame) => {
+                self.note(&frame);
+                (*frame, false)
+            }
+        };
+        if self.incoming.send(Incoming::Frame(frame.encode())).await.is_err() {
+            return Some(End::Left);
+        }
+        if then { self.gap().await } else { None }
+    }
+
+    /// Takes the place that the welcome gives; says whether events before it are gone.
+    fn enter(&mut self, welcome: &Welcome) -> bool {
+        let entry = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
+        let whole = |mode| match mode {
+            Mode::Live | Mode::Replay => true,
+            Mode::Snapshot | Mode::Reset => false,
+        };
+        let gap = self.cursor.is_some() && entry.is_some_and(|entry| entry.lost.is_some() || !whole(entry.mode));
+        self.cursor = entry.map(|entry| (welcome.session_id, entry.event_id));
+        self.welcomed = true;
+        gap
+    }
+
+    /// Events are gone: a run whose end may be among them is not waited for.
+    async fn gap(&mut self) -> Option<End> {
+        match self.purpose {
+            Purpose::OneMessage => Some(End::Over(
+                "the server no longer has every event since the connection was lost: \
+                 what became of the message is unknown"
+                    .to_owned(),
+            )),
+            Purpose::Conversation => {
+                let notice = "the server no longer has every event since the connection was lost".to_owned();
+                self.incoming.send(Incoming::Notice(notice)).await.is_err().then_some(End::Left)
+            }
+        }
+    }
+
+    fn note(&mut self, frame: &ServerFrame) {
+        if let ServerFrame::Reply(reply) = frame {
+            self.unanswered.retain(|(id, _)| *id != reply.id);
+        } else if let ServerFrame::GoingAway { reconnect_after, .. } = frame {
+            self.asked = Duration::try_from_secs_f64(*reconnect_after).unwrap_or_default();
+        }
+    }
+
+    fn closed(&mut self, closed: Closed) -> End {
+        match closed {
+            Ok((code, text)) => self.close_frame(code, &text),
+            Err(Fault::Upgrade(error)) if matches!(error.status, Some(429 | 500..)) => {
+                self.asked = Duration::from_secs(error.retry_after_secs.unwrap_or_default().into());
+                End::Lost { why: error.to_string(), later: false }
+            }
+            Err(fault @ (Fault::Upgrade(_) | Fault::Protocol(_))) => End::Over(fault.to_string()),
+            Err(fault @ Fault::Gap { .. }) => End::Lost { why: fault.to_string(), later: false },
+            Err(fault @ (Fault::Silent | Fault::Lost)) => self.lost(fault.to_string()),
+        }
+    }
+
+    fn close_frame(&mut self, code: u16, text: &str) -> End {
+        let why = describe(code, text);
+        match next_action(code) {
+            NextAction::Nothing | NextAction::Stop | NextAction::NewToken => End::Over(why),
+            NextAction::Retry => End::Lost { why, later: false },
+            NextAction::RetryLater => End::Lost { why, later: true },
+            NextAction::RetryAfresh if self.purpose == Purpose::OneMessage && self.welcomed => {
+                End::Over(format!("{why}: what became of the message is unknown"))
+            }
+            NextAction::RetryAfresh => {
+                self.cursor = None;
+                End::Lost { why, later: false }
+            }
+        }
+    }
+
+    /// A server that was never there is most likely a mistake in the address: that is said at once.
+    fn lost(&self, why: String) -> End {
+        if self.welcomed { End::Lost { why, later: false } } else { End::Over(why) }
+    }
+}
+
+/// A socket that takes no frame any more says so by its end, and the frame goes out with the next one.
+fn send(handle: &Handle, frame: &ClientFrame) {
+    let _ = handle.send(frame.clone());
+}
+
+/// The message as a frame, under a key that makes every repeat the same message.
+fn keyed(message: Outgoing) -> Result<(FrameId, ClientFrame), trunkline_core::id::IdError> {
+    let Outgoing { id, thread, content } = message;
+    let key = format!("chat-{:032x}", SystemEntropy.id()).parse()?;
+    let id = FrameId::new(&id)?;
+    let frame = ClientFrame::UserMessage { id: id.clone(), key: Some(key), thread_id: thread, content, metadata: None };
+    Ok((id, frame))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connector that was in once, for a server that is gone.
+    fn connector(purpose: Purpose) -> (Connector, Link) {
+        let (sender, incoming) = mpsc::channel(16);
+        let (outgoing, receiver) = mpsc::channel(16);
+        let connector = Connector {
+            // Port 9 of the address block for documentation: RFC 5737.
+            endpoint: Endpoint::parse("ws://192.0.2.1:9/ws").unwrap(),
+            token: "t".to_owned(),
+            purpose,
+            incoming: sender,
+            outgoing: receiver,
+            cursor: None,
+            welcomed: true,
+            unanswered: Vec::new(),
+            failures: 0,
+            asked: Duration::ZERO,
+        };
+        (connector, Link { incoming, outgoing })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_message_gives_up_after_a_few_tries() {
+        let (connector, mut link) = connector(Purpose::OneMessage);
+        let (_, closed) = tokio::join!(connector.run(), async {
+            let mut notices = 0;
+            loop {
+                match link.incoming.recv().await.unwrap() {
+                    Incoming::Notice(_) => notices += 1,
+                    Incoming::Closed(why) => break (notices, why),
+                    Incoming::Frame(frame) => panic!("{frame}"),
+                }
+            }
+        });
+        assert_eq!(closed.0, MAX_TRIES);
+        assert!(closed.1.contains("cannot connect to 192.0.2.1:9") && closed.1.contains("gave up"), "{}", closed.1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_tries_until_nobody_listens() {
+        let (connector, mut link) = connector(Purpose::Conversation);
+        tokio::join!(connector.run(), async {
+            for _ in 0..3 * MAX_TRIES {
+                assert!(matches!(link.incoming.recv().await, Some(Incoming::Notice(_))));
+            }
+            drop(link);
+        });
+    }
+
+    #[test]
+    fn a_close_code_decides_what_follows() {
+        let (mut one, _link) = connector(Purpose::OneMessage);
+        for reason in trunkline_core::error::CloseReason::ALL {
+            let end = one.close_frame(reason.code(), "");
+            match reason.next_action() {
+                NextAction::Retry => assert!(matches!(end, End::Lost { later: false, .. }), "{reason}"),
+                NextAction::RetryLater => assert!(matches!(end, End::Lost { later: true, .. }), "{reason}"),
+                NextAction::Nothing | NextAction::Stop | NextAction::NewToken | NextAction::RetryAfresh => {
+                    assert!(matches!(end, End::Over(why) if why.contains(&reason.to_string())), "{reason}");
+                }
+            }
+        }
+        let (mut talk, _link) = connector(Purpose::Conversation);
+        talk.cursor = Some((SessionId::from_bits(1), Position::NONE));
+        assert!(matches!(talk.close_frame(4300, ""), End::Lost { later: false, .. }));
+        assert_eq!(talk.cursor, None);
+    }
+}

@@ -1,0 +1,154 @@
+//! A client on any tokio stream.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use trunkline_core::client::{ClientConfig, Handle};
+use trunkline_core::codec::upgrade::UpgradeError;
+use trunkline_core::drive::Driver;
+use trunkline_core::time::Clock as _;
+
+use crate::{SystemClock, SystemEntropy, TokioTimer, TokioTransport};
+
+/// Speaks the protocol on a connected stream, which a task of its own drives to the end and shuts down. Reconnecting is
+/// the caller's: the welcome names the session, every event its position, and the next [`ClientConfig`] takes both.
+///
+/// ```no_run
+/// use tokio::net::TcpStream;
+/// use trunkline_core::client::{ClientConfig, ClientEvent};
+/// use trunkline_core::id::{FrameId, ThreadId};
+/// use trunkline_core::protocol::ClientFrame;
+///
+/// # async fn run(token: String) -> Result<(), Box<dyn std::error::Error>> {
+/// let stream = TcpStream::connect("127.0.0.1:8787").await?;
+/// let mut handle = trunkline_tokio::connect(stream, ClientConfig {
+///     host: "127.0.0.1:8787".to_owned(),
+///     target: "/ws".to_owned(),
+///     token,
+///     session: None,
+///     resume: None,
+///     name: "example".to_owned(),
+/// })?;
+/// let message = ClientFrame::UserMessage {
+///     id: FrameId::new("m1")?,
+///     key: None,
+///     thread_id: ThreadId::new("main")?,
+///     content: "what is 2*(3+4)?".to_owned(),
+///     metadata: None,
+/// };
+/// // A connection that has ended takes nothing; why it ended comes from `next`.
+/// let _ = handle.send(message);
+/// let end = loop {
+///     match handle.next().await {
+///         Ok(ClientEvent::Event(event)) => println!("{} {}", event.position, event.body.kind()),
+///         Ok(ClientEvent::Welcome(_) | ClientEvent::Frame(_)) => {}
+///         Err(end) => break end,
+///     }
+/// };
+/// println!("closed: {end:?}");
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// When the configuration's host or target cannot stand in a request.
+///
+/// # Panics
+/// Outside of a tokio runtime, and in one without timers.
+pub fn connect<S>(stream: S, config: ClientConfig) -> Result<Handle, UpgradeError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let clock = SystemClock::new();
+    let (link, handle) = trunkline_core::client::connect(clock.now(), config, Arc::new(SystemEntropy))?;
+    let driver = Driver::new(link, TokioTransport(stream), TokioTimer::new(clock), clock);
+    tokio::spawn(async move {
+        let (link, TokioTransport(mut stream)) = driver.await;
+        drop(link);
+        // A peer that is gone does not make the end any different.
+        let _ = stream.shutdown().await;
+    });
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
+    use trunkline_core::client::{ClientEvent, Fault};
+    use trunkline_core::hub::{Hub, HubConfig};
+    use trunkline_core::id::UserId;
+
+    use super::*;
+    use crate::serve_connection;
+
+    fn config(token: &str) -> ClientConfig {
+        ClientConfig {
+            host: "localhost".to_owned(),
+            target: "/ws".to_owned(),
+            token: token.to_owned(),
+            session: None,
+            resume: None,
+            name: "test".to_owned(),
+        }
+    }
+
+    /// A hub's end of a connection, and a token that it takes.
+    fn served() -> (DuplexStream, String) {
+        let keys = Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap();
+        let (user, ttl) = (UserId::new(None, "ann").unwrap(), std::time::Duration::from_secs(60));
+        let issued_at = SystemClock::new().now().unix;
+        let token = keys.issue(&NewToken { user: &user, issued_at, ttl, scope: "", token_id: None }).unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let (hub, housekeeper) =
+            Hub::new(HubConfig::default(), Arc::new(keys), clock, Arc::new(SystemEntropy)).unwrap();
+        let (near, far) = duplex(4096);
+        tokio::spawn(async move {
+            let _housekeeper = housekeeper;
+            serve_connection(&hub, far).await;
+        });
+        (near, token)
+    }
+
+    #[tokio::test]
+    async fn a_client_gets_its_welcome_and_closes_in_good_order() {
+        let (stream, token) = served();
+        let mut handle = connect(stream, config(&token)).unwrap();
+        let Ok(ClientEvent::Welcome(welcome)) = handle.next().await else { panic!("no welcome") };
+        assert_eq!(welcome.user_id, "ann");
+        handle.close();
+        assert_eq!(handle.next().await.unwrap_err().unwrap().0, 1000);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_does_not_hold_is_told_so() {
+        let (stream, _) = served();
+        let mut handle = connect(stream, config("no.good.token")).unwrap();
+        assert_eq!(handle.next().await.unwrap_err().unwrap().0, 4400);
+    }
+
+    #[tokio::test]
+    async fn a_lost_stream_ends_the_handle_and_a_dropped_handle_the_stream() {
+        let (near, far) = duplex(4096);
+        let mut handle = connect(near, config("t")).unwrap();
+        drop(far);
+        assert_eq!(handle.next().await, Err(Err(Fault::Lost)));
+
+        let (stream, token) = served();
+        let (near, mut far) = duplex(4096);
+        let mut handle = connect(near, config(&token)).unwrap();
+        let relay = tokio::spawn(async move {
+            let mut stream = stream;
+            let _ = tokio::io::copy_bidirectional(&mut far, &mut stream).await;
+            far.read(&mut [0; 1]).await
+        });
+        assert!(matches!(handle.next().await, Ok(ClientEvent::Welcome(_))));
+        drop(handle);
+        assert_eq!(relay.await.unwrap().unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_stand_in_a_request_is_refused() {
+        let bad = ClientConfig { target: "no slash".to_owned(), ..config("t") };
+        assert!(connect(duplex(64).0, bad).is_err());
+    }
+}
