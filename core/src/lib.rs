@@ -1,4 +1,30 @@
-//! The WebSocket manager as pure state machines.
+//! The WebSocket manager as pure state machines: bytes, time and randomness go in, bytes and effects come out.
+//!
+//! Nothing here does I/O, reads a clock, draws randomness or spawns anything. A runtime is an adapter of a few dozen lines: a
+//! [`drive::Transport`], a [`drive::Timer`], a [`time::Clock`], an [`id::Entropy`], and an accept loop that puts each socket's
+//! [`hub::Session`] into a [`drive::Driver`]. Integrators hold a [`hub::Hub`].
+//!
+//! From the ground up, each layer knows only those above it in this list:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`time`], [`id`], [`limits`], [`error`] | two kinds of time, identifiers that cannot be mixed, every bound by name, one table each of close reasons and error codes |
+//! | [`codec`] | RFC 6455 in bytes: upgrade and frames |
+//! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
+//! | [`auth`] | tokens: what carries them, what they grant |
+//! | [`stream`] | a log with one order, the run automaton at its entry, the reducer at its end |
+//! | [`connection`] | one socket, from its first byte to its close |
+//! | [`manager`] | one shard: users, devices, logs, runs, requests |
+//! | [`sync`] | the only home of locks, atomics and wakers |
+//! | [`hub`] | the shards behind locks, sessions, runs, requests |
+//! | [`drive`] | the one I/O loop |
+//! | [`client`] | the other end of the protocol |
+//!
+//! # Rules that hold throughout
+//!
+//! A peer's fault becomes a [`error::CloseReason`] or an answer, never an `Err` and never a panic; `Err` says that the caller is
+//! wrong. Every phase that is not the last owns a deadline. Every queue, buffer and map has a bound in [`limits::Limits`]. Ids are never
+//! reused, so what comes late for a dead one reaches nobody. Under a lock nothing is called back, verified or woken.
 
 #![cfg_attr(
     test,

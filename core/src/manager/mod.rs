@@ -1,6 +1,6 @@
 //! One shard of the manager: users, their devices, logs, runs and requests. Pure: no bytes, sockets, tokens or clocks.
 //!
-//! Everything about one user lives in one [`User`] on one shard, so a delivery to somebody else cannot be expressed:
+//! Everything about one user lives in one value on one shard, so a delivery to somebody else cannot be expressed:
 //! an operation names a user, and can reach only what hangs off that user. Operations answer their caller by return
 //! value and everybody else by [`Output`]s, which the caller drains with [`Manager::poll_output`] after each of them.
 
