@@ -1,0 +1,162 @@
+//! The accept loop, one task per socket, and the shutdown.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use smol::Timer;
+use smol::future::or;
+use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use smol::net::{TcpListener, TcpStream};
+use trunkline_core::drive::Driver;
+use trunkline_core::error::CloseReason;
+use trunkline_core::hub::{Housekeeper, Hub};
+
+use crate::tasks::Tasks;
+use crate::{Rewound, SmolTimer, SmolTransport};
+
+/// What answers requests that are not for the WebSocket endpoint.
+pub trait Web: Clone + Send + Sync + 'static {
+    /// Serves one connection whose first bytes were read already. A connection that comes here never becomes a
+    /// WebSocket of the hub, so serve one request and close.
+    fn serve(&self, stream: Rewound<TcpStream>) -> impl Future<Output = ()> + Send;
+}
+
+/// Nothing but the WebSocket endpoint: everything else is 404.
+#[derive(Clone, Copy, Debug)]
+pub struct NoWeb;
+
+impl Web for NoWeb {
+    async fn serve(&self, mut stream: Rewound<TcpStream>) {
+        let answer = trunkline_core::codec::upgrade::Refusal::NotFound.response();
+        // The peer may be gone: there is nobody to tell.
+        let _ = stream.write_all(&answer).await;
+        let _ = stream.close().await;
+    }
+}
+
+/// How a socket ended.
+#[derive(Debug)]
+pub enum Outcome<S> {
+    /// As a WebSocket, or as a request that was refused; the reason is `None` when the socket just broke.
+    Closed(Option<CloseReason>),
+    /// As a request for somebody else: its bytes so far come first.
+    Web(Rewound<S>),
+}
+
+/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed, at the
+/// latest after the limit `drain_deadline`; tasks that still run then are cancelled.
+///
+/// # Errors
+/// None today; a socket that cannot be accepted is the next one's concern, not the listener's.
+pub async fn serve(
+    listener: TcpListener,
+    hub: Hub,
+    housekeeper: Housekeeper,
+    web: impl Web,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let keeper = pin!(housekeeper.run(SmolTimer::new(hub.clone())));
+    let mut server = Server { listener, hub, keeper, web, tasks: Tasks::new() };
+    server.run_until(pin!(shutdown)).await;
+    server.hub.begin_shutdown();
+    let hub = server.hub.clone();
+    let empty = poll_fn(|cx| hub.poll_shutdown(cx));
+    let deadline = async {
+        Timer::after(hub.limits().drain_deadline).await;
+    };
+    // The listener stays: whoever asks whether the server is ready is told that it is not.
+    server.run_until(pin!(or(empty, deadline))).await;
+    Ok(())
+}
+
+/// Serves one socket of any kind to its end, unless it is a request for somebody else.
+pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> Outcome<S> {
+    let session = match hub.session() {
+        Ok(session) => session,
+        Err(rejected) => {
+            // The peer may be gone: there is nobody to tell.
+            let _ = stream.write_all(&rejected.response()).await;
+            let _ = stream.close().await;
+            return Outcome::Closed(None);
+        }
+    };
+    let timer = SmolTimer::new(hub.clone());
+    let (mut session, SmolTransport(mut stream)) =
+        Driver::new(session, SmolTransport(stream), timer, hub.clone()).await;
+    if let Some(head) = session.take_handoff() {
+        return Outcome::Web(Rewound::new(head, stream));
+    }
+    // A peer that is gone does not make the end any different.
+    let _ = stream.close().await;
+    Outcome::Closed(session.close_reason())
+}
+
+struct Server<K, W> {
+    listener: TcpListener,
+    hub: Hub,
+    keeper: K,
+    web: W,
+    tasks: Tasks,
+}
+
+enum Step {
+    Stop,
+    Reaped,
+    Accepted(io::Result<(TcpStream, SocketAddr)>),
+}
+
+impl<K: Future<Output = ()> + Unpin, W: Web> Server<K, W> {
+    /// Accepts, reaps and keeps house until `stop` is ready.
+    async fn run_until(&mut self, mut stop: impl Future<Output = ()> + Unpin) {
+        loop {
+            match self.step(&mut stop).await {
+                Step::Stop => return,
+                Step::Reaped => {}
+                Step::Accepted(accepted) => self.accepted(accepted).await,
+            }
+        }
+    }
+
+    /// The first that is ready, in this order: ends come before new sockets, of which there are never fewer.
+    async fn step(&mut self, stop: &mut (impl Future<Output = ()> + Unpin)) -> Step {
+        let stopped = async {
+            stop.await;
+            Step::Stop
+        };
+        let kept = async {
+            (&mut self.keeper).await;
+            // It runs for ever; were it to end, the loop would still go on to its own end.
+            smol::future::pending().await
+        };
+        let reaped = async {
+            self.tasks.reap().await;
+            Step::Reaped
+        };
+        let accepted = async { Step::Accepted(self.listener.accept().await) };
+        or(or(stopped, kept), or(reaped, accepted)).await
+    }
+
+    async fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+        match accepted {
+            Ok((stream, _)) => {
+                // Small frames go out at once; where the system refuses, they only come later.
+                let _ = stream.set_nodelay(true);
+                let (hub, web) = (self.hub.clone(), self.web.clone());
+                self.tasks.spawn(async move {
+                    if let Outcome::Web(stream) = serve_connection(&hub, stream).await {
+                        web.serve(stream).await;
+                    }
+                });
+            }
+            // Out of file descriptors, most likely: wait for sockets to close rather than spin.
+            Err(_) => {
+                Timer::after(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
