@@ -1,0 +1,201 @@
+//! The socket that sends anything, and what must hold of all that it is given.
+
+use std::task::Waker;
+
+use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role, encode};
+use trunkline_core::drive::Machine;
+use trunkline_core::hub::Session;
+use trunkline_core::protocol::{Position, ServerFrame, StreamName};
+
+use super::bystander::MARK;
+use super::world::{USERS, World, limits};
+
+pub(super) struct Stranger {
+    session: Session,
+    /// Everything that was read, until the upgrade is over.
+    read: Vec<u8>,
+    given: Given,
+}
+
+const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Protocol: trunkline.v1\r\n\r\n";
+
+impl Stranger {
+    /// 0 is freshly accepted, 1 upgraded, 2 welcomed.
+    pub(super) fn new(world: &World, stage: u8) -> Self {
+        // The one before may not be dropped yet: there is room for more than one.
+        let session = world.hub.session().expect("room");
+        let mut stranger = Self { session, read: Vec::new(), given: Given::default() };
+        if stage > 0 {
+            stranger.feed(UPGRADE, world);
+        }
+        if stage > 1 {
+            stranger.say(br#"{"type":"hello","token":"$T"}"#, world);
+        }
+        stranger
+    }
+
+    /// As the driver does: nothing is read unless the session wants it.
+    pub(super) fn feed(&mut self, bytes: &[u8], world: &World) {
+        self.settle(world);
+        if !self.session.wants_read() {
+            self.take(usize::MAX, world);
+        }
+        if self.session.is_closed() || !self.session.wants_read() {
+            return;
+        }
+        self.read.extend_from_slice(bytes);
+        self.session.handle_bytes(world.now(), bytes);
+        if let Some(head) = self.session.take_handoff() {
+            assert_eq!(head, self.read, "the web stack gets every byte");
+            assert!(self.session.transmit().is_empty(), "and the answer is its alone");
+        }
+        self.settle(world);
+    }
+
+    pub(super) fn say(&mut self, text: &[u8], world: &World) {
+        let mut frame = Vec::new();
+        encode(&mut frame, Opcode::Text, &with_token(text), Some([0x17, 0x2a, 0x3c, 0x4e]));
+        self.feed(&frame, world);
+    }
+
+    /// The peer takes up to `n` bytes of output.
+    pub(super) fn take(&mut self, n: usize, world: &World) {
+        let mut left = n;
+        while left > 0 && !self.session.transmit().is_empty() {
+            let bytes = self.session.transmit();
+            let bytes = bytes[..left.min(bytes.len())].to_vec();
+            left -= bytes.len();
+            self.session.advance(world.now(), bytes.len());
+            self.given.take(&bytes, world);
+            self.settle(world);
+        }
+    }
+
+    pub(super) fn eof(&mut self, world: &World) {
+        self.session.handle_eof(world.now());
+    }
+
+    pub(super) fn broken(&mut self, world: &World) {
+        self.session.handle_broken(world.now());
+    }
+
+    /// What a driver does between two inputs, and what must hold then.
+    pub(super) fn settle(&mut self, world: &World) {
+        let now = world.now();
+        for _ in 0..MAX_ROUNDS {
+            self.session.poll_ready(now, Waker::noop());
+            if self.session.poll_timeout().is_none_or(|at| at > now.at) {
+                return self.check(world);
+            }
+            self.session.handle_timeout(now);
+        }
+        panic!("a deadline that is due stays due");
+    }
+
+    fn check(&self, world: &World) {
+        let closed = self.session.is_closed();
+        assert!(closed || self.session.poll_timeout().is_some(), "every phase but the last owns a deadline");
+        assert!(self.session.user().is_none_or(|user| *user == USERS.stranger && world.stranger_verified()));
+        let waiting = self.session.transmit().len();
+        assert!(waiting <= max_waiting(), "{waiting} bytes wait for the socket");
+        let input = self.session.input_bytes();
+        assert!(input <= MAX_READ, "{input} bytes of input wait");
+    }
+}
+
+const MAX_ROUNDS: usize = 16;
+/// The longest that is fed at once: 256 bytes, with tokens in them.
+const MAX_READ: usize = 32 << 10;
+
+/// The session's high-water mark and one read of the log, 32 KiB each; one event; control frames twice: those whose
+/// bytes are counted, and the answers to one read.
+fn max_waiting() -> usize {
+    let limits = limits();
+    (64 << 10) + limits.event_bytes + 2 * limits.control_bytes + MAX_READ
+}
+
+fn with_token(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        if let Some(after) = rest.strip_prefix(b"$T") {
+            out.extend_from_slice(USERS.stranger_token.as_bytes());
+            rest = after;
+        } else {
+            out.push(*first);
+            rest = after;
+        }
+    }
+    out
+}
+
+/// What the socket was given: an HTTP answer, then frames.
+#[derive(Default)]
+struct Given {
+    head: Vec<u8>,
+    frames: Option<Assembler>,
+    position: Option<Position>,
+    closed: bool,
+}
+
+impl Given {
+    fn take(&mut self, bytes: &[u8], world: &World) {
+        let Some(frames) = &mut self.frames else { return self.take_head(bytes, world) };
+        let mut rest = bytes;
+        let mut messages = Vec::new();
+        while let Some(message) = frames.push(&mut rest).expect("the server's frames are sound") {
+            messages.push(message);
+        }
+        for message in messages {
+            self.message(message, world);
+        }
+    }
+
+    fn take_head(&mut self, bytes: &[u8], world: &World) {
+        self.head.extend_from_slice(bytes);
+        let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else { return };
+        assert!(self.head.starts_with(b"HTTP/1.1 "));
+        if self.head.starts_with(b"HTTP/1.1 101 ") {
+            self.frames = Some(Assembler::new(Role::Client, 1 << 20));
+            let rest = self.head.split_off(end + 4);
+            self.take(&rest, world);
+        }
+    }
+
+    fn message(&mut self, message: Message, world: &World) {
+        assert!(!self.closed, "nothing follows a close frame");
+        match message {
+            Message::Text(text) => {
+                assert!(!text.contains(MARK), "what is for somebody else");
+                self.frame(ServerFrame::parse(&text).expect("a frame of the specification"), world);
+            }
+            Message::Binary(_) => panic!("the protocol has no binary messages"),
+            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Close(code, _) => {
+                assert!(code.is_some());
+                self.closed = true;
+            }
+        }
+    }
+
+    fn frame(&mut self, frame: ServerFrame, world: &World) {
+        match (self.position, frame) {
+            (None, ServerFrame::Welcome(welcome)) => {
+                assert!(world.stranger_verified(), "a welcome without a good token");
+                assert_eq!(welcome.user_id, USERS.stranger.sub());
+                let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
+                self.position = Some(own.expect("the user's own stream").event_id);
+            }
+            (None, other) => panic!("before the welcome came {other:?}"),
+            (Some(_), ServerFrame::Welcome(_)) => panic!("a second welcome"),
+            (Some(before), ServerFrame::Event(event)) => {
+                assert_eq!((event.position.epoch, event.follows()), (before.epoch, before.seq), "no gap, no double");
+                assert_eq!(event.user_id.as_deref(), Some(USERS.stranger.sub()));
+                self.position = Some(event.position);
+            }
+            (Some(_), _) => {}
+        }
+    }
+}
