@@ -24,11 +24,13 @@ struct Queue<T, E> {
 }
 
 /// Why a push was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The mailbox is closed.
+    #[error("the mailbox is closed")]
     Closed,
     /// Over its bytes.
+    #[error("the mailbox is full")]
     Full,
 }
 
