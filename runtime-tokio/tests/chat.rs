@@ -6,9 +6,15 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
+use trunkline_core::id::UserId;
+use trunkline_core::time::{Clock as _, UnixTime};
+use trunkline_tokio::SystemClock;
 
+const SECRET: &str = "a secret of more than 32 bytes, for tests";
 const QUESTION: &str = "what is 2*(3+4)?";
 
 fn trunkline(args: &[&str]) -> Command {
@@ -27,7 +33,7 @@ struct Server {
 impl Server {
     fn start(test: &str) -> Self {
         let secret = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{test}.secret"));
-        std::fs::write(&secret, "a secret of more than 32 bytes, for tests\n").unwrap();
+        std::fs::write(&secret, SECRET).unwrap();
         let mut process = trunkline(&["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off", "--secret-file"])
             .arg(&secret)
             .stdout(Stdio::piped())
@@ -37,6 +43,19 @@ impl Server {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
         let page = lines.find_map(|line| line.split_once("http://").map(|(_, rest)| rest.to_owned())).unwrap();
         Self { process, address: page.trim_end_matches('/').to_owned(), secret }
+    }
+
+    /// Not in development mode, whose greeting names the port: on a port that was free a moment ago.
+    fn production(test: &str) -> Self {
+        let secret = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{test}.secret"));
+        std::fs::write(&secret, SECRET).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut command = trunkline(&["serve", "--listen", &address, "--log", "info", "--secret-file"]);
+        let mut process = command.arg(&secret).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+        log.find(|line| line.contains("listening")).unwrap();
+        thread::spawn(move || log.for_each(drop));
+        Self { process, address, secret }
     }
 
     fn token(&self, user: &str) -> String {
@@ -153,6 +172,162 @@ fn a_message_is_answered_by_a_whole_run_in_order() {
     let replies = of_kind(&frames, "reply");
     assert_eq!(replies.len(), 1);
     assert_eq!((&replies[0]["ok"], &replies[0]["run_id"]), (&json!(true), &events[1]["run_id"]));
+}
+
+#[test]
+fn on_this_machine_a_name_is_enough_in_development_mode() {
+    let server = Server::start("by-name");
+    let url = format!("ws://{}/ws", server.address);
+    let ask = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut command = trunkline(&["chat", "--url", &url, "--message", QUESTION, "--json"]);
+        command.args(flags).envs(variables.iter().copied()).output().unwrap()
+    };
+    assert_golden(&events(&frames(ask(&[], &[]))), "me");
+    assert_golden(&events(&frames(ask(&[], &[("USER", "ann"), ("LOGNAME", "eve")]))), "ann");
+    assert_golden(&events(&frames(ask(&["--user", "bob"], &[("USER", "ann"), ("TRUNKLINE_TOKEN", "x")]))), "bob");
+    let refused = ask(&["--user", ""], &[]);
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("status 400: the name must not be empty"), "{stderr}");
+}
+
+#[test]
+fn outside_development_mode_and_this_machine_a_token_is_needed() {
+    let server = Server::production("no-door");
+    let by_name = |url: &str| trunkline(&["chat", "--url", url, "--message", "hi", "--user", "ann"]);
+    let (stdout, stderr) = refused(by_name(&format!("ws://{}/ws", server.address)), 1);
+    assert_eq!(stdout, "");
+    assert!(stderr.contains("not in development mode") && stderr.contains("--token"), "{stderr}");
+    let (_, stderr) = refused(by_name("ws://192.0.2.1:8787/ws"), 2);
+    assert!(stderr.contains("loopback") && stderr.contains("--token"), "{stderr}");
+}
+
+/// Answers log-ins with these answers in turn and then no more, and passes everything else on to the server at `there`.
+fn door(there: &str, answers: &[&str]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let here = listener.local_addr().unwrap().to_string();
+    let there = there.to_owned();
+    let mut answers: Vec<_> = answers.iter().rev().map(|it| (*it).to_owned()).collect();
+    thread::spawn(move || {
+        for mut near in listener.incoming().map_while(Result::ok) {
+            let mut start = [0; 4];
+            near.peek(&mut start).unwrap();
+            if start == *b"POST" {
+                let mut request = Vec::new();
+                let mut byte = [0];
+                // The body is one JSON object, the only braces of the request.
+                while !request.ends_with(b"}") && near.read(&mut byte).unwrap() == 1 {
+                    request.push(byte[0]);
+                }
+                // A client that has read enough closes first.
+                let _ = near.write_all(answers.pop().expect("no more log-ins").as_bytes());
+                continue;
+            }
+            let far = TcpStream::connect(&there).unwrap();
+            let (up, down) = ((near.try_clone().unwrap(), far.try_clone().unwrap()), (far, near));
+            thread::spawn(move || pass(up.0, up.1, None));
+            thread::spawn(move || pass(down.0, down.1, None));
+        }
+    });
+    here
+}
+
+fn answer(body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn a_door_that_gives_no_token_is_said_in_one_line() {
+    let long = answer(&format!("{{\"token\":\"{}\"}}", "x".repeat(17 << 10)));
+    let headers = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(64 << 10));
+    let table = [
+        (answer("{}"), "without a token"),
+        (answer("nothing"), "without a token"),
+        (answer("{\"token\":\"a b\"}"), "without a token"),
+        (answer("{\"token\":5}"), "without a token"),
+        (long, "cannot log in"),
+        (headers, "cannot log in"),
+        ("nothing\r\n\r\n".to_owned(), "cannot log in"),
+        (String::new(), "cannot log in"),
+        ("HTTP/1.1 403 No\r\n\r\n{\"error\":\"\\u001b[2J\"}".to_owned(), "status 403: \\u{1b}[2J"),
+        ("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".to_owned(), "status 500"),
+    ];
+    for (answer, expected) in table {
+        let url = format!("ws://{}/ws", door("nowhere", &[&answer]));
+        let (stdout, stderr) = refused(trunkline(&["chat", "--url", &url, "--message", "hi"]), 1);
+        assert_eq!(stdout, "");
+        assert!(stderr.contains(expected), "{expected}: {stderr}");
+    }
+}
+
+#[test]
+fn a_door_that_does_not_answer_is_not_waited_for() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/ws", silent.local_addr().unwrap());
+    let (_, stderr) = refused(trunkline(&["chat", "--url", &url, "--message", "hi"]), 1);
+    assert!(stderr.contains("no answer in 5 s"), "{stderr}");
+}
+
+/// One that this server would have taken an hour ago.
+fn expired_token(user: &str) -> String {
+    let keys = Hs256::new(SECRET.as_bytes(), ClaimRules::default()).unwrap();
+    let (user, now) = (UserId::new(None, user).unwrap(), SystemClock::new().now().unix);
+    let ttl = Duration::from_secs(60);
+    let issued_at = UnixTime::from_secs(now.as_secs() - 3600);
+    keys.issue(&NewToken { user: &user, issued_at, ttl, scope: "", token_id: None }).unwrap()
+}
+
+#[test]
+fn an_expired_token_is_replaced_by_logging_in_again() {
+    let server = Server::start("again");
+    let answers = [expired_token("ann"), server.token("ann")].map(|token| answer(&json!({"token": token}).to_string()));
+    let url = format!("ws://{}/ws", door(&server.address, &[&answers[0], &answers[1]]));
+    let (text, status) = piped(trunkline(&["chat", "--url", &url]), &format!("{QUESTION}\n"));
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("4200 token_expired; logging in again; connecting again in"), "{text}");
+    assert!(text.contains("* connected as ann\n") && text.contains("= 14"), "{text}");
+}
+
+/// What a conversation shows whose input comes all at once and ends, and its status.
+fn piped(mut command: Command, input: &str) -> (String, Option<i32>) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let Output { status, stdout, .. } = child.wait_with_output().unwrap();
+    (String::from_utf8(stdout).unwrap(), status.code())
+}
+
+#[test]
+fn the_end_of_the_input_waits_for_the_answers() {
+    let server = Server::start("piped");
+    let url = format!("ws://{}/ws", server.address);
+    let (text, status) = piped(trunkline(&["chat", "--url", &url]), QUESTION);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("= 14") && text.lines().last().unwrap().starts_with("completed in "), "{text}");
+    let many: String = (1..=20).map(|n| format!("what is 1000+{n}?\n")).collect();
+    let (text, status) = piped(trunkline(&["chat", "--url", &url, "--json"]), &many);
+    assert_eq!(status, Some(0), "{text}");
+    let frames: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answers: BTreeSet<_> =
+        of_kind(&frames, "agent_completed").iter().map(|it| it["final_response"].to_string()).collect();
+    assert_eq!(answers.len(), 20, "{answers:?}");
+    let (text, status) = piped(trunkline(&["chat", "--url", &url]), "");
+    assert_eq!(status, Some(0), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn leaving_before_the_answers_is_no_success() {
+    let server = Server::start("leaving");
+    let url = format!("ws://{}/ws", server.address);
+    let mut command = trunkline(&["chat", "--url", &url]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let question = format!("{}?\n", "why ".repeat(2000));
+    child.stdin.take().unwrap().write_all(question.as_bytes()).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    lines.find(|line| line.contains("started")).unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]

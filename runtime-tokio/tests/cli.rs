@@ -91,7 +91,7 @@ fn a_token_is_the_only_thing_printed() {
 
 #[test]
 fn chat_wants_a_token_and_an_address() {
-    assert!(refusal(&mut trunkline(&["chat", "--url", "ws://127.0.0.1:1/ws"])).contains("TRUNKLINE_TOKEN"));
+    assert!(refusal(&mut trunkline(&["chat", "--url", "ws://192.0.2.1/ws"])).contains("TRUNKLINE_TOKEN"));
     assert!(refusal(&mut trunkline(&["chat", "--url", "http://127.0.0.1:1/", "--token", "x"])).contains("ws://"));
 }
 

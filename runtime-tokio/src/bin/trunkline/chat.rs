@@ -2,13 +2,14 @@
 
 mod connection;
 mod endpoint;
+mod login;
 mod recovery;
 mod screen;
+mod watch;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
-use serde_json::Value;
 use tokio::sync::mpsc;
 use trunkline_core::id::ThreadId;
 
@@ -17,7 +18,9 @@ use crate::cli::ChatArgs;
 use crate::config::read_bounded;
 use connection::Purpose;
 use endpoint::Endpoint;
+use login::Credentials;
 use screen::Screen;
+use watch::{Verdict, Watch, Watches};
 
 /// What the connection tells; it reconnects by itself and says so.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(crate) enum Incoming {
     Frame(String),
     /// Something a person may want to know, such as a reconnection.
     Notice(String),
+    /// Events are gone, perhaps the end of a run among them; as a person may read it.
+    Gap(String),
     /// The end: nothing follows, and why.
     Closed(String),
 }
@@ -46,9 +51,9 @@ pub(crate) struct Link {
 }
 
 pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
-    let token = token(&args, std::env::var("TRUNKLINE_TOKEN").ok())?;
     let thread = ThreadId::new(&args.thread).map_err(|problem| Fault::usage(format!("--thread {problem}")))?;
     let endpoint = Endpoint::parse(&args.url)?;
+    let credentials = credentials(&args, &endpoint, |name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -56,7 +61,7 @@ pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     let screen = Screen::new(args.json, io::stdout().is_terminal()).of_thread(thread.clone());
     runtime.block_on(async {
         let purpose = if args.message.is_some() { Purpose::OneMessage } else { Purpose::Conversation };
-        let (link, connector) = connection::connect(endpoint, token, purpose);
+        let (link, connector) = connection::connect(endpoint, credentials, purpose);
         let outcome = match args.message {
             Some(message) => one_message(link, screen, thread, message, io::stdout()).await,
             None => converse(link, screen, thread, lines_of_stdin(), io::stdout()).await,
@@ -67,23 +72,33 @@ pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     })
 }
 
-fn token(args: &ChatArgs, variable: Option<String>) -> Result<String, Fault> {
-    let token = match (&args.token, &args.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(path)) => {
-            let refuse = |problem| Fault::usage(format!("--token-file {}: {problem}", path.display()));
-            let bytes = read_bounded(path).map_err(refuse)?;
-            String::from_utf8(bytes).map_err(|_| refuse("is not UTF-8".to_owned()))?
-        }
-        (None, None) => variable.ok_or_else(|| {
-            Fault::usage("no token: pass --token-file or --token, or set TRUNKLINE_TOKEN; `trunkline token` makes one")
-        })?,
-    };
-    let token = token.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Fault::usage("the token is empty, or holds characters that no token has"));
+/// A token where there is one; else, on this machine alone, a name for the door of development mode.
+fn credentials(
+    args: &ChatArgs,
+    endpoint: &Endpoint,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Credentials, Fault> {
+    // A flag overrules a variable: who names a user does not mean the token in the environment.
+    let by_variable = || if args.user.is_none() { variable("TRUNKLINE_TOKEN") } else { None };
+    if let Some(token) = given_token(args)?.or_else(by_variable) {
+        let refuse = || Fault::usage("the token is empty, or holds characters that no token has");
+        return login::checked(&token).map(Credentials::Token).ok_or_else(refuse);
     }
-    Ok(token.to_owned())
+    if !endpoint.is_loopback() {
+        return Err(Fault::usage(
+            "no token, and logging in by name is for loopback addresses alone: pass --token-file or --token, or set \
+             TRUNKLINE_TOKEN; `trunkline token` makes one",
+        ));
+    }
+    let system = || ["USER", "LOGNAME"].into_iter().filter_map(&variable).find(|name| !name.is_empty());
+    Ok(Credentials::Name(args.user.clone().or_else(system).unwrap_or_else(|| "me".to_owned())))
+}
+
+fn given_token(args: &ChatArgs) -> Result<Option<String>, Fault> {
+    let Some(path) = &args.token_file else { return Ok(args.token.clone()) };
+    let refuse = |problem| Fault::usage(format!("--token-file {}: {problem}", path.display()));
+    let bytes = read_bounded(path).map_err(refuse)?;
+    String::from_utf8(bytes).map(Some).map_err(|_| refuse("is not UTF-8".to_owned()))
 }
 
 /// Sends one message and shows what comes until its run ends.
@@ -107,7 +122,7 @@ async fn one_message(
                 screen.notice(&notice, &mut out).map_err(output_fault)?;
                 continue;
             }
-            Incoming::Closed(why) => return Err(Fault::failed(why)),
+            Incoming::Gap(why) | Incoming::Closed(why) => return Err(Fault::failed(why)),
         };
         screen.frame(&frame, &mut out).map_err(output_fault)?;
         match serde_json::from_str(&frame).ok().and_then(|frame| watch.see(&frame)) {
@@ -120,7 +135,9 @@ async fn one_message(
     Err(Fault::failed("the connection closed"))
 }
 
-/// Sends each line and shows what comes, until the input or the connection ends, or Ctrl-C.
+/// Sends each line and shows what comes, until the connection ends, or Ctrl-C, or the input and every run that it began.
+///
+/// Status 0 when all of them completed, or when Ctrl-C came before the input ended: that is how a person leaves.
 async fn converse(
     mut link: Link,
     mut screen: Screen,
@@ -129,33 +146,43 @@ async fn converse(
     mut out: impl Write,
 ) -> Result<ExitCode, Fault> {
     let mut count = 0_u64;
+    let mut watches = Watches::default();
     // A line is read once there is room for it: the rest goes on meanwhile.
-    let (mut room, mut open) = (None, true);
-    loop {
+    let (mut room, mut open, mut more) = (None, true, true);
+    while more || watches.wait() {
         tokio::select! {
-            permit = link.outgoing.reserve(), if open && room.is_none() => match permit {
+            permit = link.outgoing.reserve(), if more && open && room.is_none() => match permit {
                 Ok(permit) => room = Some(permit),
                 // Why comes the other way.
                 Err(_) => open = false,
             },
-            line = lines.recv(), if room.is_some() => {
-                let Some(line) = line else { return Ok(ExitCode::SUCCESS) };
+            line = lines.recv(), if more && room.is_some() && watches.have_room() => {
+                let Some(line) = line else { more = false; continue };
                 if line.trim().is_empty() { continue; }
                 count += 1;
-                let message = Outgoing { id: format!("m{count}"), thread: thread.clone(), content: line };
+                let id = format!("m{count}");
+                watches.add(&id);
                 if let Some(permit) = room.take() {
-                    permit.send(message);
+                    permit.send(Outgoing { id, thread: thread.clone(), content: line });
                 }
             }
             incoming = link.incoming.recv() => match incoming {
-                Some(Incoming::Frame(frame)) => screen.frame(&frame, &mut out).map_err(output_fault)?,
+                Some(Incoming::Frame(frame)) => {
+                    screen.frame(&frame, &mut out).map_err(output_fault)?;
+                    watches.see(&frame);
+                }
                 Some(Incoming::Notice(notice)) => screen.notice(&notice, &mut out).map_err(output_fault)?,
+                Some(Incoming::Gap(notice)) => {
+                    screen.notice(&notice, &mut out).map_err(output_fault)?;
+                    watches.give_up();
+                }
                 Some(Incoming::Closed(why)) => return Err(Fault::failed(why)),
                 None => return Err(Fault::failed("the connection closed")),
             },
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
+            _ = tokio::signal::ctrl_c() => return Ok(if more { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
         }
     }
+    Ok(if watches.all_completed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn output_fault(error: io::Error) -> Fault {
@@ -174,61 +201,6 @@ fn lines_of_stdin() -> mpsc::Receiver<String> {
         }
     });
     receiver
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Completed,
-    NotCompleted,
-    Refused(String),
-}
-
-/// Follows one message from its reply to the end of the run that the reply names.
-///
-/// Reply and events come by different ways, so that a run may have ended before the reply names it.
-struct Watch {
-    id: String,
-    run: Option<String>,
-    ended: Vec<(String, bool)>,
-}
-
-impl Watch {
-    fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), run: None, ended: Vec::new() }
-    }
-
-    fn see(&mut self, frame: &Value) -> Option<Verdict> {
-        match frame["type"].as_str()? {
-            "reply" if frame["id"] == self.id.as_str() => return self.see_reply(frame),
-            "agent_completed" => self.see_end(frame, true),
-            "agent_failed" | "agent_cancelled" => self.see_end(frame, false),
-            _ => {}
-        }
-        self.verdict()
-    }
-
-    fn see_reply(&mut self, frame: &Value) -> Option<Verdict> {
-        if frame["ok"] != true {
-            let message = frame["error"]["message"].as_str().or(frame["error"]["code"].as_str());
-            return Some(Verdict::Refused(message.unwrap_or("the server does not say why").to_owned()));
-        }
-        let run = frame["run_id"].as_str().or(frame["result"]["run_id"].as_str());
-        self.run = run.map(str::to_owned);
-        self.verdict()
-    }
-
-    fn see_end(&mut self, frame: &Value, completed: bool) {
-        let Some(run) = frame["run_id"].as_str() else { return };
-        if self.run.as_deref().is_none_or(|own| own == run) {
-            self.ended.push((run.to_owned(), completed));
-        }
-    }
-
-    fn verdict(&self) -> Option<Verdict> {
-        let own = self.run.as_ref()?;
-        let (_, completed) = self.ended.iter().find(|(run, _)| run == own)?;
-        Some(if *completed { Verdict::Completed } else { Verdict::NotCompleted })
-    }
 }
 
 #[cfg(test)]

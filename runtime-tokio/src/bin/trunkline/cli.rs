@@ -76,9 +76,13 @@ pub(crate) struct TokenArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ChatArgs {
-    /// The server's endpoint, as ws://127.0.0.1:8787/ws
-    #[arg(long, value_name = "URL")]
+    /// The server's endpoint; by default where `trunkline serve --dev` usually listens
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8787/ws")]
     pub(crate) url: String,
+    /// Log in under this name, at a server in development mode on this machine; by default, without a token, under
+    /// the name of the system's user
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "token_file"])]
+    pub(crate) user: Option<String>,
     /// A token; better out of sight of other users in --token-file or TRUNKLINE_TOKEN
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     pub(crate) token: Option<String>,
@@ -91,7 +95,7 @@ pub(crate) struct ChatArgs {
     /// Send this, show the run, and end with it: status 0 only when the agent completed
     #[arg(long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
-    /// Print the server's frames as they are, one a line
+    /// Print the server's frames as compact, re-encoded JSON, one per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -109,6 +113,15 @@ mod tests {
     #[test]
     fn no_command_is_allowed() {
         assert!(Cli::try_parse_from(["trunkline"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn chat_needs_no_flag_where_a_server_in_development_mode_usually_is() {
+        let Some(Command::Chat(args)) = Cli::try_parse_from(["trunkline", "chat"]).unwrap().command else { panic!() };
+        let listen =
+            crate::config::Settings::of_serve(&ServeArgs { dev: true, ..ServeArgs::default() }).unwrap().listen;
+        assert_eq!(args.url, format!("ws://{listen}/ws"));
+        assert!(Cli::try_parse_from(["trunkline", "chat", "--user", "ann", "--token", "t"]).is_err());
     }
 
     #[test]

@@ -12,7 +12,8 @@ use trunkline_core::protocol::{ClientFrame, Mode, Position, ServerFrame, StreamN
 use trunkline_tokio::SystemEntropy;
 
 use super::endpoint::Endpoint;
-use super::recovery::{describe, next_action, pause};
+use super::login::{Credentials, LoginError, log_in};
+use super::recovery::{describe, named, next_action, pause};
 use super::{Incoming, Link, Outgoing};
 
 /// What a connection is for decides what it survives.
@@ -34,12 +35,13 @@ const HELD: Duration = Duration::from_secs(30);
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Connects, again and again, in a task that ends with the link.
-pub(crate) fn connect(endpoint: Endpoint, token: String, purpose: Purpose) -> (Link, JoinHandle<()>) {
+pub(crate) fn connect(endpoint: Endpoint, credentials: Credentials, purpose: Purpose) -> (Link, JoinHandle<()>) {
     let (sender, incoming) = mpsc::channel(16);
     let (outgoing, receiver) = mpsc::channel(16);
     let connector = Connector {
         endpoint,
-        token,
+        credentials,
+        token: None,
         purpose,
         incoming: sender,
         outgoing: receiver,
@@ -54,7 +56,9 @@ pub(crate) fn connect(endpoint: Endpoint, token: String, purpose: Purpose) -> (L
 
 struct Connector {
     endpoint: Endpoint,
-    token: String,
+    credentials: Credentials,
+    /// What the credentials came to, until the server wants something newer.
+    token: Option<String>,
     purpose: Purpose,
     incoming: mpsc::Sender<Incoming>,
     outgoing: mpsc::Receiver<Outgoing>,
@@ -119,11 +123,16 @@ impl Connector {
     }
 
     async fn one_socket(&mut self) -> End {
+        let token = match self.token().await {
+            Ok(token) => token,
+            Err(LoginError::Refused(why)) => return End::Over(why),
+            Err(LoginError::Failed(why)) => return self.lost(why),
+        };
         let stream = match self.endpoint.open().await {
             Ok(stream) => stream,
             Err(why) => return self.lost(why),
         };
-        let mut handle = match trunkline_tokio::connect(stream, self.config()) {
+        let mut handle = match trunkline_tokio::connect(stream, self.config(token)) {
             Ok(handle) => handle,
             Err(error) => return End::Over(error.to_string()),
         };
@@ -141,11 +150,22 @@ impl Connector {
         end
     }
 
-    fn config(&self) -> ClientConfig {
+    async fn token(&mut self) -> Result<String, LoginError> {
+        if let Some(token) = &self.token {
+            return Ok(token.clone());
+        }
+        let token = match &self.credentials {
+            Credentials::Token(token) => token.clone(),
+            Credentials::Name(user) => log_in(&self.endpoint, user).await?,
+        };
+        Ok(self.token.insert(token).clone())
+    }
+
+    fn config(&self, token: String) -> ClientConfig {
         ClientConfig {
             host: self.endpoint.authority.clone(),
             target: self.endpoint.target.clone(),
-            token: self.token.clone(),
+            token,
             session: self.cursor.map(|(session, _)| session),
             resume: self.cursor.map(|(_, position)| position),
             name: "trunkline chat".to_owned(),
@@ -214,7 +234,9 @@ impl Connector {
             Mode::Live | Mode::Replay => true,
             Mode::Snapshot | Mode::Reset => false,
         };
-        let gap = self.cursor.is_some() && entry.is_some_and(|entry| entry.lost.is_some() || !whole(entry.mode));
+        let afresh = self.welcomed && self.cursor.is_none();
+        let gap =
+            afresh || self.cursor.is_some() && entry.is_some_and(|entry| entry.lost.is_some() || !whole(entry.mode));
         self.cursor = entry.map(|entry| (welcome.session_id, entry.event_id));
         self.welcomed = true;
         gap
@@ -230,7 +252,7 @@ impl Connector {
             )),
             Purpose::Conversation => {
                 let notice = "the server no longer has every event since the connection was lost".to_owned();
-                self.incoming.send(Incoming::Notice(notice)).await.is_err().then_some(End::Left)
+                self.incoming.send(Incoming::Gap(notice)).await.is_err().then_some(End::Left)
             }
         }
     }
@@ -259,6 +281,10 @@ impl Connector {
     fn close_frame(&mut self, code: u16, text: &str) -> End {
         let why = describe(code, text);
         match next_action(code) {
+            NextAction::NewToken if matches!(self.credentials, Credentials::Name(_)) => {
+                self.token = None;
+                End::Lost { why: format!("{}; logging in again", named(code, text)), later: false }
+            }
             NextAction::Nothing | NextAction::Stop | NextAction::NewToken => End::Over(why),
             NextAction::Retry => End::Lost { why, later: false },
             NextAction::RetryLater => End::Lost { why, later: true },
@@ -303,7 +329,8 @@ mod tests {
         let connector = Connector {
             // Port 9 of the address block for documentation: RFC 5737.
             endpoint: Endpoint::parse("ws://192.0.2.1:9/ws").unwrap(),
-            token: "t".to_owned(),
+            credentials: Credentials::Token("t".to_owned()),
+            token: None,
             purpose,
             incoming: sender,
             outgoing: receiver,
@@ -325,7 +352,7 @@ mod tests {
                 match link.incoming.recv().await.unwrap() {
                     Incoming::Notice(_) => notices += 1,
                     Incoming::Closed(why) => break (notices, why),
-                    Incoming::Frame(frame) => panic!("{frame}"),
+                    Incoming::Frame(it) | Incoming::Gap(it) => panic!("{it}"),
                 }
             }
         });
@@ -361,5 +388,17 @@ mod tests {
         talk.cursor = Some((SessionId::from_bits(1), Position::NONE));
         assert!(matches!(talk.close_frame(4300, ""), End::Lost { later: false, .. }));
         assert_eq!(talk.cursor, None);
+    }
+
+    #[test]
+    fn who_came_by_name_gets_a_new_token_by_itself() {
+        let (mut talk, _link) = connector(Purpose::Conversation);
+        talk.credentials = Credentials::Name("ann".to_owned());
+        talk.token = Some("old".to_owned());
+        let end = talk.close_frame(4200, "");
+        let why = "the server closed the connection: 4200 token_expired; logging in again".to_owned();
+        assert_eq!(end, End::Lost { why, later: false });
+        assert_eq!(talk.token, None);
+        assert!(matches!(talk.close_frame(4400, ""), End::Over(_)));
     }
 }

@@ -1,5 +1,6 @@
 //! Where a server is: `ws://host[:port]/path`.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -47,6 +48,12 @@ impl Endpoint {
         let slash = if target.starts_with('/') { "" } else { "/" };
         let target = format!("{slash}{target}");
         Ok(Self { authority: authority.to_owned(), target, host: host.to_owned(), port })
+    }
+
+    /// Whether the address, as written, is this machine's own: no other name is looked up to tell.
+    pub(crate) fn is_loopback(&self) -> bool {
+        let own = |ip: IpAddr| ip.is_loopback();
+        self.host.eq_ignore_ascii_case("localhost") || self.host.parse().is_ok_and(own)
     }
 
     /// A TCP connection, or why there is none.
@@ -102,6 +109,14 @@ mod tests {
         assert_eq!(parts("WS://localhost/a?b=c"), expected("localhost", "localhost", 80, "/a?b=c"));
         assert_eq!(parts("ws://[::1]:9/ws"), expected("[::1]:9", "::1", 9, "/ws"));
         assert_eq!(parts("ws://h?x"), expected("h", "h", 80, "/?x"));
+    }
+
+    #[test]
+    fn loopback_is_told_by_the_address_alone() {
+        let loopback = |host| Endpoint::parse(&format!("ws://{host}:1/ws")).unwrap().is_loopback();
+        assert!(["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST"].into_iter().all(loopback));
+        let others = ["0.0.0.0", "10.0.0.1", "[::]", "localhost.example", "127.0.0.1.example", "example"];
+        assert!(!others.into_iter().any(loopback));
     }
 
     #[test]

@@ -26,13 +26,18 @@ pub(crate) fn next_action(code: u16) -> NextAction {
 
 /// A close frame as one line: the code, its name, and what the person may do where the program cannot go on.
 pub(crate) fn describe(code: u16, text: &str) -> String {
-    let named = match CloseReason::from_code(code) {
-        Some(reason) => format!("the server closed the connection: {reason}"),
-        None => format!("the server closed the connection: {code} {text}").trim_end().to_owned(),
-    };
+    let named = named(code, text);
     match advice(code) {
         Some(advice) => format!("{named}: {advice}"),
         None => named,
+    }
+}
+
+/// The code and its name alone, for who goes on by itself.
+pub(crate) fn named(code: u16, text: &str) -> String {
+    match CloseReason::from_code(code) {
+        Some(reason) => format!("the server closed the connection: {reason}"),
+        None => format!("the server closed the connection: {code} {text}").trim_end().to_owned(),
     }
 }
 
