@@ -1,1 +1,8 @@
+//! The machine alone, driven by bytes and a clock that tests turn.
 
+mod deadlines;
+mod harness;
+mod keepalive;
+mod limits;
+mod random;
+mod table;
