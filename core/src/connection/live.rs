@@ -19,8 +19,10 @@ pub(super) struct Live {
     expires_at: Timestamp,
     /// The last byte from the peer.
     heard: Timestamp,
-    /// Our ping since then.
+    /// Our ping since then: when the socket had taken it, or when it was made while it waits.
     pinged: Option<Timestamp>,
+    /// The ping is not with the socket yet.
+    ping_waits: bool,
     /// The last application message.
     spoken: Timestamp,
     drain: Option<Timestamp>,
@@ -37,10 +39,18 @@ impl Live {
             expires_at: expiry(now, grant.expires, limits),
             heard: now.at,
             pinged: None,
+            ping_waits: false,
             spoken: now.at,
             drain: None,
             rate: Rate::new(now.at, limits),
             refreshing: None,
+        }
+    }
+
+    /// All output is with the socket: from here on a ping that waited can be answered.
+    pub(super) fn flushed(&mut self, now: Timestamp) {
+        if std::mem::take(&mut self.ping_waits) {
+            self.pinged = self.pinged.map(|_| now);
         }
     }
 
@@ -106,7 +116,7 @@ impl Connection {
 
     pub(super) fn ping(&mut self, now: Now) {
         if let Phase::Live(live) = &mut self.phase {
-            live.pinged = Some(now.at);
+            (live.pinged, live.ping_waits) = (Some(now.at), true);
             self.out.control(now.at, Opcode::Ping, b"");
         }
     }

@@ -214,6 +214,9 @@ impl Connection {
     pub fn advance(&mut self, now: Now, n: usize) {
         self.out.advance(now.at, n);
         if self.out.is_empty() {
+            if let Phase::Live(live) = &mut self.phase {
+                live.flushed(now.at);
+            }
             self.flushed();
         }
     }

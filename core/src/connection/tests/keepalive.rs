@@ -93,13 +93,28 @@ fn once_a_blocked_socket_takes_its_output_the_heartbeat_is_due_again() {
 }
 
 #[test]
+fn a_ping_that_waited_for_the_socket_is_given_its_time_from_when_it_left() {
+    let mut c = live(Limits::default());
+    c.handle_timeout(secs(25));
+    // The socket takes nothing for a minute, then everything.
+    assert_eq!(next(&c), (115, TimerKind::WriteStall));
+    c.advance(secs(80), 1);
+    flush(&mut c, secs(85));
+    assert_eq!(next(&c), (95, TimerKind::Heartbeat));
+    // Later output is no reason to wait longer for the pong.
+    c.send_encoded(secs(94), &[b"{}"]);
+    flush(&mut c, secs(94));
+    assert_eq!(next(&c), (95, TimerKind::Heartbeat));
+}
+
+#[test]
 fn pongs_beyond_the_gate_stop_reading_until_the_socket_has_taken_enough() {
     let limits = Limits::default();
     let mut c = live(limits.clone());
     let ping = masked(Opcode::Ping, &[7; 125]);
     let flood = ping.repeat(4_000);
     let used = c.handle_bytes(at(0), &flood);
-    assert!(used < flood.len() && used % ping.len() == 0);
+    assert!(used < flood.len() && used.is_multiple_of(ping.len()));
     let pong = 2 + 125;
     assert!((gate(&limits)..gate(&limits) + pong).contains(&c.transmit().len()), "{}", c.transmit().len());
     assert_eq!((c.wants_read(), c.handle_bytes(at(0), &flood)), (false, 0));

@@ -84,7 +84,9 @@ const fn letter(phase: PhaseName) -> char {
 
 fn apply(c: &mut Connection, input: Input) {
     let now = at(0);
-    let bytes = |c: &mut Connection, bytes: &[u8]| drop(c.handle_bytes(now, bytes));
+    let bytes = |c: &mut Connection, bytes: &[u8]| {
+        c.handle_bytes(now, bytes);
+    };
     match input {
         Input::Hello => bytes(c, &hello()),
         Input::Junk => bytes(c, &JUNK),
