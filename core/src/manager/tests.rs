@@ -1,1 +1,152 @@
+//! One shard alone, with numbers for handles.
 
+mod model;
+mod reading;
+mod rules;
+
+use std::sync::Arc;
+
+use super::{Attach, Attached, Control, Manager, NewMessage, Output, RunStart};
+use crate::error::CloseReason;
+use crate::id::{ConnectionId, FrameId, IdempotencyKey, SessionId, ThreadId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{Position, ReplyOk};
+use crate::time::{Now, Timestamp, UnixTime};
+
+type Shard = Manager<u32>;
+
+fn shard(limits: Limits) -> Shard {
+    Manager::new(Arc::new(limits), 1)
+}
+
+fn at(micros: u64) -> Now {
+    Now { at: Timestamp::from_micros(micros), unix: UnixTime::from_micros(1_800_000_000_000_000 + micros) }
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(None, name).unwrap()
+}
+
+fn thread() -> ThreadId {
+    ThreadId::new("t").unwrap()
+}
+
+fn frame(id: &str) -> FrameId {
+    FrameId::new(id).unwrap()
+}
+
+fn conn(n: u32) -> ConnectionId {
+    ConnectionId::from_bits(n.into())
+}
+
+/// Attaches connection `n`, whose handle is `n` too.
+fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>) -> Result<Attached, CloseReason> {
+    let id = |n: u32| SessionId::from_bits(n.into());
+    shard.attach(
+        now,
+        Attach {
+            handle: n,
+            connection: conn(n),
+            user: user(name),
+            session: session.map(id),
+            fresh_session: id(n),
+            resume: Some(Position::NONE),
+        },
+    )
+}
+
+fn run_start(name: &str, random: u128) -> RunStart<u32> {
+    RunStart {
+        user: user(name),
+        producer: 900,
+        request: None,
+        random,
+        thread: thread(),
+        agent_name: "a".into(),
+        parent: None,
+        message: None,
+    }
+}
+
+fn message(name: &str, sender: u32, id: &str, key: Option<&str>, random: u128) -> NewMessage<u32> {
+    NewMessage {
+        user: user(name),
+        sender,
+        id: frame(id),
+        key: key.map(|key| IdempotencyKey::new(key).unwrap()),
+        thread: thread(),
+        content: "hi".into(),
+        metadata: None,
+        random,
+    }
+}
+
+/// What one operation means for others, in the order in which it leaves.
+fn drain(shard: &mut Shard) -> Vec<Told> {
+    std::iter::from_fn(|| shard.poll_output()).map(Told::of).collect()
+}
+
+/// An output without what tests do not look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Ready(u32),
+    Closed(u32, CloseReason),
+    GoingAway(u32),
+    Cancel(u32),
+    /// Whether it was good, and the code where not.
+    Reply(u32, String, Option<String>),
+    Asked(UserId, super::RequestId),
+}
+
+impl Told {
+    fn of(output: Output<u32>) -> Self {
+        match output {
+            Output::Ready(to) => Self::Ready(to),
+            Output::Close(to, reason) => Self::Closed(to, reason),
+            Output::Control(to, Control::GoingAway) => Self::GoingAway(to),
+            Output::Control(to, Control::CancelRequested { .. }) => Self::Cancel(to),
+            Output::Control(to, Control::Reply(reply)) => {
+                let error = reply.outcome.err().map(|error| error.code.as_str().to_owned());
+                Self::Reply(to, reply.id.as_str().to_owned(), error)
+            }
+            Output::Ask(super::Ask::Message(ask)) => Self::Asked(ask.user, ask.request),
+            Output::Ask(super::Ask::Command(ask)) => Self::Asked(ask.user, ask.request),
+        }
+    }
+}
+
+fn asked(told: &[Told]) -> super::RequestId {
+    match told {
+        [Told::Asked(_, request)] => *request,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn done() -> Result<ReplyOk, crate::protocol::ReplyError> {
+    Ok(ReplyOk::Done)
+}
+
+/// What must hold between any two operations, whatever they were.
+fn assert_consistent(shard: &Shard) {
+    assert!(shard.outputs.is_empty(), "drained");
+    let armed = shard.users.iter().filter_map(|(id, user)| user.armed.map(|at| (at, id.clone())));
+    assert_eq!(shard.deadlines, armed.collect(), "the deadlines are the users' own");
+    assert_eq!(shard.log_bytes, shard.users.values().map(|user| user.log.bytes()).sum::<usize>());
+    for (id, user) in &shard.users {
+        assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
+        assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");
+        let requests = user.requests.values().map(|waiting| waiting.deadline).min();
+        assert!(requests.is_none() || user.armed == requests, "{id:?}: the next request's deadline is armed");
+        let connections: std::collections::BTreeSet<_> = user.devices.iter().map(|device| device.connection).collect();
+        assert_eq!(connections.len(), user.devices.len(), "{id:?}: a connection is there once");
+        let sessions: std::collections::BTreeSet<_> = user.devices.iter().map(|device| device.session).collect();
+        assert_eq!(sessions.len(), user.devices.len(), "{id:?}: a session is there once");
+        assert!(user.devices.len() <= shard.limits.connections_per_user);
+        assert!(user.open_runs() <= shard.limits.runs_per_user);
+    }
+    let counts = shard.counts();
+    assert_eq!(counts.users, shard.users.len());
+    assert_eq!(counts.connections, shard.users.values().map(|user| user.devices.len()).sum::<usize>());
+    assert_eq!(counts.runs, shard.users.values().map(|user| user.runs.len()).sum::<usize>());
+    assert_eq!(counts.requests, shard.users.values().map(|user| user.requests.len()).sum::<usize>());
+}

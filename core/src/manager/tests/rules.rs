@@ -1,0 +1,230 @@
+//! Single rules, each with its failing neighbour.
+
+use std::time::Duration;
+
+use serde_json::value::to_raw_value;
+
+use super::{Told, asked, assert_consistent, at, attach, conn, done, drain, frame, message, run_start, shard, user};
+use crate::error::{CloseReason, ErrorCode};
+use crate::id::{IdempotencyKey, RunId};
+use crate::limits::Limits;
+use crate::manager::{Custom, NewCommand};
+use crate::protocol::{CancelState, ReplyError, RunRef};
+use crate::stream::{RunError, RunEvent};
+use crate::time::Timestamp;
+
+const MICROS: u64 = 1_000_000;
+
+/// Handles everything that is due, as the hub's housekeeper does.
+fn tick(shard: &mut super::Shard, micros: u64) -> Vec<Told> {
+    let mut told = Vec::new();
+    while shard.poll_timeout().is_some_and(|(due, _)| due <= at(micros).at) {
+        shard.handle_timeout(at(micros));
+        told.extend(drain(shard));
+        assert_consistent(shard);
+    }
+    told
+}
+
+#[test]
+fn a_late_detach_of_an_older_connection_changes_nothing() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    // The device comes back as connection 2 and supersedes its old socket.
+    attach(&mut shard, at(0), "ann", 2, Some(1)).unwrap();
+    assert_eq!(drain(&mut shard), [Told::Closed(1, CloseReason::Superseded)]);
+    let before = format!("{shard:?}");
+    shard.detach(at(0), &user("ann"), conn(1));
+    shard.detach(at(0), &user("nobody"), conn(2));
+    assert_eq!(format!("{shard:?}"), before);
+    shard.detach(at(0), &user("ann"), conn(2));
+    assert_eq!(shard.counts().connections, 0);
+}
+
+#[test]
+fn a_session_is_one_users_own() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    attach(&mut shard, at(0), "bob", 2, Some(1)).unwrap();
+    assert_eq!((drain(&mut shard), shard.counts().connections), (vec![], 2));
+}
+
+#[test]
+fn a_full_user_lets_nobody_in_but_who_supersedes() {
+    let mut shard = shard(Limits { connections_per_user: 2, ..Limits::default() });
+    for n in [1, 2] {
+        attach(&mut shard, at(0), "ann", n, None).unwrap();
+    }
+    assert_eq!(attach(&mut shard, at(0), "ann", 3, None).unwrap_err(), CloseReason::TooManyConnections);
+    assert!(drain(&mut shard).is_empty());
+    attach(&mut shard, at(0), "ann", 4, Some(2)).unwrap();
+    assert_eq!(drain(&mut shard), [Told::Closed(2, CloseReason::Superseded)]);
+    assert_consistent(&shard);
+}
+
+#[test]
+fn a_draining_shard_lets_nobody_in_and_starts_no_run() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    let run = shard.start_run(at(0), run_start("ann", 7)).unwrap().run;
+    drain(&mut shard);
+    shard.begin_drain();
+    assert_eq!(attach(&mut shard, at(0), "ann", 2, None).unwrap_err(), CloseReason::Restart);
+    assert_eq!(shard.start_run(at(0), run_start("ann", 8)).unwrap_err(), RunError::Draining);
+    shard.message(at(0), message("ann", 1, "m", None, 9));
+    assert_eq!(drain(&mut shard), [Told::Reply(1, "m".into(), Some("draining".into()))]);
+    let end = RunEvent::Completed { final_response: None, result: None };
+    shard.run_event(at(0), &user("ann"), run, end).unwrap();
+    assert_eq!(drain(&mut shard), [Told::Ready(1)], "what runs goes on");
+    assert_consistent(&shard);
+}
+
+#[test]
+fn a_user_is_kept_for_the_retention_and_not_a_microsecond_longer() {
+    let mut shard = shard(Limits { log_retention: Duration::from_secs(3), ..Limits::default() });
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    assert_eq!(shard.poll_timeout(), None, "nobody goes while connected");
+    shard.detach(at(MICROS), &user("ann"), conn(1));
+    let due = Timestamp::from_micros(4 * MICROS);
+    assert_eq!(shard.poll_timeout().map(|(at, _)| at), Some(due));
+    let before = format!("{shard:?}");
+    shard.handle_timeout(at(4 * MICROS - 1));
+    assert_eq!(format!("{shard:?}"), before);
+    tick(&mut shard, 4 * MICROS);
+    assert_eq!((shard.counts().users, shard.log_bytes, shard.poll_timeout()), (0, 0, None));
+}
+
+#[test]
+fn whoever_comes_back_in_time_keeps_the_log_and_the_next_retention_is_whole() {
+    let mut shard = shard(Limits { log_retention: Duration::from_secs(3), ..Limits::default() });
+    let first = attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    shard.detach(at(0), &user("ann"), conn(1));
+    let second = attach(&mut shard, at(2 * MICROS), "ann", 2, None).unwrap();
+    assert_eq!(second.stream.head.epoch, first.stream.head.epoch);
+    shard.detach(at(2 * MICROS), &user("ann"), conn(2));
+    tick(&mut shard, 5 * MICROS - 1);
+    assert_eq!(shard.counts().users, 1);
+    tick(&mut shard, 5 * MICROS);
+    assert_eq!(shard.counts().users, 0);
+    // The same moment on the calendar, and still a later incarnation.
+    let third = attach(&mut shard, at(0), "ann", 3, None).unwrap();
+    assert!(third.stream.head.epoch > first.stream.head.epoch);
+}
+
+#[test]
+fn an_open_run_or_a_request_keeps_a_user() {
+    let mut shard = shard(Limits { log_retention: Duration::from_secs(1), ..Limits::default() });
+    let run = shard.start_run(at(0), run_start("ann", 7)).unwrap().run;
+    assert_eq!(shard.poll_timeout(), None);
+    let end = RunEvent::Completed { final_response: None, result: None };
+    shard.run_event(at(MICROS), &user("ann"), run, end).unwrap();
+    assert_eq!(shard.poll_timeout().map(|(at, _)| at.as_micros()), Some(2 * MICROS));
+    tick(&mut shard, 2 * MICROS);
+    assert_eq!(shard.counts().users, 0);
+}
+
+#[test]
+fn a_key_keeps_its_user_as_long_as_it_may_be_repeated() {
+    let limits =
+        Limits { log_retention: Duration::from_secs(1), dedup_window: Duration::from_secs(60), ..Limits::default() };
+    let mut shard = shard(limits);
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    shard.message(at(0), message("ann", 1, "m", Some("k"), 7));
+    let request = asked(&drain(&mut shard));
+    let start = super::RunStart { request: Some(request), ..run_start("ann", 0) };
+    let run = shard.start_run(at(0), start).unwrap().run;
+    drain(&mut shard);
+    let end = RunEvent::Completed { final_response: None, result: None };
+    shard.run_event(at(0), &user("ann"), run, end).unwrap();
+    drain(&mut shard);
+    shard.detach(at(0), &user("ann"), conn(1));
+    tick(&mut shard, 60 * MICROS - 1);
+    assert_eq!(shard.counts().users, 1);
+    attach(&mut shard, at(60 * MICROS - 1), "ann", 2, None).unwrap();
+    shard.message(at(60 * MICROS - 1), message("ann", 2, "again", Some("k"), 8));
+    assert_eq!(drain(&mut shard), [Told::Reply(2, "again".into(), None)], "the same run, and nobody is asked");
+}
+
+#[test]
+fn a_request_is_answered_at_its_deadline_and_its_repeat_is_a_new_one() {
+    let mut shard = shard(Limits { request_deadline: Duration::from_secs(10), ..Limits::default() });
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    shard.message(at(0), message("ann", 1, "a", Some("k"), 7));
+    let request = asked(&drain(&mut shard));
+    shard.message(at(MICROS), message("ann", 1, "b", Some("k"), 8));
+    assert!(drain(&mut shard).is_empty(), "it waits with the first");
+    assert_eq!(tick(&mut shard, 10 * MICROS - 1), []);
+    let code = Some("unavailable".to_owned());
+    let both = [Told::Reply(1, "a".into(), code.clone()), Told::Reply(1, "b".into(), code)];
+    assert_eq!(tick(&mut shard, 10 * MICROS), both);
+    assert!(!shard.answer(at(10 * MICROS), &user("ann"), request, done()), "too late");
+    assert!(drain(&mut shard).is_empty());
+    shard.message(at(10 * MICROS), message("ann", 1, "c", Some("k"), 9));
+    assert_ne!(asked(&drain(&mut shard)), request, "numbers are never used again");
+}
+
+#[test]
+fn repeats_that_wait_for_one_answer_are_bounded() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    for n in 0..16 {
+        shard.message(at(0), message("ann", 1, &n.to_string(), Some("k"), 7));
+        assert_eq!(drain(&mut shard).len(), usize::from(n == 0));
+    }
+    shard.message(at(0), message("ann", 1, "16", Some("k"), 7));
+    assert_eq!(drain(&mut shard), [Told::Reply(1, "16".into(), Some("busy".into()))]);
+}
+
+#[test]
+fn an_answer_goes_to_who_asked_and_a_second_one_to_nobody() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    let command = NewCommand { user: user("ann"), sender: 1, id: frame("c"), name: "n".into(), args: None };
+    shard.command(at(0), command);
+    let request = asked(&drain(&mut shard));
+    assert!(!shard.answer(at(0), &user("bob"), request, done()), "another user's");
+    assert!(shard.answer(at(0), &user("ann"), request, done()));
+    assert_eq!(drain(&mut shard), [Told::Reply(1, "c".into(), None)]);
+    assert!(!shard.answer(at(0), &user("ann"), request, done()));
+    assert!(drain(&mut shard).is_empty());
+}
+
+#[test]
+fn a_cancellation_reaches_the_producer_of_an_open_run_and_withdraws_a_waiting_one() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    let run = shard.start_run(at(0), run_start("ann", 7)).unwrap().run;
+    drain(&mut shard);
+    let cancelled = shard.cancel(at(0), &user("ann"), &RunRef::Id(run));
+    assert_eq!(cancelled, Ok((run, CancelState::Requested)));
+    assert_eq!(drain(&mut shard), [Told::Cancel(900)]);
+    assert!(shard.cancel(at(0), &user("bob"), &RunRef::Id(run)).is_err());
+    assert!(shard.cancel(at(0), &user("ann"), &RunRef::Id(RunId::from_bits(1))).is_err());
+    shard.message(at(0), message("ann", 1, "m", Some("k"), 8));
+    asked(&drain(&mut shard));
+    let key = RunRef::Key(IdempotencyKey::new("k").unwrap());
+    assert!(matches!(shard.cancel(at(0), &user("ann"), &key), Ok((_, CancelState::Cancelled))));
+    assert_eq!(drain(&mut shard), [Told::Reply(1, "m".into(), Some("refused".into()))]);
+    assert!(shard.cancel(at(0), &user("ann"), &key).is_err());
+    assert_consistent(&shard);
+}
+
+#[test]
+fn an_event_that_is_refused_leaves_no_trace() {
+    let mut shard = shard(Limits { event_bytes: 400, ..Limits::default() });
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    let run = shard.start_run(at(0), run_start("ann", 7)).unwrap().run;
+    drain(&mut shard);
+    let before = format!("{shard:?}");
+    let long = "x".repeat(400);
+    let thinking = RunEvent::Thinking { thought: long.clone(), step: None, progress: None };
+    assert!(matches!(shard.run_event(at(0), &user("ann"), run, thinking), Err(RunError::TooLarge { .. })));
+    let custom = Custom { thread: None, name: "n".into() };
+    let data = to_raw_value(&long).unwrap();
+    assert!(matches!(shard.publish(at(0), &user("ann"), custom, data), Err(RunError::TooLarge { .. })));
+    assert!(
+        shard.run_event(at(0), &user("bob"), run, RunEvent::Completed { final_response: None, result: None }).is_err()
+    );
+    assert!(drain(&mut shard).is_empty());
+    assert_eq!(format!("{shard:?}"), before);
+}
