@@ -37,9 +37,11 @@ impl Keys {
         self.age(now, limits);
     }
 
-    /// The request came to nothing: its repeat is a new request.
-    pub(super) fn remove(&mut self, key: &IdempotencyKey) {
-        if self.known.remove(key).is_some() {
+    /// The request came to nothing: its repeat is a new request. A key that was forgotten meanwhile and has come again
+    /// is the later request's.
+    pub(super) fn remove(&mut self, key: &IdempotencyKey, request: RequestId) {
+        if self.known.get(key) == Some(&Outcome::Waiting(request)) {
+            self.known.remove(key);
             self.order.retain(|(_, known)| known != key);
         }
     }

@@ -256,7 +256,7 @@ impl<H: Clone> Manager<H> {
         let Some(user) = self.users.get_mut(id) else { return false };
         let Some(waiting) = user.requests.remove(&request) else { return false };
         if let Some(key) = waiting.message.and_then(|message| message.key) {
-            user.keys.remove(&key);
+            user.keys.remove(&key, request);
         }
         for (sender, id) in waiting.senders {
             let outcome = outcome.clone();

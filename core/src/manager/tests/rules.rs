@@ -164,6 +164,25 @@ fn a_request_is_answered_at_its_deadline_and_its_repeat_is_a_new_one() {
 }
 
 #[test]
+fn a_forgotten_keys_old_request_does_not_take_the_new_ones_key_with_it() {
+    let mut shard = shard(Limits { dedup_keys: 1, ..Limits::default() });
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    let ask = |shard: &mut super::Shard, id: &str, key: &str| {
+        shard.message(at(0), message("ann", 1, id, Some(key), 7));
+        asked(&drain(shard))
+    };
+    let old = ask(&mut shard, "a", "k");
+    // Another key takes the only place, then the first comes again as a request of its own.
+    ask(&mut shard, "b", "other");
+    let new = ask(&mut shard, "c", "k");
+    let refused = Err(ReplyError::new(ErrorCode::Refused, "no"));
+    assert!(shard.answer(at(0), &user("ann"), old, refused));
+    drain(&mut shard);
+    shard.message(at(0), message("ann", 1, "d", Some("k"), 8));
+    assert_eq!(drain(&mut shard), [], "it waits with {new:?}");
+}
+
+#[test]
 fn repeats_that_wait_for_one_answer_are_bounded() {
     let mut shard = shard(Limits::default());
     attach(&mut shard, at(0), "ann", 1, None).unwrap();
