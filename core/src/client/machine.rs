@@ -293,6 +293,9 @@ impl Client {
             (Phase::Welcome, _) => self.fail(Fault::Protocol("the first frame is no welcome".into())),
             (Phase::Live, ServerFrame::Welcome(_)) => self.fail(Fault::Protocol("a second welcome".into())),
             (Phase::Live, ServerFrame::Event(event)) if event.stream == StreamName::User => self.event(event),
+            (Phase::Live, ServerFrame::Position { stream: StreamName::User, prev, event_id }) => {
+                self.moved(prev, event_id);
+            }
             (Phase::Live, frame) => self.events.push_back(ClientEvent::Frame(Box::new(frame))),
             // Too late to matter.
             (Phase::Upgrade(..) | Phase::Closing | Phase::Closed, _) => {}
@@ -314,15 +317,31 @@ impl Client {
 
     /// Takes an event that follows the last one; anything else is a fault that the next resume mends.
     fn event(&mut self, event: Box<Event>) {
-        let expected = self.position.unwrap_or(Position::NONE);
-        let follows = event.follows();
-        if event.position.epoch != expected.epoch || follows != expected.seq {
-            self.close_frame(CloseReason::ProtocolError.code());
-            return self.fail(Fault::Gap { expected, follows });
+        if self.follow(event.follows(), event.position) {
+            self.reducer.apply(&event);
+            self.events.push_back(ClientEvent::Event(event));
         }
-        self.position = Some(event.position);
-        self.reducer.apply(&event);
-        self.events.push_back(ClientEvent::Event(event));
+    }
+
+    /// What lies between is not for this client, or of a kind that only newer ones know.
+    fn moved(&mut self, prev: u64, event_id: Position) {
+        if self.follow(prev, event_id) {
+            let frame = ServerFrame::Position { stream: StreamName::User, prev, event_id };
+            self.events.push_back(ClientEvent::Frame(Box::new(frame)));
+        }
+    }
+
+    /// Goes on to `position` where that follows the last one, or fails.
+    fn follow(&mut self, follows: u64, position: Position) -> bool {
+        let expected = self.position.unwrap_or(Position::NONE);
+        let goes_on = position.epoch == expected.epoch && follows == expected.seq && position.seq >= follows;
+        if goes_on {
+            self.position = Some(position);
+        } else {
+            self.close_frame(CloseReason::ProtocolError.code());
+            self.fail(Fault::Gap { expected, follows });
+        }
+        goes_on
     }
 
     fn text(&mut self, text: &str) {

@@ -225,6 +225,23 @@ fn a_gap_a_repeat_and_a_foreign_epoch_are_faults_that_close_with_1002() {
 }
 
 #[test]
+fn a_move_of_the_position_is_followed_and_a_wrong_one_is_a_gap() {
+    let moved = |prev, seq| {
+        let event_id = Position { epoch: EPOCH, seq };
+        text(&ServerFrame::Position { stream: StreamName::User, prev, event_id }.encode())
+    };
+    let mut client = live();
+    client.handle_bytes(secs(0), &[moved(3, 5), text(&event(EPOCH, 6))].concat());
+    assert_eq!((seqs(&mut client), client.end()), (vec![6], None));
+    // An event of a kind that only newer servers know.
+    let newer = format!(r#"{{"type":"agent_danced","event_id":"{EPOCH}-7","seq":7,"timestamp":1}}"#);
+    client.handle_bytes(secs(0), &[text(&newer), text(&event(EPOCH, 8))].concat());
+    assert_eq!((seqs(&mut client), client.end()), (vec![8], None));
+    client.handle_bytes(secs(0), &moved(9, 10));
+    assert!(matches!(fault(&client), Fault::Gap { follows: 9, .. }));
+}
+
+#[test]
 fn silence_ends_at_the_interval_and_twice_the_timeout() {
     let mut client = live();
     // 30 s and twice 5 s, counted from the last byte of whatever kind.
