@@ -367,6 +367,15 @@ fn a_machine_that_never_gets_on_does_not_keep_the_thread() {
     assert_eq!(rig.poll().map(|stuck| stuck.timeouts), Poll::Ready(BUDGET + 1));
 }
 
+#[test]
+fn debug_of_a_session_shows_no_bytes() {
+    let world = World::new();
+    let mut session = world.hub.session().unwrap();
+    session.handle_bytes(world.now(), b"GET /ws HTTP/1.1\r\nAuthorization: Bearer aa.bb.cc");
+    let shown = format!("{session:?}");
+    assert!(!shown.contains("97, 97, 46") && !shown.contains("aa.bb"), "{shown}");
+}
+
 /// Polls as often as the driver or the script has reason to.
 fn run<M: Machine + Unpin, C: Clock + Unpin>(rig: &mut Rig<M, C>) -> M {
     for _ in 0..10_000 {

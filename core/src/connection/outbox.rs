@@ -1,10 +1,12 @@
 //! Bytes on their way to the socket: one buffer, one write per wake, nothing held while idle.
 
+use std::fmt;
+
 use crate::codec::frame::{Opcode, encode, encode_close, encode_text_parts};
 use crate::limits::Limits;
 use crate::time::Timestamp;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
@@ -67,6 +69,13 @@ impl Outbox {
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }
+    }
+}
+
+/// Shows how much waits, not what.
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Outbox({} bytes)", self.unsent().len())
     }
 }
 

@@ -1,12 +1,13 @@
 //! The phases of a connection, each with the data that only it has.
 
+use std::fmt;
+
 use super::live::Live;
 use crate::auth::Grant;
 use crate::auth::carrier::{Carrier, Extracted};
 use crate::codec::upgrade::{HeadScanner, Upgrade};
 use crate::protocol::Hello;
 
-#[derive(Debug)]
 pub(super) enum Phase {
     /// The upgrade request comes in.
     Head(Box<HeadBuffer>),
@@ -67,7 +68,14 @@ impl Phase {
     }
 }
 
-#[derive(Debug, Default)]
+/// Shows where it stands: what it holds are tokens and requests.
+impl fmt::Debug for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name().fmt(f)
+    }
+}
+
+#[derive(Default)]
 pub(super) struct HeadBuffer {
     pub(super) bytes: Vec<u8>,
     pub(super) scanner: HeadScanner,

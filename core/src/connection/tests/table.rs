@@ -220,3 +220,18 @@ fn an_unverified_upgrade_is_refused_where_its_user_can_read_it() {
         assert_eq!(wire[end + 2..end + 4], u16::to_be_bytes(code), "by a close code in a browser");
     }
 }
+
+#[test]
+fn debug_shows_neither_tokens_nor_payloads() {
+    let bytes_of_token = format!("{:?}", super::harness::TOKEN.as_bytes()).replace(['[', ']'], "");
+    for stage in Stage::ALL {
+        let mut c = at_stage(stage, Limits::default());
+        if stage == Stage::Head {
+            let head = super::harness::bearer();
+            c.handle_bytes(at(0), &head[..head.len() - 1]);
+        }
+        c.send_encoded(at(0), &[super::harness::TOKEN.as_bytes()]);
+        let shown = format!("{c:?}");
+        assert!(!shown.contains(super::harness::TOKEN) && !shown.contains(&bytes_of_token), "{stage:?}: {shown}");
+    }
+}
