@@ -18,7 +18,7 @@ use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role};
 use trunkline_core::connection::PhaseName;
 use trunkline_core::drive::{Driver, Machine, Timer};
 use trunkline_core::error::CloseReason;
-use trunkline_core::hub::{Hub, Session};
+use trunkline_core::hub::{Hub, Request, Session};
 use trunkline_core::time::{Clock, Now, Timestamp};
 
 /// How many rounds one poll may take: the driver's own bound, seen from outside.
@@ -204,6 +204,35 @@ fn a_blocked_socket_is_still_read_and_is_not_written_to_more_than_once_a_poll() 
     assert!(reads <= 2 && writes <= 2, "{reads} reads, {writes} writes");
     assert!(rig.socket.with(|socket| socket.reads.is_empty()));
     assert_eq!(rig.wakes(), 1, "the event's, and none of its own");
+}
+
+#[test]
+fn replies_that_a_peer_never_reads_end_it_instead_of_piling_up() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let mut rig = idle_rig(&world);
+    rig.socket.with(|socket| socket.writes.extend([Some(0); 1_000]));
+    for n in 0..60 {
+        let command = format!(r#"{{"type":"command","id":"{n}","name":"x"}}"#);
+        rig.comes(Read::Bytes(masked(Opcode::Text, command.as_bytes())));
+    }
+    while rig.socket.with(|socket| !socket.reads.is_empty()) {
+        assert!(rig.poll().is_pending());
+    }
+    let mut answered = 0;
+    while let Poll::Ready(Some(request)) = requests.poll_next(&mut Context::from_waker(Waker::noop())) {
+        let Request::Command(command) = request else { panic!("{request:?}") };
+        command.reply(&"x".repeat(60_000)).unwrap();
+        assert!(rig.poll().is_pending());
+        answered += 1;
+        if world.hub.counts().connections == 0 {
+            break;
+        }
+    }
+    let gate = (32 + 64 + 64) << 10;
+    assert!(answered <= gate / 60_000 + 2, "closed after {answered} answers");
+    world.turn(Duration::from_secs(5));
+    assert!(rig.poll().map(|session| session.close_reason()) == Poll::Ready(Some(CloseReason::WriteStalled)));
 }
 
 #[test]

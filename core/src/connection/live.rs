@@ -89,7 +89,7 @@ impl Connection {
             live.pinged = None;
         }
         let mut rest = bytes;
-        while self.event.is_none() && self.reads_frames() && self.out.unsent().len() < self.settings.read_gate() {
+        while self.event.is_none() && self.reads_frames() && self.has_room() {
             match self.assembler.push(&mut rest) {
                 Ok(Some(message)) => self.message(now, message),
                 Ok(None) => break,

@@ -225,13 +225,16 @@ impl Connection {
     /// is behind does not.
     pub fn wants_read(&self) -> bool {
         match &self.phase {
-            Phase::Head(_) | Phase::AwaitHello(_) | Phase::Live(_) => {
-                self.out.unsent().len() < self.settings.read_gate()
-            }
+            Phase::Head(_) | Phase::AwaitHello(_) | Phase::Live(_) => self.has_room(),
             Phase::Closing(_) => true,
             Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => false,
             Phase::Handoff(_) | Phase::Closed => false,
         }
+    }
+
+    /// Whether control frames may be added: [`Limits::control_bytes`] do not wait yet beside the stream's events.
+    pub fn has_room(&self) -> bool {
+        self.out.unsent().len() < self.settings.read_gate()
     }
 
     /// Whether stream events may be added: the client is in, and little is waiting.

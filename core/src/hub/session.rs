@@ -278,9 +278,11 @@ impl Session {
         }
         loop {
             match self.mail.pop() {
-                Popped::Item(Control::Reply(reply)) => {
+                Popped::Item(Control::Reply(reply)) if self.connection.has_room() => {
                     self.connection.send(now, &ServerFrame::Reply(Box::new(reply)));
                 }
+                // As when the mailbox is full: what is not read must not pile up here instead.
+                Popped::Item(Control::Reply(_)) => self.connection.close(now, CloseReason::WriteStalled),
                 Popped::Item(Control::GoingAway) => self.go_away(now),
                 // A word for producers, and this is none.
                 Popped::Item(Control::CancelRequested { .. }) => {}
