@@ -1,3 +1,5 @@
 //! What is tested across packages.
 
 pub mod races;
+pub mod server;
+pub mod wire;

@@ -1,0 +1,289 @@
+//! Whole servers: one in this process, with a small agent on the public API, and the real program.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
+use trunkline_core::hub::{Hub, HubConfig, Request, Requests, Run, UserMessage};
+use trunkline_core::id::UserId;
+use trunkline_core::limits::Limits;
+use trunkline_core::stream::RunError;
+use trunkline_core::time::UnixTime;
+use trunkline_tokio::{NoWeb, SystemClock, SystemEntropy, serve};
+
+use crate::wire::{STEP, read_to_end, tcp, until, within};
+
+/// The secret of every server here.
+pub const SECRET: &[u8] = b"a secret of the end-to-end tests, long enough";
+
+/// A good token, for an hour.
+pub fn token(user: &str) -> String {
+    signed(SECRET, user, Duration::ZERO)
+}
+
+/// A token that held for an hour and was made `age` ago, under any secret.
+///
+/// # Panics
+/// When the user's name or the secret is none.
+pub fn signed(secret: &[u8], user: &str, age: Duration) -> String {
+    let user = UserId::new(None, user).expect("a user's name");
+    let keys = Hs256::new(secret, ClaimRules::default()).expect("a secret");
+    let since = SystemTime::UNIX_EPOCH.elapsed().expect("a calendar after 1970");
+    let issued_at = UnixTime::from_secs(since.saturating_sub(age).as_secs());
+    let new = NewToken { user: &user, issued_at, ttl: Duration::from_secs(3600), scope: "", token_id: None };
+    keys.issue(&new).expect("a token")
+}
+
+/// A server in this process. Its agent answers every message as the golden path demands, except that
+///
+/// - `hold` waits, while its tool is open, for [`InProcess::release`];
+/// - `stream <n> <bytes>` streams so many pieces of so many characters.
+#[derive(Debug)]
+pub struct InProcess {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// The hub that it serves.
+    pub hub: Hub,
+    gate: Arc<Semaphore>,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<io::Result<()>>,
+}
+
+impl InProcess {
+    /// Listens on a port of its own.
+    ///
+    /// # Panics
+    /// When the limits contradict each other, or no port is free.
+    pub async fn start(limits: Limits) -> Self {
+        let verifier = Hs256::new(SECRET, ClaimRules::default()).expect("a secret");
+        let config = HubConfig { limits, ..HubConfig::default() };
+        let clock = Arc::new(SystemClock::new());
+        let (hub, keeper) =
+            Hub::new(config, Arc::new(verifier), clock, Arc::new(SystemEntropy)).expect("limits that agree");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("an address");
+        let gate = Arc::new(Semaphore::new(0));
+        let requests = hub.requests().expect("nobody else takes the requests");
+        tokio::spawn(attend(requests, Arc::clone(&gate)));
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let served = tokio::spawn(serve(listener, hub.clone(), keeper, NoWeb, shutdown));
+        Self { addr, hub, gate, stop: Some(stop), served }
+    }
+
+    /// Lets one held run go on.
+    pub fn release(&self) {
+        self.gate.add_permits(1);
+    }
+
+    /// Begins the shutdown.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Waits until the server has returned.
+    ///
+    /// # Panics
+    /// When it does not within `limit`, or not well.
+    pub async fn returned(&mut self, limit: Duration) {
+        let served = within("the server to return", limit, &mut self.served).await;
+        served.expect("the server does not panic").expect("the server returns well");
+    }
+
+    /// Waits until so many sockets are open and attached, and no others.
+    pub async fn settles_at(&self, connections: usize) {
+        let what = format!("{connections} connections are all that the hub has");
+        until(&what, STEP, || {
+            let counts = self.hub.counts();
+            self.hub.sockets() == connections
+                && self.hub.unauthenticated() == 0
+                && (counts.connections, counts.runs, counts.requests) == (connections, 0, 0)
+        })
+        .await;
+    }
+}
+
+async fn attend(mut requests: Requests, gate: Arc<Semaphore>) {
+    while let Some(request) = requests.next().await {
+        match request {
+            Request::UserMessage(message) => {
+                tokio::spawn(answer(message, Arc::clone(&gate)));
+            }
+            Request::Command(command) => command.refuse("no commands here"),
+        }
+    }
+}
+
+/// A run that takes no more events was cancelled, or its server is gone.
+async fn answer(message: UserMessage, gate: Arc<Semaphore>) {
+    let content = message.content().to_owned();
+    let Ok(run) = message.start("tester") else { return };
+    let words: Vec<_> = content.split(' ').collect();
+    let _ = match words.as_slice() {
+        ["stream", pieces, length] => {
+            stream(&run, pieces.parse().unwrap_or_default(), length.parse().unwrap_or_default()).await
+        }
+        ["hold"] => golden(&run, "2*(3+4)", Some(&gate)).await,
+        _ => golden(&run, content.trim_start_matches("what is ").trim_end_matches('?'), None).await,
+    };
+}
+
+async fn golden(run: &Run, expression: &str, gate: Option<&Semaphore>) -> Result<(), RunError> {
+    run.thinking("A sum.")?;
+    let call = run.tool("calculator", &json!({"expression": expression}))?;
+    if let Some(gate) = gate
+        && let Ok(permit) = gate.acquire().await
+    {
+        permit.forget();
+    }
+    call.completed(&json!({"value": 14}))?;
+    let answer = "The answer is 14.";
+    for word in answer.split_inclusive(' ') {
+        run.delta(word)?;
+    }
+    run.completed(Some(answer.to_owned())).map(drop)
+}
+
+async fn stream(run: &Run, pieces: usize, length: usize) -> Result<(), RunError> {
+    for piece in 0..pieces {
+        run.delta(streamed_piece(piece, length))?;
+        tokio::task::yield_now().await;
+    }
+    run.completed(None).map(drop)
+}
+
+/// Piece `index` of what the agent streams on request.
+pub fn streamed_piece(index: usize, length: usize) -> String {
+    format!("{index:>length$}")
+}
+
+/// The program `trunkline serve --dev`, with its own agent. Killed when dropped.
+#[derive(Debug)]
+pub struct Program {
+    process: Child,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Program {
+    /// Starts the program with [`SECRET`] in a file in `scratch`.
+    ///
+    /// # Panics
+    /// When it does not say in time where it listens.
+    pub fn start(scratch: &str) -> Self {
+        Self::with(scratch, &[])
+    }
+
+    /// The same with variables of its environment.
+    ///
+    /// # Panics
+    /// As [`Program::start`].
+    pub fn with(scratch: &str, variables: &[(&str, &str)]) -> Self {
+        static SECRETS: OnceLock<PathBuf> = OnceLock::new();
+        let secret = SECRETS.get_or_init(|| {
+            let path = Path::new(scratch).join(format!("e2e-{}.secret", std::process::id()));
+            std::fs::write(&path, SECRET).expect("the secret can be written");
+            path
+        });
+        let mut process = Command::new(binary())
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off", "--secret-file"])
+            .arg(secret)
+            .env_clear()
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        let (said, heard) = mpsc::channel();
+        // To its end, so that the program never writes into a closed pipe.
+        std::thread::spawn(move || lines.for_each(|line| drop(said.send(line))));
+        let addr = loop {
+            let line = heard.recv_timeout(STEP).expect("the program says where its page is");
+            if let Some((_, rest)) = line.split_once("http://") {
+                break rest.trim_end_matches('/').parse().expect("an address");
+            }
+        };
+        Self { process, addr }
+    }
+
+    /// Its process, for signals.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Sends a signal by name.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.process.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "{name} is sent");
+    }
+
+    /// Waits for its end and answers the exit status, `None` after a signal.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    pub async fn exited(&mut self, limit: Duration) -> Option<i32> {
+        let mut status = None;
+        until("the program has ended", limit, || {
+            status = self.process.try_wait().expect("a child can be waited for");
+            status.is_some()
+        })
+        .await;
+        status.and_then(|status| status.code())
+    }
+
+    /// Status line and body of a GET.
+    ///
+    /// # Panics
+    /// When there is no answer.
+    pub async fn get(&self, path: &str) -> (String, String) {
+        let mut stream = tcp(self.addr).await;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.addr);
+        within("a request to leave", STEP, stream.write_all(request.as_bytes())).await.expect("the request leaves");
+        let answer = read_to_end(&mut stream, "the answer to a GET", STEP).await;
+        let answer = String::from_utf8(answer).expect("the answer is text");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("the answer has a head");
+        (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program, built once per test process by the cargo that runs the test; cargo itself says where it is.
+fn binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "trunkline-tokio", "--bin", "trunkline", "--message-format=json"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "the program builds");
+        let artifacts = output.stdout.split(|byte| *byte == b'\n');
+        artifacts
+            .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+            .filter(|artifact| artifact["target"]["name"] == "trunkline")
+            .find_map(|artifact| artifact["executable"].as_str().map(PathBuf::from))
+            .expect("cargo names the program")
+    })
+}
