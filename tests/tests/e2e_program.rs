@@ -1,0 +1,76 @@
+//! The program as an operator has it: probes, signals, a crash and a restart.
+
+use serde_json::json;
+use trunkline_tests::server::{Program, token};
+use trunkline_tests::wire::{Carrier, Device, STEP, position, refused_status};
+
+const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_probes_answer() {
+    let program = Program::start(SCRATCH);
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(program.get(path).await, ("HTTP/1.1 200 OK".to_owned(), "ok".to_owned()), "{path}");
+    }
+    assert_eq!(program.get("/nowhere").await.0, "HTTP/1.1 404 Not Found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_termination_drains_and_exits_with_0() {
+    let mut program = Program::with(SCRATCH, &[("TRUNKLINE_LIMITS_CLOSE_DEADLINE", "2s")]);
+    let mut ann = Device::open(program.addr, &token("ann")).await;
+    ann.golden_path().await;
+    // It never answers the close, so the drain lasts for its deadline.
+    let stubborn = Device::open(program.addr, &token("bob")).await;
+    program.signal("-TERM");
+    ann.other(|frame| frame["type"] == "going_away").await;
+    assert_eq!(ann.closed().await, 1012);
+    let entry = format!("trunkline.v1, bearer.{}", token("ann"));
+    assert_eq!(refused_status(program.addr, &[("sec-websocket-protocol", &entry)]).await, 503);
+    let (status, body) = program.get("/readyz").await;
+    assert!(status.starts_with("HTTP/1.1 503 "), "{status}");
+    assert_eq!(body, "draining");
+    assert_eq!(program.get("/healthz").await.0, "HTTP/1.1 200 OK");
+    assert_eq!(program.exited(STEP).await, Some(0));
+    drop(stubborn);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_crash_a_resume_is_answered_by_a_reset_to_a_higher_epoch() {
+    let mut program = Program::start(SCRATCH);
+    let mut ann = Device::open(program.addr, &token("ann")).await;
+    ann.golden_path().await;
+    let (event_id, session) = (ann.event_id(), ann.welcome["session_id"].clone());
+    program.signal("-KILL");
+    assert_eq!(program.exited(STEP).await, None);
+
+    let program = Program::start(SCRATCH);
+    let hello = json!({"session_id": session, "resume": {"user": event_id}});
+    let mut ann = Device::join(program.addr, &token("ann"), Carrier::Subprotocol, hello).await;
+    let stream = &ann.welcome["streams"][0];
+    assert_eq!(stream["mode"], "reset", "{stream}");
+    assert_eq!(stream["lost"]["from"], event_id.as_str(), "{stream}");
+    assert_eq!(stream["lost"]["to"], stream["event_id"], "{stream}");
+    assert!(position(&stream["event_id"]).0 > position(&json!(event_id)).0, "{stream} after {event_id}");
+    ann.golden_path().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_cancelled_from_another_device() {
+    let program = Program::with(SCRATCH, &[("TRUNKLINE_AGENT_PACE", "60s")]);
+    let mut phone = Device::open(program.addr, &token("ann")).await;
+    let mut laptop = Device::open(program.addr, &token("ann")).await;
+    let mut bob = Device::open(program.addr, &token("bob")).await;
+    let run_id = phone.ask("1", "what is 2*(3+4)?").await;
+    let cancel = json!({"type": "cancel_run", "id": "2", "run_id": run_id});
+    // Somebody else's run is no run at all.
+    bob.send(&cancel).await;
+    assert_eq!(bob.reply("2").await["error"]["code"], "not_found");
+    laptop.send(&cancel).await;
+    let reply = laptop.reply("2").await;
+    assert_eq!((&reply["ok"], &reply["state"]), (&true.into(), &"requested".into()), "{reply}");
+    for device in [&mut phone, &mut laptop] {
+        let events = device.finish(&run_id).await;
+        assert_eq!(events[events.len() - 1]["type"], "agent_cancelled", "{events:?}");
+    }
+}
