@@ -41,6 +41,11 @@ pub struct Limits {
     pub log_entries: usize,
     /// Bytes of one stream's log. 1 MiB.
     pub log_bytes: usize,
+    /// Bytes of text that are kept of the runs that were open before a log's oldest entry. 1 MiB; beyond, texts lose
+    /// their beginnings, and a snapshot says so.
+    pub snapshot_bytes: usize,
+    /// Entries that a connection may be behind before neighbouring texts are merged for it. 256.
+    pub lag_entries: usize,
     /// Bytes of all logs together, shared evenly among the shards. 1 GiB.
     pub total_log_bytes: usize,
     /// How long a user's log is kept once the last connection left and the last run ended. 5 min.
@@ -93,6 +98,8 @@ impl Default for Limits {
             control_bytes: 64 << 10,
             log_entries: 4_096,
             log_bytes: 1 << 20,
+            snapshot_bytes: 1 << 20,
+            lag_entries: 256,
             total_log_bytes: 1 << 30,
             log_retention: Duration::from_secs(300),
             runs_per_user: 100,
@@ -142,6 +149,8 @@ impl Limits {
             ("control_bytes", self.control_bytes),
             ("log_entries", self.log_entries),
             ("log_bytes", self.log_bytes),
+            ("snapshot_bytes", self.snapshot_bytes),
+            ("lag_entries", self.lag_entries),
             ("total_log_bytes", self.total_log_bytes),
             ("runs_per_user", self.runs_per_user),
             ("tools_per_run", self.tools_per_run),

@@ -1,6 +1,6 @@
 // The page: log in, pick a thread, send a message, watch the run unfold. Everything shown goes through `textContent`.
 
-import { START, Trunkline, markGap, newKey, reduceRun, runIdsOf } from "./trunkline.js";
+import { START, Trunkline, markGap, newKey, reduceRun, restoreRun, runIdsOf } from "./trunkline.js";
 
 const STORAGE_KEY = "trunkline.session";
 const RELOGIN_PAUSE_MS = 10_000;
@@ -331,12 +331,15 @@ function takeMessage(event) {
 }
 
 function takeRunEvent(runId, event) {
+  return showRun(runId, reduceRun(runs.get(runId)?.run, event, runId), event.message ?? null);
+}
+
+function showRun(runId, run, message) {
   const known = runs.get(runId);
-  const run = reduceRun(known?.run, event, runId);
   if (known) return known.update(run);
   if (run.threadId === null) return undefined;
   const thread = openThread(run.threadId);
-  listThread(thread, event.message ?? null);
+  listThread(thread, message);
   settleSending(thread, (sending) => sending.runId === runId);
   const view = new RunView(run, thread);
   runs.set(runId, view);
@@ -356,9 +359,11 @@ function takeReset({ lost, afresh }) {
   for (const view of runs.values()) view.update(markGap(view.run));
 }
 
-/** A snapshot stands for everything in front of it, of which this page shows that it is not there. */
-function takeSnapshot({ part, event_id: eventId }) {
-  if (part === 1) takeReset({ lost: { from: START, to: eventId }, afresh: true });
+/** The runs that are open where the stream continues. */
+function takeSnapshot({ runs: pieces }) {
+  sticking(() => {
+    for (const piece of pieces ?? []) showRun(piece.run_id, restoreRun(runs.get(piece.run_id)?.run, piece), null);
+  });
 }
 
 function gapNotice({ from, to }, atStart) {

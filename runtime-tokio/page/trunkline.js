@@ -62,6 +62,7 @@ export class Trunkline {
   #messageBytes = Infinity;
   #reconnectAfter = null;
   #faultedAt = null;
+  #snapshotAhead = false;
 
   /**
    * - `url`: of the endpoint, `ws:` or `wss:`
@@ -71,7 +72,8 @@ export class Trunkline {
    * - `onState({state, reason, code, retryAt})`: `connecting`, `live`, `offline` (`retryAt` on the clock of `now`), `stopped`
    * - `onEvent(event)`: every event once, in order. It may throw `StreamFault`; the position then stays in front of the event.
    * - `onReset({lost, afresh})`: the server could not continue from the position. `afresh`: drop what was built so far.
-   * - `onSnapshot(frame)`, `onNotice(frame)` (`error`, `lag`, `service_level`, `going_away`), `onWelcome(frame)`
+   * - `onSnapshot(frame)`: the runs that are open where the stream continues, for `restoreRun`; `onReset` came before it.
+   * - `onNotice(frame)` (`error`, `lag`, `service_level`, `going_away`), `onWelcome(frame)`
    * - `WebSocket`, `setTimeout`, `clearTimeout`, `now`, `random`: stand-ins for those of the platform
    */
   constructor(options) {
@@ -312,7 +314,11 @@ export class Trunkline {
     const mine = this.#positions.get(stream);
     const theirs = parsePosition(eventId);
     if (head) this.#heads.set(stream, parsePosition(head));
-    if (mode === "snapshot") return;
+    if (mode === "snapshot") {
+      this.#snapshotAhead = stream === OWN_STREAM;
+      if (this.#snapshotAhead) this.#options.onReset?.({ lost: lost ?? null, afresh: true });
+      return;
+    }
     this.#positions.set(stream, theirs);
     if (stream !== OWN_STREAM || (mode !== "reset" && !lost)) return;
     // What was shown up to the place where the loss begins is still true.
@@ -320,7 +326,13 @@ export class Trunkline {
     this.#options.onReset?.({ lost: lost ?? null, afresh: !continues });
   }
 
+  /** One that no welcome announced comes to a reader who fell out of the log. */
   #snapshot(frame) {
+    const first = (frame.part ?? 1) === 1;
+    if (first && !this.#snapshotAhead && this.position) {
+      this.#options.onReset?.({ lost: { from: this.position, to: frame.event_id }, afresh: true });
+    }
+    if (first) this.#snapshotAhead = false;
     this.#options.onSnapshot?.(frame);
     const last = (frame.part ?? 1) >= (frame.of ?? 1);
     if (last) this.#positions.set(frame.stream ?? OWN_STREAM, parsePosition(frame.event_id));
@@ -524,6 +536,28 @@ export function reduceRun(run, event, runId = run?.runId ?? event.run_id) {
   if (!reduce) return before;
   const named = { ...before, agentName: event.agent_name ?? before.agentName, threadId: event.thread_id ?? before.threadId };
   return { ...named, ...reduce(named, event) };
+}
+
+/** The run after one of its pieces in a snapshot; pure. Its beginning may be missing, so a hole in its text is no fault. */
+export function restoreRun(run, piece) {
+  const before = run ?? newRun(piece.run_id, { type: "snapshot" });
+  const events = [
+    ...(piece.thoughts ?? []).map((thought) => ({ type: "agent_thinking", thought })),
+    ...(piece.tools ?? []).flatMap((tool) => {
+      const opened = { ...tool, type: "tool_executing" };
+      return tool.success == null ? [opened] : [opened, { ...tool, type: "tool_completed" }];
+    }),
+    ...(piece.parts ?? []).map((part) => ({ ...part, type: "agent_delta" })),
+  ];
+  const head = { thread_id: piece.thread_id, agent_name: piece.agent_name };
+  const after = events.reduce((state, event) => reduceRun(state, { ...head, ...event }), before);
+  return {
+    ...after,
+    threadId: piece.thread_id ?? after.threadId,
+    agentName: piece.agent_name ?? after.agentName,
+    parentRunId: piece.parent_run_id ?? after.parentRunId,
+    status: piece.status,
+  };
 }
 
 const REDUCERS = {

@@ -11,6 +11,7 @@ import {
   nextAction,
   parsePosition,
   reduceRun,
+  restoreRun,
   runIdsOf,
 } from "../../runtime-tokio/page/trunkline.js";
 
@@ -229,6 +230,30 @@ test("a snapshot moves the position only once it is whole", async () => {
   assert.equal(client.caughtUp, false);
   socket().receive(event(31));
   assert.equal(client.caughtUp, true);
+});
+
+test("a snapshot that no welcome announced says what is lost", async () => {
+  const resets = [];
+  const { socket, welcome } = await world({ onReset: (reset) => resets.push(reset) });
+  welcome("7-3");
+  resets.length = 0;
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-30", part: 1, of: 1, runs: [] });
+  assert.deepEqual(resets, [{ lost: { from: "7-3", to: "7-30" }, afresh: true }]);
+});
+
+test("a run is restored from the pieces of a snapshot and goes on from there", () => {
+  const head = { run_id: "run_1", thread_id: "t", agent_name: "a", status: "running", run_seq: 9 };
+  const pieces = [
+    { ...head, thoughts: ["hm"], tools: [], parts: [] },
+    { ...head, thoughts: [], tools: [{ tool_call_id: "c", tool_name: "sum", results: 4, success: true }], parts: [] },
+    { ...head, thoughts: [], tools: [], parts: [{ part_id: "p", offset: 0, text: "né🙂" }] },
+    { ...head, thoughts: [], tools: [], parts: [{ part_id: "p", offset: 3, text: " and" }] },
+  ];
+  const restored = pieces.reduce((run, piece) => restoreRun(run, piece), undefined);
+  assert.equal(restored.status, "running");
+  assert.deepEqual(restored.tools.map((tool) => [tool.name, tool.results, tool.success]), [["sum", 4, true]]);
+  const after = reduceRun(restored, { type: "agent_delta", run_id: "run_1", part_id: "p", offset: 7, text: "!" });
+  assert.equal(after.parts[0].text, "né🙂 and!");
 });
 
 test("back-off doubles to a cap of 30 s, with full jitter, and resets only after 10 s of being live", async () => {

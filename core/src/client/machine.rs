@@ -10,7 +10,10 @@ use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
 use crate::error::CloseReason;
 use crate::id::{Entropy, SessionId};
 use crate::limits::Limits;
-use crate::protocol::{ClientFrame, ClientInfo, Event, Hello, Position, ServerFrame, StreamName, Token, Welcome};
+use crate::protocol::{
+    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, ServerFrame, Snapshot, StreamName, Token,
+    Welcome,
+};
 use crate::stream::Reducer;
 use crate::time::{Now, Timestamp};
 
@@ -296,6 +299,8 @@ impl Client {
             (Phase::Live, ServerFrame::Position { stream: StreamName::User, prev, event_id }) => {
                 self.moved(prev, event_id);
             }
+            (Phase::Live, ServerFrame::Deltas(window)) if window.stream == StreamName::User => self.window(window),
+            (Phase::Live, ServerFrame::Snapshot(part)) if part.stream == StreamName::User => self.snapshot(part),
             (Phase::Live, frame) => self.events.push_back(ClientEvent::Frame(Box::new(frame))),
             // Too late to matter.
             (Phase::Upgrade(..) | Phase::Closing | Phase::Closed, _) => {}
@@ -305,6 +310,9 @@ impl Client {
     fn welcome(&mut self, now: Now, welcome: Box<Welcome>) {
         let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
         let Some(entry) = own else { return self.fail(Fault::Protocol("the welcome names no stream".into())) };
+        if entry.mode == Mode::Reset {
+            self.reducer.clear();
+        }
         self.position = Some(entry.event_id);
         self.session = Some(welcome.session_id);
         // A ping, its answer's time, and as much again for the way.
@@ -342,6 +350,29 @@ impl Client {
             self.fail(Fault::Gap { expected, follows });
         }
         goes_on
+    }
+
+    /// The same for a window of merged text.
+    fn window(&mut self, window: Box<AgentDeltas>) {
+        if !self.follow(window.prev, window.position) {
+            return;
+        }
+        for part in &window.parts {
+            self.reducer.extend(part.run_id, &part.part_id, part.offset, &part.text, part.run_seq);
+        }
+        self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Deltas(window))));
+    }
+
+    /// Replaces what is known; the position moves once the last part is here.
+    fn snapshot(&mut self, part: Box<Snapshot>) {
+        if part.part == 1 {
+            self.reducer.clear();
+        }
+        part.runs.iter().for_each(|run| self.reducer.restore(run));
+        if part.part == part.of {
+            self.position = Some(part.event_id);
+        }
+        self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Snapshot(part))));
     }
 
     fn text(&mut self, text: &str) {

@@ -13,9 +13,10 @@ use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, SessionId, UserId};
 use crate::manager::{Attach, Attached, Control, NewCommand, NewMessage, Read};
 use crate::protocol::{
-    ClientFrame, FrameError, Heartbeat, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry, StreamName,
-    Welcome, WelcomeLimits,
+    ClientFrame, FrameError, Heartbeat, Mode, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry,
+    StreamName, Welcome, WelcomeLimits, prev_prefix,
 };
+use crate::stream::{Entry, frames_for, snapshot_frames};
 use crate::sync::{Arc, Lease, Mailbox, Pass, Popped};
 use crate::time::{Clock, Now, Timestamp};
 
@@ -49,7 +50,16 @@ struct Device {
     cursor: Position,
     /// There may be more in the log.
     behind: bool,
+    /// It lags: texts are merged until it has caught up.
+    merging: bool,
     pass: Pass,
+}
+
+impl Device {
+    /// Merging makes less of what is read.
+    const fn read_bytes(&self) -> usize {
+        if self.merging { 4 * READ_BYTES } else { READ_BYTES }
+    }
 }
 
 impl Session {
@@ -165,8 +175,12 @@ impl Session {
                 let welcome = self.welcome(now, &grant.user, connection, expires_in, &attached);
                 let cursor = attached.stream.position;
                 let behind = cursor != attached.stream.head;
-                self.state = State::Attached(Box::new(Device { user: grant.user, connection, cursor, behind, pass }));
+                let device = Device { user: grant.user, connection, cursor, behind, merging: false, pass };
+                self.state = State::Attached(Box::new(device));
                 self.connection.handle_attached(now, &welcome);
+                if attached.stream.mode == Mode::Snapshot {
+                    self.give_snapshot(now);
+                }
             }
         }
     }
@@ -320,23 +334,60 @@ impl Session {
             }
             let read = {
                 let shard = &self.hub.inner.shards[self.hub.shard_of(&device.user)];
-                shard.lock().read(&device.user, device.connection, device.cursor, READ_BYTES)
+                let shard = shard.lock();
+                shard.read(&device.user, device.connection, device.cursor, device.read_bytes())
             };
             match read {
-                Read::Frames(frames) => {
-                    device.behind = !frames.is_empty();
-                    for frame in &frames {
-                        device.cursor.seq += 1;
-                        self.connection.send_encoded(now, &[frame]);
-                    }
+                Read::Entries { entries, behind } => {
+                    device.behind = !entries.is_empty();
+                    self.give(now, &entries, behind);
                 }
                 // Its mailbox says why.
                 Read::Detached => device.behind = false,
-                Read::Lost => {
-                    self.connection.close(now, CloseReason::SessionReset);
-                    return;
+                Read::Lost => self.give_snapshot(now),
+            }
+        }
+    }
+
+    /// Adds what a read has taken, and says when merging begins and ends.
+    fn give(&mut self, now: Now, entries: &[Entry], behind: u64) {
+        let State::Attached(device) = &mut self.state else { return };
+        let threshold = self.hub.limits().lag_entries as u64;
+        if !device.merging && behind > threshold {
+            device.merging = true;
+            self.connection.send(now, &lag(behind, true));
+        }
+        let user_id = device.user.sub();
+        for frame in frames_for(&StreamName::User, Some(user_id), device.cursor, entries, device.merging) {
+            match frame.prev {
+                None => self.connection.send_encoded(now, &[&frame.frame]),
+                Some(prev) => {
+                    let tail = frame.frame.get(1..).unwrap_or_default();
+                    self.connection.send_encoded(now, &[prev_prefix(prev).as_ref(), tail]);
                 }
             }
+            device.cursor.seq = frame.seq;
+        }
+        if device.merging && entries.is_empty() {
+            device.merging = false;
+            self.connection.send(now, &lag(0, false));
+        }
+    }
+
+    /// Takes a reader who has nothing before the log to its beginning.
+    fn give_snapshot(&mut self, now: Now) {
+        let State::Attached(device) = &mut self.state else { return };
+        let base = {
+            let shard = &self.hub.inner.shards[self.hub.shard_of(&device.user)];
+            shard.lock().base(&device.user, device.connection)
+        };
+        let Some((position, base)) = base else {
+            device.behind = false;
+            return;
+        };
+        device.cursor = position;
+        for frame in snapshot_frames(&StreamName::User, position, &base) {
+            self.connection.send(now, &frame);
         }
     }
 
@@ -356,6 +407,10 @@ impl Session {
             self.state = State::Gone(Some(pass));
         }
     }
+}
+
+const fn lag(behind: u64, merging: bool) -> ServerFrame {
+    ServerFrame::Lag { stream: StreamName::User, behind, merging }
 }
 
 /// How much of a log one read takes.

@@ -43,7 +43,8 @@ impl<H: Clone> Manager<H> {
         let from = last.map_or(Unbounded, Excluded);
         let mut reached = None;
         for (id, user) in self.users.range::<UserId, _>((from, Unbounded)).take(users) {
-            let told = user.devices.iter().map(|device| Output::Control(device.handle.clone(), Control::GoingAway));
+            let told =
+                user.channel.devices.iter().map(|device| Output::Control(device.handle.clone(), Control::GoingAway));
             self.outputs.extend(told);
             reached = Some(id.clone());
         }
@@ -70,12 +71,12 @@ impl<H: Clone> Manager<H> {
         let Some(user) = self.users.get_mut(id) else { return };
         let others = self.log_bytes.saturating_sub(before);
         let fair = self.log_share / users;
-        while others + user.log.bytes() > self.log_share && user.log.bytes() > fair {
-            if !user.log.shed() {
+        while others + user.channel.log.bytes() > self.log_share && user.channel.log.bytes() > fair {
+            if !user.channel.log.shed(&self.limits) {
                 break;
             }
         }
-        self.log_bytes = others + user.log.bytes();
+        self.log_bytes = others + user.channel.log.bytes();
     }
 
     /// A log is kept for its retention, and as long as a key that was sent may be repeated.
@@ -100,7 +101,7 @@ impl<H: Clone> Manager<H> {
     fn remove_user(&mut self, id: &UserId) {
         self.arm(id, None);
         if let Some(user) = self.users.remove(id) {
-            self.log_bytes = self.log_bytes.saturating_sub(user.log.bytes());
+            self.log_bytes = self.log_bytes.saturating_sub(user.channel.log.bytes());
         }
     }
 }

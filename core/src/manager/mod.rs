@@ -13,13 +13,11 @@ mod user;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{Position, Reply, ReplyOk};
-use crate::stream::Resumption;
+use crate::stream::{Entry, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
 pub use housekeeping::Deadline;
@@ -29,6 +27,8 @@ use user::{Device, User};
 
 /// How many entries one read may take, so that no reader holds the shard for long.
 const READ_ENTRIES: usize = 64;
+/// The same for one that is behind, whose texts are merged.
+const READ_ENTRIES_BEHIND: usize = 256;
 
 /// One shard. `H` is what outputs are addressed to: a mailbox in the hub, a number in tests.
 #[derive(Clone, Debug)]
@@ -122,8 +122,13 @@ pub struct Attached {
 /// What a cursor finds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// Frames in order, as many as fit; none when the cursor is at the head.
-    Frames(Vec<Bytes>),
+    /// Entries in order, as many as fit; none when the cursor is at the head.
+    Entries {
+        /// Shared with the log.
+        entries: Vec<Entry>,
+        /// How many events the cursor is behind the head.
+        behind: u64,
+    },
     /// The cursor fell out of the log.
     Lost,
     /// The connection is not attached any more.
@@ -176,22 +181,22 @@ impl<H: Clone> Manager<H> {
         }
         let max = self.limits.connections_per_user;
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
-        let known = attach.session.and_then(|session| user.devices.iter().position(|d| d.session == session));
+        let known = attach.session.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
         let session = match known {
             // The device is back before its old socket is known to be dead.
             Some(old) => {
-                let old = user.devices.remove(old);
+                let old = user.channel.devices.remove(old);
                 self.outputs.push_back(Output::Close(old.handle, CloseReason::Superseded));
                 old.session
             }
-            None if user.devices.len() >= max => {
+            None if user.channel.devices.len() >= max => {
                 self.settle(now, &attach.user);
                 return Err(CloseReason::TooManyConnections);
             }
             None => attach.session.unwrap_or(attach.fresh_session),
         };
-        let stream = user.log.resume(attach.resume);
-        user.devices.push(Device { handle: attach.handle, connection: attach.connection, session });
+        let stream = user.channel.log.resume(attach.resume, !user.runs.is_empty());
+        user.channel.devices.push(Device { handle: attach.handle, connection: attach.connection, session });
         self.settle(now, &attach.user);
         Ok(Attached { session, stream })
     }
@@ -200,33 +205,44 @@ impl<H: Clone> Manager<H> {
     pub fn detach(&mut self, now: Now, user: &UserId, connection: ConnectionId) {
         self.assert_drained();
         if let Some(known) = self.users.get_mut(user) {
-            known.devices.retain(|device| device.connection != connection);
-            known.devices.shrink_to_fit();
+            known.channel.devices.retain(|device| device.connection != connection);
+            known.channel.devices.shrink_to_fit();
             self.settle(now, user);
         }
     }
 
-    /// Frames after `from`, at most `max_bytes` but at least one where there is one.
+    /// Entries after `from`, at most `max_bytes` but at least one where there is one, and how far behind `from` is.
     pub fn read(&self, user: &UserId, connection: ConnectionId, from: Position, max_bytes: usize) -> Read {
-        let Some(user) = self.users.get(user).filter(|user| user.has(connection)) else { return Read::Detached };
-        let Some(entries) = user.log.after(from) else { return Read::Lost };
-        let mut frames = Vec::with_capacity(entries.len().min(READ_ENTRIES));
+        let Some(user) = self.users.get(user).filter(|user| user.channel.has(connection)) else {
+            return Read::Detached;
+        };
+        let Some(entries) = user.channel.log.after(from) else { return Read::Lost };
+        let behind = user.channel.log.head().seq.saturating_sub(from.seq);
+        let max = if behind as usize > self.limits.lag_entries { READ_ENTRIES_BEHIND } else { READ_ENTRIES };
+        let mut taken = Vec::with_capacity(entries.len().min(max));
         let mut bytes = 0_usize;
-        for entry in entries.take(READ_ENTRIES) {
-            bytes = bytes.saturating_add(entry.len());
-            if bytes > max_bytes && !frames.is_empty() {
+        for entry in entries.take(max) {
+            bytes = bytes.saturating_add(entry.bytes());
+            if bytes > max_bytes && !taken.is_empty() {
                 break;
             }
-            frames.push(entry.clone());
+            taken.push(entry.clone());
         }
-        Read::Frames(frames)
+        Read::Entries { entries: taken, behind }
+    }
+
+    /// The runs that are open where the user's log begins, and that position: what a reader needs who has nothing before
+    /// it. `None` when the connection is not attached any more.
+    pub fn base(&self, user: &UserId, connection: ConnectionId) -> Option<(Position, Reducer)> {
+        let user = self.users.get(user).filter(|user| user.channel.has(connection))?;
+        Some((user.channel.log.start(), user.channel.log.base().clone()))
     }
 
     /// What this shard holds now.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts { users: self.users.len(), log_bytes: self.log_bytes, ..Counts::default() };
         for user in self.users.values() {
-            counts.connections += user.devices.len();
+            counts.connections += user.channel.devices.len();
             counts.runs += user.runs.len();
             counts.requests += user.requests.len();
         }

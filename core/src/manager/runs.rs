@@ -82,18 +82,17 @@ impl<H: Clone> Manager<H> {
     pub fn run_event(&mut self, now: Now, id: &UserId, run: RunId, event: RunEvent) -> Result<Entered, RunError> {
         self.assert_drained();
         let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
-        let open = user.runs.get(&run).ok_or(RunError::Ended)?;
+        let open = user.runs.get_mut(&run).ok_or(RunError::Ended)?;
         let body = open.machine.prepare(now.at, event, &self.limits)?;
         let head = RunHead { run, run_seq: open.machine.next_run_seq(), agent_name: Some(&open.agent_name) };
         let unplaced = Unplaced { user: id, thread: Some(&open.thread), run: Some(head), body: &body };
-        let frame = user.encode(now, &unplaced, 0, &self.limits)?;
+        let placed = user.channel.encode(now, &unplaced, 0, &self.limits)?;
+        open.machine.commit(now.at, &body);
         if body.is_terminal() {
             user.runs.remove(&run);
-        } else if let Some(open) = user.runs.get_mut(&run) {
-            open.machine.commit(now.at, &body);
         }
-        let before = user.log.bytes();
-        let receipt = user.append([frame], &self.limits, &mut self.outputs);
+        let before = user.channel.log.bytes();
+        let receipt = user.channel.append([placed], &self.limits, &mut self.outputs);
         self.account(id, before);
         if body.is_terminal() {
             self.settle(now, id);
@@ -110,9 +109,9 @@ impl<H: Clone> Manager<H> {
         let body = EventBody::Custom { name: custom.name, data };
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, id);
         let unplaced = Unplaced { user: id, thread: custom.thread.as_ref(), run: None, body: &body };
-        let encoded = user.encode(now, &unplaced, 0, &self.limits);
-        let before = user.log.bytes();
-        let receipt = encoded.map(|frame| user.append([frame], &self.limits, &mut self.outputs));
+        let encoded = user.channel.encode(now, &unplaced, 0, &self.limits);
+        let before = user.channel.log.bytes();
+        let receipt = encoded.map(|frame| user.channel.append([frame], &self.limits, &mut self.outputs));
         self.account(id, before);
         self.settle(now, id);
         receipt
@@ -172,14 +171,14 @@ impl<H: Clone> Manager<H> {
             let agent_name = by_agent.then_some(start.agent_name.as_str());
             let head = RunHead { run, run_seq: machine.next_run_seq(), agent_name };
             let unplaced = Unplaced { user: &start.user, thread: Some(&thread), run: Some(head), body };
-            frames.push(user.encode(now, &unplaced, frames.len() as u64, &self.limits)?);
+            frames.push(user.channel.encode(now, &unplaced, frames.len() as u64, &self.limits)?);
             machine.count();
         }
         let producer = start.producer.clone();
         let agent_name = start.agent_name.as_str().into();
         user.runs.insert(run, OpenRun { producer, thread: thread.clone(), agent_name, machine });
-        let before = user.log.bytes();
-        let receipt = user.append(frames, &self.limits, &mut self.outputs);
+        let before = user.channel.log.bytes();
+        let receipt = user.channel.append(frames, &self.limits, &mut self.outputs);
         self.account(&start.user, before);
         Ok(Started { run, thread, receipt })
     }

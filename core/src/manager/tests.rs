@@ -131,22 +131,24 @@ fn assert_consistent(shard: &Shard) {
     assert!(shard.outputs.is_empty(), "drained");
     let armed = shard.users.iter().filter_map(|(id, user)| user.armed.map(|at| (at, id.clone())));
     assert_eq!(shard.deadlines, armed.collect(), "the deadlines are the users' own");
-    assert_eq!(shard.log_bytes, shard.users.values().map(|user| user.log.bytes()).sum::<usize>());
+    assert_eq!(shard.log_bytes, shard.users.values().map(|user| user.channel.log.bytes()).sum::<usize>());
     for (id, user) in &shard.users {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
         assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");
         let requests = user.requests.values().map(|waiting| waiting.deadline).min();
         assert!(requests.is_none() || user.armed == requests, "{id:?}: the next request's deadline is armed");
-        let connections: std::collections::BTreeSet<_> = user.devices.iter().map(|device| device.connection).collect();
-        assert_eq!(connections.len(), user.devices.len(), "{id:?}: a connection is there once");
-        let sessions: std::collections::BTreeSet<_> = user.devices.iter().map(|device| device.session).collect();
-        assert_eq!(sessions.len(), user.devices.len(), "{id:?}: a session is there once");
-        assert!(user.devices.len() <= shard.limits.connections_per_user);
+        let connections: std::collections::BTreeSet<_> =
+            user.channel.devices.iter().map(|device| device.connection).collect();
+        assert_eq!(connections.len(), user.channel.devices.len(), "{id:?}: a connection is there once");
+        let sessions: std::collections::BTreeSet<_> =
+            user.channel.devices.iter().map(|device| device.session).collect();
+        assert_eq!(sessions.len(), user.channel.devices.len(), "{id:?}: a session is there once");
+        assert!(user.channel.devices.len() <= shard.limits.connections_per_user);
         assert!(user.open_runs() <= shard.limits.runs_per_user);
     }
     let counts = shard.counts();
     assert_eq!(counts.users, shard.users.len());
-    assert_eq!(counts.connections, shard.users.values().map(|user| user.devices.len()).sum::<usize>());
+    assert_eq!(counts.connections, shard.users.values().map(|user| user.channel.devices.len()).sum::<usize>());
     assert_eq!(counts.runs, shard.users.values().map(|user| user.runs.len()).sum::<usize>());
     assert_eq!(counts.requests, shard.users.values().map(|user| user.requests.len()).sum::<usize>());
 }

@@ -11,13 +11,12 @@ use super::runs::OpenRun;
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{EventBody, EventHead, Receipt, encode_event};
-use crate::stream::{Log, RunError};
+use crate::stream::{Entry, Log, MergedText, RunError};
 use crate::time::{Now, Timestamp};
 
 #[derive(Clone, Debug)]
 pub(super) struct User<H> {
-    pub(super) log: Log,
-    pub(super) devices: Vec<Device<H>>,
+    pub(super) channel: Channel<H>,
     pub(super) runs: BTreeMap<RunId, OpenRun<H>>,
     pub(super) requests: BTreeMap<RequestId, Waiting<H>>,
     pub(super) keys: Keys,
@@ -25,6 +24,13 @@ pub(super) struct User<H> {
     pub(super) idle_since: Option<Timestamp>,
     /// Where the user stands in the shard's deadlines.
     pub(super) armed: Option<Timestamp>,
+}
+
+/// A log and the connections that read it.
+#[derive(Clone, Debug)]
+pub(super) struct Channel<H> {
+    pub(super) log: Log,
+    pub(super) devices: Vec<Device<H>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,8 +51,7 @@ pub(super) struct RunHead<'a> {
 impl<H: Clone> User<H> {
     pub(super) fn new(epoch: u64) -> Self {
         Self {
-            log: Log::new(epoch),
-            devices: Vec::new(),
+            channel: Channel { log: Log::new(epoch), devices: Vec::new() },
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
@@ -55,21 +60,23 @@ impl<H: Clone> User<H> {
         }
     }
 
-    pub(super) fn has(&self, connection: ConnectionId) -> bool {
-        self.devices.iter().any(|device| device.connection == connection)
-    }
-
     pub(super) fn is_idle(&self) -> bool {
-        self.devices.is_empty() && self.runs.is_empty() && self.requests.is_empty()
+        self.channel.devices.is_empty() && self.runs.is_empty() && self.requests.is_empty()
     }
 
     /// Runs that are open or reserved.
     pub(super) fn open_runs(&self) -> usize {
         self.runs.len() + self.requests.values().filter(|waiting| waiting.is_message()).count()
     }
+}
+
+impl<H: Clone> Channel<H> {
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.devices.iter().any(|device| device.connection == connection)
+    }
 
     /// Encodes an event that is to be appended after `skip` others.
-    pub(super) fn encode(&self, now: Now, event: &Unplaced<'_>, skip: u64, limits: &Limits) -> Result<Bytes, RunError> {
+    pub(super) fn encode(&self, now: Now, event: &Unplaced<'_>, skip: u64, limits: &Limits) -> Result<Entry, RunError> {
         let mut position = self.log.next();
         position.seq += skip;
         let head = EventHead {
@@ -86,18 +93,19 @@ impl<H: Clone> User<H> {
         if frame.len() > limits.event_bytes {
             return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
         }
-        Ok(Bytes::from(frame))
+        let meta = MergedText { run: head.run_id, run_seq: head.run_seq.unwrap_or(0), timestamp: now.unix };
+        Ok(Entry::new(position.seq, Bytes::from(frame), event.body, meta))
     }
 
-    /// Appends frames that were encoded for this place and tells every device.
+    /// Appends entries that were encoded for this place and tells every device.
     pub(super) fn append(
         &mut self,
-        frames: impl IntoIterator<Item = Bytes>,
+        entries: impl IntoIterator<Item = Entry>,
         limits: &Limits,
         outputs: &mut VecDeque<Output<H>>,
     ) -> Receipt {
-        for frame in frames {
-            self.log.append(frame, limits);
+        for entry in entries {
+            self.log.append(entry, limits);
         }
         outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone())));
         match self.devices.len() {

@@ -65,6 +65,49 @@ pub(super) fn write_head(writer: &mut Writer, head: &EventHead<'_>) {
     }
 }
 
+/// Where the last two fields of an encoded `agent_delta` stand, so that neighbours can be joined without parsing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeltaLayout {
+    /// The first digit of `offset`.
+    offset_at: u32,
+    /// The opening quote of `text`, which goes to the byte before the frame's last.
+    text_at: u32,
+}
+
+impl DeltaLayout {
+    /// Finds the fields; `None` where the frame is no `agent_delta` of [`encode_event`].
+    pub fn find(frame: &[u8]) -> Option<Self> {
+        // Inside a JSON string a quote follows a backslash, so neither needle occurs in a value.
+        let offset_at = find(frame, OFFSET, 0)? + OFFSET.len();
+        let text_at = find(frame, TEXT, offset_at)? + TEXT.len();
+        frame.ends_with(b"\"}").then_some(())?;
+        Some(Self { offset_at: u32::try_from(offset_at).ok()?, text_at: u32::try_from(text_at).ok()? })
+    }
+
+    /// `text` as it stands in the frame: a JSON string with its quotes.
+    pub fn text(self, frame: &[u8]) -> &[u8] {
+        let end = frame.len().saturating_sub(1);
+        frame.get(self.text_at as usize..end).unwrap_or_default()
+    }
+
+    /// The frame of both: the later one's head, the earlier one's offset, and the texts in order.
+    pub fn join(self, earlier: &[u8], later_layout: Self, later: &[u8]) -> Vec<u8> {
+        let head = later.get(..later_layout.offset_at as usize).unwrap_or_default();
+        let end = earlier.len().saturating_sub(2);
+        let middle = earlier.get(self.offset_at as usize..end).unwrap_or_default();
+        let tail = later.get(later_layout.text_at as usize + 1..).unwrap_or_default();
+        [head, middle, tail].concat()
+    }
+}
+
+const OFFSET: &[u8] = b",\"offset\":";
+const TEXT: &[u8] = b",\"text\":";
+
+fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
+    let rest = haystack.get(from..)?;
+    rest.windows(needle.len()).position(|window| window == needle).map(|at| from + at)
+}
+
 /// What goes before `encoded[1..]` where a frame does not follow the seq before it.
 ///
 /// ```

@@ -20,13 +20,13 @@ pub use client::{
     ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Parsed, ProducerHello, PublishTarget, RevokeTarget, RunRef,
     RunStart, Token,
 };
-pub use encode::{EventHead, PrevPrefix, encode_event, prev_prefix};
+pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use position::{Position, PositionError, StreamName};
 pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};
 pub use server::{
-    Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, ServerFrame, ServiceLevel, Snapshot, StreamEntry, Welcome,
-    WelcomeLimits,
+    Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, RunStatus, ServerFrame, ServiceLevel, Snapshot,
+    SnapshotPart, SnapshotRun, SnapshotTool, StreamEntry, Welcome, WelcomeLimits,
 };
 pub use wire::{MAX_DEPTH, NUMBER_END};
 

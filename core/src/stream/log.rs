@@ -1,24 +1,27 @@
-//! The log of one stream: encoded frames, one order, bounded.
+//! The log of one stream: encoded frames, one order, bounded; and the state that stood before its oldest entry.
 
 use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::Bytes;
-
+use super::entry::Entry;
+use super::reducer::Reducer;
 use crate::limits::Limits;
-use crate::protocol::{Lost, Mode, Position};
+use crate::protocol::{Lost, Mode, Position, ServerFrame};
 
-/// What an entry costs beside its bytes: the handle in the queue and the header of the shared allocation.
-const ENTRY_OVERHEAD: usize = size_of::<Bytes>() + 24;
-
-/// An append-only log of encoded frames. Seqs rise by one; the oldest go when a bound is reached, and a reader whose
-/// place is gone is told so.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// An append-only log of encoded frames. Seqs rise by one.
+///
+/// When a bound is reached, neighbouring pieces of one streamed text become one entry, and if that is not enough the
+/// oldest entries go. What goes is first taken into the `base`: the runs that are open where the log begins. So the base
+/// and the log together are always the whole history, as far as open runs are concerned.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Log {
     epoch: u64,
     head: u64,
-    entries: VecDeque<Bytes>,
+    entries: VecDeque<Entry>,
     bytes: usize,
+    /// How many of the oldest entries were joined with their neighbours already.
+    joined: usize,
+    base: Box<Reducer>,
 }
 
 /// Where a reader continues from.
@@ -34,10 +37,15 @@ pub struct Resumption {
     pub lost: Option<Lost>,
 }
 
+/// The newest entries stay as they are: readers that keep up are among them.
+const KEEP_APART: usize = 64;
+/// Fewer entries than this are not worth a pass.
+const WORTH_JOINING: usize = 32;
+
 impl Log {
     /// An empty log. No other log of this name may ever have had `epoch`.
-    pub const fn new(epoch: u64) -> Self {
-        Self { epoch, head: 0, entries: VecDeque::new(), bytes: 0 }
+    pub fn new(epoch: u64) -> Self {
+        Self { epoch, head: 0, entries: VecDeque::new(), bytes: 0, joined: 0, base: Box::default() }
     }
 
     /// The end: the position of the newest entry.
@@ -52,7 +60,8 @@ impl Log {
 
     /// The position before the oldest entry.
     pub fn start(&self) -> Position {
-        Position { epoch: self.epoch, seq: self.head - self.entries.len() as u64 }
+        let seq = self.entries.front().map_or(self.head, Entry::prev);
+        Position { epoch: self.epoch, seq }
     }
 
     /// Bytes held, bookkeeping included.
@@ -60,14 +69,19 @@ impl Log {
         self.bytes
     }
 
-    /// Appends a frame that was encoded for [`Log::next`], and sheds the oldest down to the bounds. The newest is
-    /// never shed.
-    pub fn append(&mut self, frame: Bytes, limits: &Limits) -> Position {
-        self.bytes += frame.len() + ENTRY_OVERHEAD;
-        self.entries.push_back(frame);
-        self.head += 1;
+    /// The runs that are open at [`Log::start`].
+    pub fn base(&self) -> &Reducer {
+        &self.base
+    }
+
+    /// Appends an entry that was encoded for [`Log::next`], and makes room down to the bounds. The newest is never shed.
+    pub fn append(&mut self, entry: Entry, limits: &Limits) -> Position {
+        debug_assert_eq!(entry.seq(), self.head + 1, "entries are appended in the order they were placed");
+        self.head = entry.seq();
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
         while self.entries.len() > limits.log_entries || self.bytes > limits.log_bytes {
-            if !self.shed() {
+            if !self.join_neighbours(limits) && !self.shed(limits) {
                 break;
             }
         }
@@ -75,31 +89,37 @@ impl Log {
     }
 
     /// Sheds the oldest entry unless it is the newest too; answers whether it did.
-    pub fn shed(&mut self) -> bool {
+    pub fn shed(&mut self, limits: &Limits) -> bool {
         if self.entries.len() <= 1 {
             return false;
         }
         if let Some(oldest) = self.entries.pop_front() {
-            self.bytes -= oldest.len() + ENTRY_OVERHEAD;
+            self.bytes -= oldest.bytes();
+            self.joined = self.joined.saturating_sub(1);
+            self.take_into_base(&oldest, limits);
         }
         true
     }
 
-    /// The entries after `position`, oldest first; `None` when they are not all here any more, or never were.
-    pub fn after(&self, position: Position) -> Option<impl ExactSizeIterator<Item = &Bytes>> {
-        let start = self.start();
-        if position.epoch != self.epoch || position.seq < start.seq || position.seq > self.head {
+    /// The entries after `position`, oldest first; `None` when they are not all here any more, or never were. The first
+    /// may begin before `position`, where neighbours were joined: its text is then partly known.
+    pub fn after(&self, position: Position) -> Option<impl ExactSizeIterator<Item = &Entry>> {
+        if position.epoch != self.epoch || position.seq < self.start().seq || position.seq > self.head {
             return None;
         }
-        // At most the number of entries, which is a usize.
-        let skip = (position.seq - start.seq) as usize;
+        let skip = self.entries.partition_point(|entry| entry.seq() <= position.seq);
         Some(self.entries.range(skip..))
     }
 
-    /// Answers a reader that was at `position`; one without a position starts at the head.
-    pub fn resume(&self, position: Option<Position>) -> Resumption {
+    /// Answers a reader that was at `position`; one without a position starts at the head, unless a run is open.
+    pub fn resume(&self, position: Option<Position>, run_is_open: bool) -> Resumption {
         let (start, head) = (self.start(), self.head());
+        let afresh = if self.base.runs().is_empty() { Mode::Reset } else { Mode::Snapshot };
         let Some(known) = position else {
+            if run_is_open {
+                // What the device has not seen of the run is the base and all of the log.
+                return Resumption { position: start, head, mode: Mode::Snapshot, lost: None };
+            }
             return Resumption { position: head, head, mode: Mode::Live, lost: None };
         };
         if known.epoch == self.epoch && (start.seq..=self.head).contains(&known.seq) {
@@ -108,7 +128,39 @@ impl Log {
         }
         // Whoever never had a position has lost nothing while the log still holds its first entry.
         let lost = (known != Position::NONE || start.seq > 0).then_some(Lost { from: known, to: start });
-        Resumption { position: start, head, mode: Mode::Reset, lost }
+        Resumption { position: start, head, mode: afresh, lost }
+    }
+
+    /// Joins neighbouring pieces of one text that were not looked at before; answers whether anything was gained.
+    fn join_neighbours(&mut self, limits: &Limits) -> bool {
+        let end = self.entries.len().saturating_sub(KEEP_APART);
+        if end < self.joined + WORTH_JOINING {
+            return false;
+        }
+        let before = self.entries.len();
+        let newest = self.entries.split_off(end);
+        let fresh = self.entries.split_off(self.joined);
+        for entry in fresh {
+            match self.entries.back_mut() {
+                Some(last) if last.can_take(&entry, limits.event_bytes) => *last = last.joined_with(&entry),
+                _ => self.entries.push_back(entry),
+            }
+        }
+        self.joined = self.entries.len();
+        self.entries.extend(newest);
+        self.bytes = self.entries.iter().map(Entry::bytes).sum();
+        self.entries.len() < before
+    }
+
+    fn take_into_base(&mut self, entry: &Entry, limits: &Limits) {
+        // The frames are ours, so they parse; if one did not, the base would only know less.
+        let Ok(text) = std::str::from_utf8(entry.frame()) else { return };
+        let Ok(ServerFrame::Event(event)) = ServerFrame::parse(text) else { return };
+        self.base.apply(&event);
+        if let Some(run) = event.run_id.filter(|_| event.body.is_terminal()) {
+            self.base.forget(run);
+        }
+        self.base.shorten(limits.snapshot_bytes);
     }
 }
 
@@ -121,22 +173,35 @@ impl fmt::Debug for Log {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
+    use super::super::entry::{ENTRY_OVERHEAD, MergedText};
     use super::*;
+    use crate::id::{PartId, RunId};
+    use crate::protocol::{EventBody, EventHead, encode_event};
+    use crate::time::UnixTime;
 
     fn at(epoch: u64, seq: u64) -> Position {
         Position { epoch, seq }
     }
 
+    /// Something that is no text.
+    fn put(log: &mut Log, frame: Bytes, limits: &Limits) {
+        let body = EventBody::UserMessage { content: String::new(), metadata: None };
+        log.append(Entry::new(log.next().seq, frame, &body, MergedText::default()), limits);
+    }
+
     fn log_of(entries: u64, limits: &Limits) -> Log {
         let mut log = Log::new(7);
         for seq in 1..=entries {
-            log.append(Bytes::from(seq.to_string()), limits);
+            put(&mut log, Bytes::from(seq.to_string()), limits);
         }
         log
     }
 
     fn texts(log: &Log, position: Position) -> Option<Vec<String>> {
-        log.after(position).map(|entries| entries.map(|entry| String::from_utf8(entry.to_vec()).unwrap()).collect())
+        log.after(position)
+            .map(|entries| entries.map(|entry| String::from_utf8(entry.frame().to_vec()).unwrap()).collect())
     }
 
     #[test]
@@ -163,11 +228,11 @@ mod tests {
         let limits = Limits { log_bytes: 3 * (1 + ENTRY_OVERHEAD), ..Limits::default() };
         let mut log = log_of(3, &limits);
         assert_eq!(log.bytes(), limits.log_bytes);
-        log.append(Bytes::from_static(b"4"), &limits);
+        put(&mut log, Bytes::from_static(b"4"), &limits);
         assert_eq!((log.start(), log.bytes()), (at(7, 1), limits.log_bytes));
-        log.append(Bytes::from(vec![b'x'; limits.log_bytes]), &limits);
+        put(&mut log, Bytes::from(vec![b'x'; limits.log_bytes]), &limits);
         assert_eq!((log.start(), log.head()), (at(7, 4), at(7, 5)));
-        assert!(!log.shed());
+        assert!(!log.shed(&limits));
     }
 
     #[test]
@@ -187,7 +252,7 @@ mod tests {
             (&cut, Some(Position::NONE), at(7, 1), Mode::Reset, lost(Position::NONE, at(7, 1))),
         ];
         for (log, known, position, mode, lost) in cases {
-            let answer = log.resume(known);
+            let answer = log.resume(known, false);
             assert_eq!((answer.position, answer.mode, answer.lost), (position, mode, lost), "{known:?}");
             assert_eq!(answer.head, at(7, 3));
             assert!(log.after(answer.position).is_some(), "the answer can be read from");
@@ -205,7 +270,108 @@ mod tests {
     #[test]
     fn a_stream_without_an_event_can_be_resumed() {
         let log = Log::new(7);
-        assert_eq!(log.resume(Some(at(7, 0))).mode, Mode::Live);
-        assert_eq!(log.resume(Some(Position::NONE)).lost, None);
+        assert_eq!(log.resume(Some(at(7, 0)), false).mode, Mode::Live);
+        assert_eq!(log.resume(Some(Position::NONE), false).lost, None);
+    }
+
+    /// A run of one part, as a manager would append it.
+    struct Writer {
+        log: Log,
+        limits: Limits,
+        run: RunId,
+        run_seq: u64,
+        offset: u64,
+    }
+
+    impl Writer {
+        fn new(limits: Limits) -> Self {
+            let mut writer = Self { log: Log::new(7), limits, run: RunId::from_bits(9), run_seq: 0, offset: 0 };
+            writer.event(&EventBody::AgentStarted { parent_run_id: None, message: None });
+            writer
+        }
+
+        fn event(&mut self, body: &EventBody) {
+            self.run_seq += 1;
+            let timestamp = UnixTime::from_secs(self.run_seq);
+            let head = EventHead {
+                position: self.log.next(),
+                stream: None,
+                timestamp,
+                user_id: Some("ann"),
+                thread_id: None,
+                run_id: Some(self.run),
+                run_seq: Some(self.run_seq),
+                agent_name: Some("a"),
+            };
+            let frame = Bytes::from(encode_event(&head, body));
+            let meta = MergedText { run: Some(self.run), run_seq: self.run_seq, timestamp };
+            self.log.append(Entry::new(self.log.next().seq, frame, body, meta), &self.limits);
+        }
+
+        fn say(&mut self, text: &str) {
+            let part_id = PartId::new("p").unwrap();
+            self.event(&EventBody::AgentDelta { part_id, offset: self.offset, text: text.into() });
+            self.offset += text.chars().count() as u64;
+        }
+    }
+
+    fn replay(log: &Log, from: Position, mut view: Reducer) -> Reducer {
+        for entry in log.after(from).unwrap() {
+            match ServerFrame::parse(std::str::from_utf8(entry.frame()).unwrap()).unwrap() {
+                ServerFrame::Event(event) => view.apply(&event),
+                other => panic!("{other:?}"),
+            }
+        }
+        view
+    }
+
+    #[test]
+    fn neighbouring_text_is_joined_before_anything_is_shed() {
+        let mut run = Writer::new(Limits { log_entries: 200, ..Limits::default() });
+        for n in 0..1_000 {
+            run.say(&format!("word {n} "));
+        }
+        assert_eq!(run.log.start(), at(7, 0), "nothing was shed");
+        assert!(run.log.after(at(7, 0)).unwrap().len() <= 200);
+        let view = replay(&run.log, at(7, 0), Reducer::default());
+        let text = &view.runs()[&run.run].parts[&PartId::new("p").unwrap()].text;
+        let expected: String = (0..1_000).map(|n| format!("word {n} ")).collect();
+        assert_eq!(text, &expected);
+        assert_eq!(run.log.bytes(), run.log.after(at(7, 0)).unwrap().map(Entry::bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn a_position_within_joined_text_is_read_from_with_what_it_knows_repeated() {
+        let mut run = Writer::new(Limits { log_entries: 200, ..Limits::default() });
+        for n in 0..300 {
+            run.say(&format!("{n} "));
+        }
+        for seq in 0..=301 {
+            let entries = run.log.after(at(7, seq)).unwrap();
+            let first = entries.into_iter().next();
+            assert!(first.is_none_or(|entry| entry.prev() <= seq && seq < entry.seq()), "{seq}");
+        }
+    }
+
+    #[test]
+    fn the_base_and_the_log_are_the_whole_history_of_open_runs() {
+        let mut run = Writer::new(Limits { log_entries: 70, ..Limits::default() });
+        for n in 0..500 {
+            // Thoughts between keep texts apart, so that entries are shed.
+            run.event(&EventBody::AgentThinking { thought: format!("t{n}"), step: None, progress: None });
+            run.say(&format!("{n} "));
+        }
+        assert!(run.log.start().seq > 800);
+        let view = replay(&run.log, run.log.start(), run.log.base().clone());
+        let seen = &view.runs()[&run.run];
+        let expected: String = (0..500).map(|n| format!("{n} ")).collect();
+        assert_eq!(seen.parts[&PartId::new("p").unwrap()].text, expected);
+        assert_eq!((seen.thoughts.len(), seen.run_seq), (500, 1_001));
+        run.event(&EventBody::AgentFailed { reason: crate::protocol::FailReason::Error, error: "x".into() });
+        for _ in 0..100 {
+            run.run = RunId::from_bits(10);
+            run.event(&EventBody::AgentThinking { thought: "other".into(), step: None, progress: None });
+        }
+        assert!(!run.log.base().runs().contains_key(&RunId::from_bits(9)), "an ended run leaves the base");
     }
 }

@@ -1,9 +1,13 @@
 //! One append-only log with one order; connections are cursors on it. The run automaton decides what enters.
 
+mod entry;
 mod log;
+mod merge;
 mod reducer;
 mod run;
 
+pub use entry::{Entry, MergedText};
 pub use log::{Log, Resumption};
-pub use reducer::{Reducer, RunStatus, RunView, ToolView};
+pub use merge::{Outgoing, frames_for, snapshot_frames};
+pub use reducer::{PartView, Reducer, RunView, ToolView};
 pub use run::{RunError, RunEvent, RunMachine};

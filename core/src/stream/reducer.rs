@@ -1,37 +1,14 @@
-//! What the events of runs add up to: the same reducer that a device uses to draw them.
+//! What the events of runs add up to: the same reducer keeps a log's base and draws a device's view.
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use crate::id::{PartId, RunId, ThreadId, ToolCallId};
-use crate::protocol::{Event, EventBody};
-
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RunStatus {
-    /// Started, and no terminal event yet.
-    Running,
-    /// Waits for a person.
-    Suspended,
-    /// Ended well.
-    Completed,
-    /// Ended in failure.
-    Failed,
-    /// Was stopped.
-    Cancelled,
-}
-
-impl RunStatus {
-    /// Whether nothing follows.
-    pub const fn is_terminal(self) -> bool {
-        match self {
-            Self::Completed | Self::Failed | Self::Cancelled => true,
-            Self::Running | Self::Suspended => false,
-        }
-    }
-}
+use crate::protocol::{Event, EventBody, RunStatus, SnapshotPart, SnapshotRun, SnapshotTool};
 
 /// One tool call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolView {
     /// Which tool.
     pub name: String,
@@ -45,8 +22,19 @@ pub struct ToolView {
     pub error: Option<String>,
 }
 
+/// A streamed text, or what is kept of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartView {
+    /// Where the text begins, in Unicode scalar values: above 0 when its beginning was not kept.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// The text between.
+    pub text: String,
+}
+
 /// One run as a person sees it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunView {
     /// The conversation.
     pub thread_id: Option<ThreadId>,
@@ -56,19 +44,21 @@ pub struct RunView {
     pub parent_run_id: Option<RunId>,
     /// Where it stands.
     pub status: RunStatus,
+    /// The number of its last event.
+    pub run_seq: u64,
     /// What the agent thought, in order.
     pub thoughts: Vec<String>,
     /// Its tool calls.
     pub tools: BTreeMap<ToolCallId, ToolView>,
     /// The streamed texts.
-    pub parts: BTreeMap<PartId, String>,
+    pub parts: BTreeMap<PartId, PartView>,
     /// The answer, or why there is none.
     pub outcome: Option<String>,
 }
 
 /// The runs that a stream of events tells of. Events come verified for order; the reducer is idempotent for text, by
 /// `(part_id, offset)`, and keeps ended runs until [`Reducer::forget`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reducer {
     runs: BTreeMap<RunId, RunView>,
 }
@@ -84,24 +74,85 @@ impl Reducer {
         self.runs.remove(&run);
     }
 
+    /// Drops everything, as a snapshot or a reset wants it.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+    }
+
     /// Takes one event in. An event of a run whose start was not seen is the middle of it: the view begins there.
     pub fn apply(&mut self, event: &Event) {
         let Some(run_id) = event.run_id else { return };
         if matches!(event.body, EventBody::UserMessage { .. } | EventBody::Custom { .. }) {
             return;
         }
-        let run = self.runs.entry(run_id).or_insert_with(|| RunView::begin(event));
+        let run = self.runs.entry(run_id).or_insert_with(RunView::begin);
+        run.thread_id.clone_from(&event.thread_id);
+        run.agent_name.clone_from(&event.agent_name);
+        run.run_seq = event.run_seq.unwrap_or(run.run_seq);
         run.apply(&event.body);
+    }
+
+    /// Takes one piece of a merged window in.
+    pub fn extend(&mut self, run: RunId, part: &PartId, offset: u64, text: &str, run_seq: u64) {
+        let run = self.runs.entry(run).or_insert_with(RunView::begin);
+        run.run_seq = run.run_seq.max(run_seq);
+        run.extend(part, offset, text);
+    }
+
+    /// Takes one run of a snapshot in; a run may come in several pieces.
+    pub fn restore(&mut self, piece: &SnapshotRun) {
+        let run = self.runs.entry(piece.run_id).or_insert_with(RunView::begin);
+        run.thread_id.clone_from(&piece.thread_id);
+        run.agent_name.clone_from(&piece.agent_name);
+        run.parent_run_id = piece.parent_run_id;
+        run.status = piece.status;
+        run.run_seq = piece.run_seq;
+        run.thoughts.extend(piece.thoughts.iter().cloned());
+        for tool in &piece.tools {
+            run.tools.insert(tool.tool_call_id.clone(), ToolView::restored(tool));
+        }
+        for part in &piece.parts {
+            run.extend(&part.part_id, part.offset, &part.text);
+        }
+    }
+
+    /// The runs as a snapshot carries them, in pieces of at most about `max` bytes.
+    pub fn pieces(&self, max: usize) -> Vec<SnapshotRun> {
+        self.runs.iter().flat_map(|(id, run)| run.pieces(*id, max)).collect()
+    }
+
+    /// Bytes of all texts held.
+    pub fn bytes(&self) -> usize {
+        self.runs.values().map(RunView::bytes).sum()
+    }
+
+    /// Drops the least of it down to `max` bytes: thoughts first, then what ended calls gave, then the beginnings of
+    /// texts, whose start then says so.
+    pub fn shorten(&mut self, max: usize) {
+        let mut bytes = self.bytes();
+        let steps: [fn(&mut RunView); 3] =
+            [|run| run.thoughts.clear(), |run| run.tools.retain(|_, tool| tool.success.is_none()), RunView::halve];
+        for step in steps {
+            for run in self.runs.values_mut() {
+                if bytes <= max {
+                    return;
+                }
+                bytes -= run.bytes();
+                step(run);
+                bytes += run.bytes();
+            }
+        }
     }
 }
 
 impl RunView {
-    fn begin(event: &Event) -> Self {
+    const fn begin() -> Self {
         Self {
-            thread_id: event.thread_id.clone(),
-            agent_name: event.agent_name.clone(),
+            thread_id: None,
+            agent_name: None,
             parent_run_id: None,
             status: RunStatus::Running,
+            run_seq: 0,
             thoughts: Vec::new(),
             tools: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -142,11 +193,113 @@ impl RunView {
 
     /// Appends what is new of `text`; what the part has already is the same text.
     fn extend(&mut self, part: &PartId, offset: u64, text: &str) {
-        let known = self.parts.entry(part.clone()).or_default();
-        let have = known.chars().count() as u64;
-        let overlap = usize::try_from(have.saturating_sub(offset)).unwrap_or(usize::MAX);
-        known.extend(text.chars().skip(overlap));
+        let fresh = PartView { start: offset, end: offset, text: String::new() };
+        let known = self.parts.entry(part.clone()).or_insert_with(|| fresh.clone());
+        if offset > known.end {
+            // What is between was lost, and a text with a hole is none.
+            *known = fresh;
+        }
+        let overlap = usize::try_from(known.end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        for letter in text.chars().skip(overlap) {
+            known.text.push(letter);
+            known.end += 1;
+        }
     }
+
+    /// A rough count: texts, not the structures around them.
+    fn bytes(&self) -> usize {
+        let thoughts: usize = self.thoughts.iter().map(String::len).sum();
+        let parts: usize = self.parts.values().map(|part| part.text.len()).sum();
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let tools: usize = self
+            .tools
+            .values()
+            .map(|tool| tool.name.len() + text(&tool.parameters) + text(&tool.results) + text(&tool.error))
+            .sum();
+        thoughts + parts + tools
+    }
+
+    /// Drops the first half of every text.
+    fn halve(&mut self) {
+        for part in self.parts.values_mut() {
+            let drop = (part.end - part.start) / 2;
+            let at = part.text.char_indices().nth(usize::try_from(drop).unwrap_or(usize::MAX)).map_or(0, |(at, _)| at);
+            part.text = part.text.split_off(at);
+            part.start += if at == 0 { 0 } else { drop };
+        }
+    }
+
+    /// The first piece has all but the texts; the texts follow in pieces of at most `max` bytes.
+    fn pieces(&self, id: RunId, max: usize) -> Vec<SnapshotRun> {
+        let piece = |thoughts, tools, parts| SnapshotRun {
+            run_id: id,
+            thread_id: self.thread_id.clone(),
+            agent_name: self.agent_name.clone(),
+            parent_run_id: self.parent_run_id,
+            status: self.status,
+            run_seq: self.run_seq,
+            thoughts,
+            tools,
+            parts,
+        };
+        let mut pieces = vec![piece(self.thoughts.clone(), Vec::new(), Vec::new())];
+        for (tool_call_id, tool) in &self.tools {
+            pieces.push(piece(Vec::new(), vec![tool.snapshot(tool_call_id)], Vec::new()));
+        }
+        for (part_id, part) in &self.parts {
+            let mut offset = part.start;
+            for text in chunks(&part.text, max) {
+                let length = text.chars().count() as u64;
+                let part = SnapshotPart { part_id: part_id.clone(), offset, text: text.to_owned() };
+                pieces.push(piece(Vec::new(), Vec::new(), vec![part]));
+                offset += length;
+            }
+        }
+        pieces
+    }
+}
+
+impl ToolView {
+    fn restored(tool: &SnapshotTool) -> Self {
+        let text = |raw: &Option<Box<RawValue>>| raw.as_ref().map(|raw| raw.get().to_owned());
+        Self {
+            name: tool.tool_name.clone(),
+            parameters: text(&tool.parameters),
+            results: text(&tool.results),
+            success: tool.success,
+            error: tool.error.clone(),
+        }
+    }
+
+    fn snapshot(&self, id: &ToolCallId) -> SnapshotTool {
+        // The texts were JSON when they came in.
+        let raw = |text: &Option<String>| text.clone().and_then(|text| RawValue::from_string(text).ok());
+        SnapshotTool {
+            tool_call_id: id.clone(),
+            tool_name: self.name.clone(),
+            parameters: raw(&self.parameters),
+            results: raw(&self.results),
+            success: self.success,
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// Pieces of at most `max` bytes, cut between letters.
+fn chunks(text: &str, max: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut at = rest.len().min(max.max(4));
+        while !rest.is_char_boundary(at) {
+            at -= 1;
+        }
+        let (piece, after) = rest.split_at(at);
+        rest = after;
+        Some(piece)
+    })
 }
 
 #[cfg(test)]
@@ -181,7 +334,7 @@ mod tests {
             reducer.apply(&piece);
         }
         let run = &reducer.runs()[&RunId::from_bits(1)];
-        assert_eq!(run.parts[&PartId::new("p").unwrap()], "né🙂!");
+        assert_eq!(run.parts[&PartId::new("p").unwrap()].text, "né🙂!");
     }
 
     #[test]
@@ -198,5 +351,37 @@ mod tests {
         assert_eq!((run.status, run.outcome.as_deref()), (RunStatus::Failed, Some("gone")));
         assert_eq!(run.tools[&call].success, None);
         assert!(run.status.is_terminal());
+    }
+
+    #[test]
+    fn the_pieces_of_a_snapshot_restore_what_they_were_made_of() {
+        let mut reducer = Reducer::default();
+        let call = ToolCallId::new("a").unwrap();
+        reducer.apply(&event(EventBody::AgentThinking { thought: "hm".into(), step: None, progress: None }));
+        reducer.apply(&event(EventBody::ToolExecuting {
+            tool_call_id: call,
+            tool_name: "t".into(),
+            parameters: Some(RawValue::from_string("[1]".into()).unwrap()),
+        }));
+        reducer.apply(&delta(0, &"né🙂".repeat(50)));
+        let pieces = reducer.pieces(16);
+        assert!(pieces.len() > 10);
+        let mut restored = Reducer::default();
+        pieces.iter().for_each(|piece| restored.restore(piece));
+        assert_eq!(restored, reducer);
+    }
+
+    #[test]
+    fn what_is_shortened_says_where_it_begins_and_goes_on() {
+        let mut reducer = Reducer::default();
+        reducer.apply(&delta(0, &"é".repeat(100)));
+        reducer.shorten(150);
+        let part = PartId::new("p").unwrap();
+        let view = reducer.runs()[&RunId::from_bits(1)].parts[&part].clone();
+        assert_eq!((view.start, view.end, view.text.chars().count()), (50, 100, 50));
+        reducer.apply(&delta(100, "!"));
+        assert!(reducer.runs()[&RunId::from_bits(1)].parts[&part].text.ends_with("é!"));
+        reducer.shorten(1_000);
+        assert_eq!(reducer.runs()[&RunId::from_bits(1)].parts[&part].start, 50, "nothing to do");
     }
 }

@@ -4,6 +4,7 @@ mod delivery;
 mod harness;
 mod heap;
 mod identity;
+mod lag;
 mod lifecycle;
 mod properties;
 mod requests;

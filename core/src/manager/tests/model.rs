@@ -272,8 +272,10 @@ fn assert_same(shard: &Shard, model: &Model) {
     assert_eq!(counts.requests, model.users.values().map(|user| user.requests.len()).sum::<usize>());
     for (n, known) in &model.users {
         let real = &shard.users[&user(USERS[*n])];
-        assert_eq!(real.log.head().seq, known.events, "{n}");
-        assert!(real.devices.iter().map(|device| device.handle).eq(known.devices.iter().map(|device| device.0)));
+        assert_eq!(real.channel.log.head().seq, known.events, "{n}");
+        assert!(
+            real.channel.devices.iter().map(|device| device.handle).eq(known.devices.iter().map(|device| device.0))
+        );
         assert!(real.idle_since.map(|at| at.as_micros()).eq(&known.idle_since), "{n}");
     }
 }

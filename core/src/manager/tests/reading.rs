@@ -16,7 +16,7 @@ fn publish(shard: &mut super::Shard, name: &str, bytes: usize) {
 
 fn frames(read: Read) -> Vec<usize> {
     match read {
-        Read::Frames(frames) => frames.iter().map(bytes::Bytes::len).collect(),
+        Read::Entries { entries, .. } => entries.iter().map(crate::stream::Entry::bytes).collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -84,13 +84,13 @@ fn a_shard_above_its_share_sheds_the_log_that_grew() {
     for _ in 0..3 {
         publish(&mut shard, "bob", 1_000);
     }
-    let bobs = shard.users[&user("bob")].log.start();
+    let bobs = shard.users[&user("bob")].channel.log.start();
     for _ in 0..100 {
         publish(&mut shard, "ann", 1_000);
         super::assert_consistent(&shard);
         assert!(shard.log_bytes <= 10_000, "{}", shard.log_bytes);
     }
-    assert_eq!(shard.users[&user("bob")].log.start(), bobs, "who is below the fair part loses nothing");
+    assert_eq!(shard.users[&user("bob")].channel.log.start(), bobs, "who is below the fair part loses nothing");
 }
 
 #[test]

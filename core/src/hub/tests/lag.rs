@@ -1,0 +1,222 @@
+//! Readers that are slow, late, or behind their log.
+
+use std::task::Waker;
+
+use super::harness::{Pair, World, ident, thread};
+use crate::client::ClientEvent;
+use crate::drive::Machine;
+use crate::hub::{Run, RunOptions};
+use crate::id::PartId;
+use crate::limits::Limits;
+use crate::protocol::{EventBody, EventKind, Mode, Position, ServerFrame};
+
+fn start(world: &World) -> Run {
+    world.hub.start_run(&ident("ann"), thread("t"), RunOptions::named("assistant")).unwrap()
+}
+
+/// The socket takes nothing, but the session is told of everything.
+fn told(pair: &mut Pair, world: &World) -> usize {
+    let session = pair.session.as_mut().unwrap();
+    session.poll_ready(world.now(), Waker::noop());
+    session.transmit().len()
+}
+
+fn frames(events: &[ClientEvent]) -> impl Iterator<Item = &ServerFrame> {
+    events.iter().filter_map(|event| if let ClientEvent::Frame(frame) = event { Some(&**frame) } else { None })
+}
+
+#[test]
+fn a_reader_that_takes_nothing_holds_no_more_than_its_share_and_catches_up_to_the_same_text() {
+    let world = World::new();
+    let (mut slow, mut fast) = (world.device("ann"), world.device("ann"));
+    let run = start(&world);
+    for n in 0..2_000 {
+        run.delta(format!("word {n} ")).unwrap();
+        assert!(told(&mut slow, &world) < 100_000);
+        fast.pump();
+        if n % 500 == 0 {
+            fast.events();
+        }
+    }
+    run.completed(None).unwrap();
+    fast.pump();
+    let events = slow.events();
+    assert_eq!((slow.fault(), fast.fault()), (None, None));
+    assert_eq!(slow.client.reducer(), fast.client.reducer());
+    assert_eq!(slow.client.position(), fast.client.position());
+    assert!(events.len() < 1_500, "text was merged: {} frames", events.len());
+    let lag: Vec<_> = frames(&events)
+        .filter_map(|frame| if let ServerFrame::Lag { merging, .. } = frame { Some(*merging) } else { None })
+        .collect();
+    assert_eq!(lag, [true, false], "said when it begins and when it ends");
+}
+
+#[test]
+fn merging_keeps_lifecycle_events_apart_and_in_order_across_runs() {
+    let world = World::with(Limits { lag_entries: 4, ..Limits::default() });
+    let mut ann = world.device("ann");
+    ann.events();
+    let position = ann.client.position();
+    ann.cut();
+    let (a, b) = (start(&world), start(&world));
+    for n in 0..20 {
+        a.delta(format!("a{n} ")).unwrap();
+        b.delta(format!("b{n} ")).unwrap();
+    }
+    a.thinking("between").unwrap();
+    for n in 20..40 {
+        b.delta(format!("b{n} ")).unwrap();
+        a.delta(format!("a{n} ")).unwrap();
+    }
+    a.completed(None).unwrap();
+    b.completed(None).unwrap();
+    let mut back = world.resuming("ann", position, None);
+    let events = back.events();
+    let names: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            ClientEvent::Event(event) => Some(event.body.kind().as_str()),
+            ClientEvent::Frame(frame) => Some(frame.type_name()),
+            ClientEvent::Welcome(_) => None,
+        })
+        .collect();
+    let expected = [
+        "lag",
+        "agent_started",
+        "agent_started",
+        "agent_deltas",
+        "agent_thinking",
+        "agent_deltas",
+        "agent_completed",
+        "agent_completed",
+        "lag",
+    ];
+    assert_eq!(names, expected);
+    let text = |run: &Run| back.client.reducer().runs()[&run.id()].parts[&PartId::new("answer").unwrap()].text.clone();
+    let said = |name: &str| (0..40).map(|n| format!("{name}{n} ")).collect::<String>();
+    assert_eq!((text(&a), text(&b)), (said("a"), said("b")));
+}
+
+#[test]
+fn a_merged_window_is_the_same_state_as_its_events() {
+    let steps = [3_usize, 7, 40, 300];
+    for entries in steps {
+        let merged = World::with(Limits { lag_entries: 1, ..Limits::default() });
+        let plain = World::with(Limits { lag_entries: 100_000, ..Limits::default() });
+        let view = |world: &World| {
+            let run = start(world);
+            for n in 0..entries {
+                run.delta(format!("né🙂{n}\"\\ ")).unwrap();
+                if n % 50 == 49 {
+                    run.thinking("pause").unwrap();
+                }
+            }
+            let mut ann = world.resuming("ann", Some(Position::NONE), None);
+            ann.events();
+            (ann.fault().cloned(), ann.client.reducer().clone(), ann.client.position().unwrap().seq)
+        };
+        assert_eq!(view(&merged), view(&plain));
+    }
+}
+
+#[test]
+fn a_device_that_joins_during_a_run_gets_its_state_and_the_tail() {
+    let world = World::new();
+    let mut first = world.device("ann");
+    let run = start(&world);
+    let call = run.tool("t", &1).unwrap();
+    run.delta("one ").unwrap();
+    let mut late = world.device("ann");
+    call.completed(&2).unwrap();
+    run.delta("two").unwrap();
+    run.completed(None).unwrap();
+    let events = late.events();
+    let ClientEvent::Welcome(welcome) = &events[0] else { panic!("{events:?}") };
+    assert_eq!(welcome.streams[0].mode, Mode::Snapshot);
+    assert!(matches!(frames(&events).next(), Some(ServerFrame::Snapshot(_))));
+    first.events();
+    assert_eq!(late.client.reducer(), first.client.reducer());
+    // With nothing open, a new device begins at the end.
+    let mut after = world.device("ann");
+    assert_eq!(after.events().len(), 1);
+}
+
+#[test]
+fn a_live_reader_that_leaves_its_log_behind_gets_a_snapshot_and_the_tail() {
+    let world = World::with(Limits { log_entries: 8, ..Limits::default() });
+    let (mut ann, mut fast) = (world.device("ann"), world.device("ann"));
+    ann.events();
+    let run = start(&world);
+    for n in 0..40 {
+        run.thinking(format!("thought {n}")).unwrap();
+        run.delta(format!("{n} ")).unwrap();
+        fast.events();
+    }
+    let events = ann.events();
+    assert_eq!((ann.fault(), ann.closed_with()), (None, None));
+    assert!(matches!(frames(&events).next(), Some(ServerFrame::Snapshot(_))), "{events:?}");
+    run.completed(None).unwrap();
+    assert_eq!(ann.kinds(), [EventKind::AgentCompleted]);
+    fast.events();
+    assert_eq!(ann.client.reducer(), fast.client.reducer());
+}
+
+#[test]
+fn a_large_state_comes_in_several_frames_of_bounded_size() {
+    let world = World::with(Limits { log_entries: 8, ..Limits::default() });
+    let (mut ann, mut fast) = (world.device("ann"), world.device("ann"));
+    let run = start(&world);
+    for n in 0..20 {
+        run.delta("x".repeat(20_000)).unwrap();
+        run.thinking(format!("{n}")).unwrap();
+        fast.events();
+    }
+    let events = ann.events();
+    let sizes: Vec<usize> = frames(&events)
+        .filter(|frame| matches!(frame, ServerFrame::Snapshot(_)))
+        .map(|frame| frame.encode().len())
+        .collect();
+    assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+    assert_eq!(ann.client.reducer(), fast.client.reducer());
+}
+
+#[test]
+fn a_text_over_the_bound_loses_its_beginning_and_says_so() {
+    let world = World::with(Limits { log_entries: 8, snapshot_bytes: 50_000, ..Limits::default() });
+    let run = start(&world);
+    for _ in 0..20 {
+        run.delta("x".repeat(20_000)).unwrap();
+        run.thinking("y").unwrap();
+    }
+    run.delta("end").unwrap();
+    let mut ann = world.device("ann");
+    ann.events();
+    let part = &ann.client.reducer().runs()[&run.id()].parts[&PartId::new("answer").unwrap()];
+    assert!(part.start > 0 && part.text.ends_with("xend"));
+    assert_eq!(part.end, 400_003);
+    assert_eq!(part.text.chars().count() as u64, part.end - part.start);
+}
+
+#[test]
+fn a_joined_piece_that_a_reader_knows_in_part_is_applied_once() {
+    let world = World::with(Limits { log_entries: 100, lag_entries: 10_000, ..Limits::default() });
+    let mut ann = world.device("ann");
+    let run = start(&world);
+    for n in 0..50 {
+        run.delta(format!("{n} ")).unwrap();
+    }
+    ann.events();
+    let (position, session) = (ann.client.position(), ann.client.session());
+    let known = ann.client.reducer().clone();
+    ann.cut();
+    for n in 50..200 {
+        run.delta(format!("{n} ")).unwrap();
+    }
+    let mut back = world.resuming("ann", position, session);
+    let events = back.events();
+    let ClientEvent::Event(first) = &events[1] else { panic!("{events:?}") };
+    assert_eq!(first.follows(), position.unwrap().seq, "it follows the position, whatever it repeats");
+    let EventBody::AgentDelta { offset, .. } = &first.body else { panic!("another kind") };
+    assert!(known.runs()[&run.id()].parts.values().next().unwrap().end >= *offset);
+    assert_eq!(back.fault(), None);
+}
