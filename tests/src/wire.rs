@@ -252,7 +252,10 @@ impl Device {
     /// The next frame, verified and filed.
     pub async fn frame(&mut self) -> Value {
         let frame = self.read().await;
-        if frame.get("event_id").is_some() && frame["type"] != "snapshot" {
+        if frame["type"] == "snapshot" {
+            self.replace(&frame);
+            self.others.push(frame.clone());
+        } else if frame.get("event_id").is_some() {
             self.follow(&frame);
             self.events.push(frame.clone());
         } else {
@@ -282,6 +285,15 @@ impl Device {
         assert_eq!(event["seq"], seq, "{event}");
         assert_eq!((epoch, prev), (self.epoch, self.seq), "the event does not follow: {event}");
         self.seq = seq;
+    }
+
+    /// A snapshot stands for everything before it; the position moves once its last part is here.
+    fn replace(&mut self, snapshot: &Value) {
+        assert!(snapshot.to_string().len() <= 64 << 10, "a snapshot's frame is bounded");
+        self.events.clear();
+        if snapshot["part"] == snapshot["of"] {
+            (self.epoch, self.seq) = position(&snapshot["event_id"]);
+        }
     }
 
     /// Reads until a frame answers `wanted`, which is taken out of [`Device::others`].
@@ -324,7 +336,7 @@ impl Device {
     pub async fn finish(&mut self, run_id: &str) -> Vec<Value> {
         let terminal = ["agent_completed", "agent_failed", "agent_cancelled"];
         self.event(|event| event["run_id"] == run_id && terminal.iter().any(|kind| event["type"] == *kind)).await;
-        self.events.iter().filter(|event| event["run_id"] == run_id).cloned().collect()
+        self.events.iter().filter(|event| concerns(event, run_id)).cloned().collect()
     }
 
     /// The golden path from the message to the last event.
@@ -430,17 +442,40 @@ pub fn check_golden(events: &[Value], user: &str) {
     assert_eq!(events[events.len() - 1]["final_response"], text);
 }
 
-/// The streamed text, put together by offsets in Unicode scalar values.
+/// Whether an event, or a part of a merged window, is of this run.
+fn concerns(event: &Value, run_id: &str) -> bool {
+    let parts = event["parts"].as_array().into_iter().flatten();
+    event["run_id"] == run_id || parts.into_iter().any(|part| part["run_id"] == run_id)
+}
+
+/// The streamed text of one run's events, put together by offsets in Unicode scalar values.
 ///
 /// # Panics
-/// When a piece leaves a gap or repeats.
+/// When a piece leaves a gap.
 pub fn text(events: &[Value]) -> String {
-    let (mut text, mut length) = (String::new(), 0);
-    for delta in events.iter().filter(|event| event["type"] == "agent_delta") {
-        assert_eq!(delta["offset"].as_u64(), Some(length), "{}", delta["event_id"]);
-        let piece = delta["text"].as_str().expect("a delta has a text");
-        length += piece.chars().count() as u64;
-        text.push_str(piece);
+    text_after(String::new(), events)
+}
+
+/// The same where the beginning is known. What a piece repeats is the same text.
+///
+/// # Panics
+/// When a piece leaves a gap, or repeats another text.
+pub fn text_after(known: String, events: &[Value]) -> String {
+    let mut letters: Vec<char> = known.chars().collect();
+    for event in events {
+        let merged = event["parts"].as_array().into_iter().flatten();
+        let whole = (event["type"] == "agent_delta").then_some(event);
+        for piece in merged.chain(whole) {
+            let offset = usize::try_from(piece["offset"].as_u64().expect("an offset")).expect("a small offset");
+            assert!(offset <= letters.len(), "a gap in the text: {} to {offset}", letters.len());
+            let text = piece["text"].as_str().expect("a piece has a text");
+            for (at, letter) in (offset..).zip(text.chars()) {
+                match letters.get(at) {
+                    Some(known) => assert_eq!(*known, letter, "what is repeated differs at {at}"),
+                    None => letters.push(letter),
+                }
+            }
+        }
     }
-    text
+    letters.into_iter().collect()
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 use trunkline_core::limits::Limits;
 use trunkline_tests::server::{InProcess, streamed_piece, token};
-use trunkline_tests::wire::{Carrier, Device, STEP, closed, position, text, until, within};
+use trunkline_tests::wire::{Carrier, Device, STEP, text, text_after, until, within};
 
 /// A device of ann whose socket takes little, so that whatever it does not read waits in the server.
 async fn narrow(server: &InProcess) -> Device {
@@ -51,32 +51,50 @@ async fn a_reader_that_never_goes_on_is_closed_by_the_stall_deadline_and_resumes
     let events = quick.finish(&run_id).await;
     until("the stuck reader is out of the hub", STEP, || server.hub.counts().connections == 1).await;
     let mut again = Device::resume(server.addr, &token("ann"), &stuck.event_id()).await;
-    assert_eq!(again.finish(&run_id).await, events);
+    let replayed = again.finish(&run_id).await;
+    assert!(text(&replayed) == text(&events), "what was merged on the way is another text");
+    assert_eq!(replayed.last(), events.last());
     quick.golden_path().await;
     server.settles_at(2).await;
     drop(stuck);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_leaves_the_log_behind_is_told_and_starts_afresh() {
-    let limits = Limits { log_entries: 50, ..Limits::default() };
+async fn a_reader_that_leaves_the_log_behind_gets_a_snapshot_and_the_tail() {
+    const PIECES: usize = 1_000;
+    const LENGTH: usize = 8_000;
+    let limits = Limits { log_entries: 50, snapshot_bytes: 64 << 20, ..Limits::default() };
     let server = InProcess::start(limits).await;
     let mut late = narrow(&server).await;
-    let (first, session) = (late.event_id(), late.welcome["session_id"].clone());
+    let first = late.event_id();
     let mut bob = Device::open(server.addr, &token("bob")).await;
     // Nobody of ann's reads, so nothing holds the log.
-    late.send(&json!({"type": "user_message", "id": "1", "thread_id": "t-1", "content": "stream 1000 8000"})).await;
+    let question = format!("stream {PIECES} {LENGTH}");
+    late.send(&json!({"type": "user_message", "id": "1", "thread_id": "t-1", "content": question})).await;
     until("the run is over", STEP, || server.hub.counts().runs == 0 && server.hub.counts().log_bytes > 0).await;
-    assert_eq!(closed(&mut late.socket).await, 4300);
+    let expected: String = (0..PIECES).map(|piece| streamed_piece(piece, LENGTH)).collect();
 
-    let hello = json!({"session_id": session, "resume": {"user": first}});
-    let mut again = Device::join(server.addr, &token("ann"), Carrier::Subprotocol, hello).await;
+    // Live, from a socket that was full when the log went on without it.
+    let run_id = late.reply("1").await["run_id"].as_str().unwrap().to_owned();
+    let events = late.finish(&run_id).await;
+    assert!(text_after(restored(&late.others), &events) == expected, "the state and the tail are another text");
+
+    // And again from a position that is gone.
+    let mut again = Device::resume(server.addr, &token("ann"), &first).await;
     let stream = again.welcome["streams"][0].clone();
-    assert_eq!(stream["mode"], "reset", "{stream}");
+    assert_eq!(stream["mode"], "snapshot", "{stream}");
     assert_eq!((&stream["lost"]["from"], &stream["lost"]["to"]), (&json!(first), &stream["event_id"]), "{stream}");
-    assert_eq!(position(&stream["head"]).1 - position(&stream["event_id"]).1, 50, "all that is kept follows: {stream}");
-    again.event(|event| event["event_id"] == stream["head"]).await;
+    let events = again.finish(&run_id).await;
+    assert!(text_after(restored(&again.others), &events) == expected, "the state and the tail are another text");
     again.golden_path().await;
     bob.golden_path().await;
-    server.settles_at(2).await;
+    server.settles_at(3).await;
+}
+
+/// The text of the one run that the last snapshot tells of.
+fn restored(frames: &[Value]) -> String {
+    let snapshots: Vec<&Value> = frames.iter().filter(|frame| frame["type"] == "snapshot").collect();
+    let last = snapshots.iter().rposition(|snapshot| snapshot["part"] == 1).expect("there is a snapshot");
+    let pieces = snapshots[last..].iter().flat_map(|snapshot| snapshot["runs"].as_array().unwrap());
+    pieces.flat_map(|run| run["parts"].as_array().unwrap()).map(|part| part["text"].as_str().unwrap()).collect()
 }
