@@ -23,8 +23,6 @@ use crate::token;
 const SPARE_PORTS: u16 = 100;
 /// How long the page's tokens hold; it gets a new one by itself.
 const PAGE_TTL: Duration = Duration::from_secs(3600);
-/// How long the token in the printed command holds: a day's work.
-const PASTE_TTL: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) fn main(args: &ServeArgs) -> Result<ExitCode, Fault> {
     let settings = Settings::of_serve(args)?;
@@ -79,7 +77,7 @@ async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
     let site = Site(http::router(Arc::new(move || draining.is_draining()), door));
     tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
     if settings.dev {
-        say(&greeting(listen, &keys)?);
+        say(&greeting(listen));
     }
     let served = trunkline_tokio::serve(listener, hub, housekeeper, site, signals.first()).await;
     tracing::info!("stopped");
@@ -121,19 +119,17 @@ fn login(keys: Arc<Hs256>) -> Login {
 }
 
 /// What development mode prints: where the page is, and commands to paste into a shell.
-fn greeting(listen: SocketAddr, keys: &Hs256) -> Result<String, Fault> {
-    let ann = UserId::new(None, "ann").map_err(|problem| Fault::failed(problem.to_string()))?;
-    let token = token::issue(keys, &ann, PASTE_TTL, "").map_err(|problem| Fault::failed(problem.to_string()))?;
+fn greeting(listen: SocketAddr) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "trunkline".to_owned());
-    let chat = format!("{} chat --url ws://{listen}/ws --token {token}", quoted(&program));
-    Ok(format!(
+    let chat = format!("{} chat --url ws://{listen}/ws --user ann", quoted(&program));
+    format!(
         "Trunkline, development mode: anybody on this machine may log in.\n\n\
          The page:  http://{listen}/\n\n\
-         From another terminal, as ann (the token holds for a day or until this server stops):\n\n\
+         From another terminal, one question and its answer, or a conversation:\n\n\
          {chat} --message 'what is 2*(3+4)?'\n\n\
          {chat}\n\n\
          Ctrl-C stops the server.\n"
-    ))
+    )
 }
 
 /// As one word of a POSIX shell.
@@ -215,10 +211,9 @@ mod tests {
 
     #[test]
     fn the_greeting_can_be_pasted() {
-        let keys = Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap();
-        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 8787)), &keys).unwrap();
+        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 8787)));
         assert!(text.contains("http://127.0.0.1:8787/\n"));
-        assert!(text.contains(" chat --url ws://127.0.0.1:8787/ws --token ey"));
+        assert!(text.contains(" chat --url ws://127.0.0.1:8787/ws --user ann --message "));
     }
 
     #[test]
