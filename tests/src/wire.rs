@@ -425,7 +425,8 @@ pub fn check_golden(events: &[Value], user: &str) {
         assert!(index == 0 || event["agent_name"].is_string(), "{event}");
     }
     let numbers: Vec<_> = events.iter().filter_map(|event| event["run_seq"].as_u64()).collect();
-    assert!(numbers.len() >= events.len() - 1, "{events:?}");
+    assert!(events[0]["run_seq"].is_null(), "the user's message is no event of the run: {}", events[0]);
+    assert_eq!(numbers.len(), events.len() - 1, "{events:?}");
     assert!(numbers.iter().copied().eq(1..=numbers.len() as u64), "run_seq counts from 1: {numbers:?}");
     let (message, call, result) = (&events[0], &events[3], &events[4]);
     assert_eq!(message["content"], QUESTION);

@@ -84,7 +84,7 @@ impl<H: Clone> Manager<H> {
         let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
         let open = user.runs.get_mut(&run).ok_or(RunError::Ended)?;
         let body = open.machine.prepare(now.at, event, &self.limits)?;
-        let head = RunHead { run, run_seq: open.machine.next_run_seq(), agent_name: Some(&open.agent_name) };
+        let head = RunHead { run, run_seq: Some(open.machine.next_run_seq()), agent_name: Some(&open.agent_name) };
         let unplaced = Unplaced { user: id, thread: Some(&open.thread), run: Some(head), body: &body };
         let placed = user.channel.encode(now, &unplaced, 0, &self.limits)?;
         open.machine.commit(now.at, &body);
@@ -166,14 +166,14 @@ impl<H: Clone> Manager<H> {
         let started = EventBody::AgentStarted { parent_run_id: start.parent, message: start.message.clone() };
         let mut frames = Vec::with_capacity(2);
         for body in message.iter().chain([&started]) {
-            // The user's own message is no agent's.
-            let by_agent = !matches!(body, EventBody::UserMessage { .. });
-            let agent_name = by_agent.then_some(start.agent_name.as_str());
-            let head = RunHead { run, run_seq: machine.next_run_seq(), agent_name };
+            // The user's own message is no agent's, and no event of the run.
+            let own = !matches!(body, EventBody::UserMessage { .. });
+            let agent_name = own.then_some(start.agent_name.as_str());
+            let head = RunHead { run, run_seq: own.then(|| machine.next_run_seq()), agent_name };
             let unplaced = Unplaced { user: &start.user, thread: Some(&thread), run: Some(head), body };
             frames.push(user.channel.encode(now, &unplaced, frames.len() as u64, &self.limits)?);
-            machine.count();
         }
+        machine.count();
         let producer = start.producer.clone();
         let agent_name = start.agent_name.as_str().into();
         user.runs.insert(run, OpenRun { producer, thread: thread.clone(), agent_name, machine });

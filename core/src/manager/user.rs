@@ -44,7 +44,8 @@ pub(super) struct Device<H> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RunHead<'a> {
     pub(super) run: RunId,
-    pub(super) run_seq: u64,
+    /// `None` on the user's message, which the run answers and which is none of its events.
+    pub(super) run_seq: Option<u64>,
     pub(super) agent_name: Option<&'a str>,
 }
 
@@ -86,7 +87,7 @@ impl<H: Clone> Channel<H> {
             user_id: Some(event.user.sub()),
             thread_id: event.thread,
             run_id: event.run.map(|run| run.run),
-            run_seq: event.run.map(|run| run.run_seq),
+            run_seq: event.run.and_then(|run| run.run_seq),
             agent_name: event.run.and_then(|run| run.agent_name),
         };
         let frame = encode_event(&head, event.body);

@@ -162,7 +162,7 @@ impl RunMachine {
         self.run_seq + 1
     }
 
-    /// Counts an event that is not the producer's own: the user's message, or the start.
+    /// Counts the run's start, which no producer prepares.
     pub const fn count(&mut self) {
         self.run_seq += 1;
     }
