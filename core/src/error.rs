@@ -158,6 +158,8 @@ error_codes! {
     RefreshRefused = "refresh_refused", false;
     /// The user has as many open runs as allowed.
     TooManyRuns = "too_many_runs", true;
+    /// The connection follows as many topics as allowed.
+    TooManySubscriptions = "too_many_subscriptions", false;
     /// The application refused the request; the message says why.
     Refused = "refused", false;
     /// No application answered in time, or none is there.

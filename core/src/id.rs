@@ -110,13 +110,7 @@ impl UserId {
 
     /// A fixed hash (FNV-1a, folded to 16 bits), the same in every process: it picks the user's shard.
     pub fn shard_hash(&self) -> u16 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in self.tenant_len.to_be_bytes().iter().chain(self.text.as_bytes()) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        let hash = hash ^ (hash >> 32);
-        // The fold keeps every bit's say; the cast keeps the low 16.
-        (hash ^ (hash >> 16)) as u16
+        fold_hash(&self.tenant_len.to_be_bytes(), &[self.text.as_bytes()])
     }
 }
 
@@ -127,6 +121,62 @@ impl fmt::Debug for UserId {
             None => write!(f, "{:?}", self.sub()),
         }
     }
+}
+
+/// A topic of one tenant: the same name in another tenant is another topic.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId {
+    tenant: Option<Arc<str>>,
+    name: TopicName,
+}
+
+impl TopicId {
+    /// The topic `name` of `tenant`, or of those without one.
+    ///
+    /// # Errors
+    /// When the tenant is empty, longer than [`MAX_SUBJECT_BYTES`], or holds a control character.
+    pub fn new(tenant: Option<&str>, name: TopicName) -> Result<Self, IdError> {
+        if let Some(tenant) = tenant {
+            check_text(tenant, MAX_SUBJECT_BYTES)?;
+        }
+        Ok(Self { tenant: tenant.map(Arc::from), name })
+    }
+
+    /// The topic `name` of this user's tenant.
+    pub fn of(user: &UserId, name: TopicName) -> Self {
+        Self { tenant: user.tenant().map(Arc::from), name }
+    }
+
+    /// Its name, as in `topic:<name>`.
+    pub const fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// A fixed hash, as [`UserId::shard_hash`]: it picks the topic's shard.
+    pub fn shard_hash(&self) -> u16 {
+        let tenant = self.tenant.as_deref().unwrap_or_default();
+        fold_hash(&(tenant.len() as u16).to_be_bytes(), &[tenant.as_bytes(), self.name.as_str().as_bytes()])
+    }
+}
+
+impl fmt::Debug for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tenant {
+            Some(tenant) => write!(f, "{tenant:?}/topic {:?}", self.name),
+            None => write!(f, "topic {:?}", self.name),
+        }
+    }
+}
+
+/// FNV-1a, folded to 16 bits so that every bit has its say.
+fn fold_hash(prefix: &[u8], parts: &[&[u8]]) -> u16 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in prefix.iter().chain(parts.iter().copied().flatten()) {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let hash = hash ^ (hash >> 32);
+    // The cast keeps the low 16.
+    (hash ^ (hash >> 16)) as u16
 }
 
 macro_rules! text_id {

@@ -46,6 +46,8 @@ pub struct Limits {
     pub snapshot_bytes: usize,
     /// Entries that a connection may be behind before neighbouring texts are merged for it. 256.
     pub lag_entries: usize,
+    /// Topics that one connection may follow. 100.
+    pub subscriptions: usize,
     /// Bytes of all logs together, shared evenly among the shards. 1 GiB.
     pub total_log_bytes: usize,
     /// How long a user's log is kept once the last connection left and the last run ended. 5 min.
@@ -100,6 +102,7 @@ impl Default for Limits {
             log_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
             lag_entries: 256,
+            subscriptions: 100,
             total_log_bytes: 1 << 30,
             log_retention: Duration::from_secs(300),
             runs_per_user: 100,
@@ -151,6 +154,7 @@ impl Limits {
             ("log_bytes", self.log_bytes),
             ("snapshot_bytes", self.snapshot_bytes),
             ("lag_entries", self.lag_entries),
+            ("subscriptions", self.subscriptions),
             ("total_log_bytes", self.total_log_bytes),
             ("runs_per_user", self.runs_per_user),
             ("tools_per_run", self.tools_per_run),

@@ -1,6 +1,6 @@
 //! One connection of a client.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::error::CloseReason;
 use crate::id::{Entropy, SessionId};
 use crate::limits::Limits;
 use crate::protocol::{
-    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, ServerFrame, Snapshot, StreamName, Token,
-    Welcome,
+    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, Snapshot,
+    StreamName, Token, Welcome,
 };
 use crate::stream::Reducer;
 use crate::time::{Now, Timestamp};
@@ -81,7 +81,8 @@ pub struct Client {
     out: Vec<u8>,
     sent: usize,
     events: VecDeque<ClientEvent>,
-    position: Option<Position>,
+    /// Where it stands in each stream.
+    positions: BTreeMap<StreamName, Position>,
     session: Option<SessionId>,
     silence: Duration,
     reducer: Reducer,
@@ -115,7 +116,7 @@ impl Client {
         let handshake = client_request(&config.host, &config.target, nonce, &protocols, None)?;
         let out = handshake.request_bytes().to_vec();
         Ok(Self {
-            position: config.resume,
+            positions: config.resume.map(|position| (StreamName::User, position)).into_iter().collect(),
             session: config.session,
             config,
             entropy,
@@ -220,9 +221,14 @@ impl Client {
         self.end.as_ref()
     }
 
-    /// The position to resume from.
-    pub const fn position(&self) -> Option<Position> {
-        self.position
+    /// The position of the user's own stream to resume from.
+    pub fn position(&self) -> Option<Position> {
+        self.position_in(&StreamName::User)
+    }
+
+    /// The position to resume any stream from; a topic has one once its subscription was answered.
+    pub fn position_in(&self, stream: &StreamName) -> Option<Position> {
+        self.positions.get(stream).copied()
     }
 
     /// The session to continue.
@@ -259,7 +265,7 @@ impl Client {
         let hello = Hello {
             token: Some(Token::new(&self.config.token)),
             session_id: self.session,
-            resume: self.position.map(|position| (StreamName::User, position)).into_iter().collect(),
+            resume: self.positions.clone(),
             client: Some(ClientInfo { name: Some(self.config.name.clone()), version: Some(version) }),
             ..Hello::default()
         };
@@ -295,12 +301,11 @@ impl Client {
             (Phase::Welcome, ServerFrame::Welcome(welcome)) => self.welcome(now, welcome),
             (Phase::Welcome, _) => self.fail(Fault::Protocol("the first frame is no welcome".into())),
             (Phase::Live, ServerFrame::Welcome(_)) => self.fail(Fault::Protocol("a second welcome".into())),
-            (Phase::Live, ServerFrame::Event(event)) if event.stream == StreamName::User => self.event(event),
-            (Phase::Live, ServerFrame::Position { stream: StreamName::User, prev, event_id }) => {
-                self.moved(prev, event_id);
-            }
-            (Phase::Live, ServerFrame::Deltas(window)) if window.stream == StreamName::User => self.window(window),
-            (Phase::Live, ServerFrame::Snapshot(part)) if part.stream == StreamName::User => self.snapshot(part),
+            (Phase::Live, ServerFrame::Event(event)) => self.event(event),
+            (Phase::Live, ServerFrame::Position { stream, prev, event_id }) => self.moved(stream, prev, event_id),
+            (Phase::Live, ServerFrame::Deltas(window)) => self.window(window),
+            (Phase::Live, ServerFrame::Snapshot(part)) => self.snapshot(part),
+            (Phase::Live, ServerFrame::Reply(reply)) => self.reply(reply),
             (Phase::Live, frame) => self.events.push_back(ClientEvent::Frame(Box::new(frame))),
             // Too late to matter.
             (Phase::Upgrade(..) | Phase::Closing | Phase::Closed, _) => {}
@@ -313,7 +318,9 @@ impl Client {
         if entry.mode == Mode::Reset {
             self.reducer.clear();
         }
-        self.position = Some(entry.event_id);
+        for entry in &welcome.streams {
+            self.positions.insert(entry.stream.clone(), entry.event_id);
+        }
         self.session = Some(welcome.session_id);
         // A ping, its answer's time, and as much again for the way.
         let seconds = welcome.heartbeat.interval + 2.0 * welcome.heartbeat.timeout;
@@ -325,26 +332,27 @@ impl Client {
 
     /// Takes an event that follows the last one; anything else is a fault that the next resume mends.
     fn event(&mut self, event: Box<Event>) {
-        if self.follow(event.follows(), event.position) {
-            self.reducer.apply(&event);
+        if self.follow(&event.stream, event.follows(), event.position) {
+            if event.stream == StreamName::User {
+                self.reducer.apply(&event);
+            }
             self.events.push_back(ClientEvent::Event(event));
         }
     }
 
     /// What lies between is not for this client, or of a kind that only newer ones know.
-    fn moved(&mut self, prev: u64, event_id: Position) {
-        if self.follow(prev, event_id) {
-            let frame = ServerFrame::Position { stream: StreamName::User, prev, event_id };
-            self.events.push_back(ClientEvent::Frame(Box::new(frame)));
+    fn moved(&mut self, stream: StreamName, prev: u64, event_id: Position) {
+        if self.follow(&stream, prev, event_id) {
+            self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Position { stream, prev, event_id })));
         }
     }
 
     /// Goes on to `position` where that follows the last one, or fails.
-    fn follow(&mut self, follows: u64, position: Position) -> bool {
-        let expected = self.position.unwrap_or(Position::NONE);
+    fn follow(&mut self, stream: &StreamName, follows: u64, position: Position) -> bool {
+        let expected = self.position_in(stream).unwrap_or(Position::NONE);
         let goes_on = position.epoch == expected.epoch && follows == expected.seq && position.seq >= follows;
         if goes_on {
-            self.position = Some(position);
+            self.positions.insert(stream.clone(), position);
         } else {
             self.close_frame(CloseReason::ProtocolError.code());
             self.fail(Fault::Gap { expected, follows });
@@ -354,25 +362,37 @@ impl Client {
 
     /// The same for a window of merged text.
     fn window(&mut self, window: Box<AgentDeltas>) {
-        if !self.follow(window.prev, window.position) {
+        if !self.follow(&window.stream, window.prev, window.position) {
             return;
         }
-        for part in &window.parts {
-            self.reducer.extend(part.run_id, &part.part_id, part.offset, &part.text, part.run_seq);
+        if window.stream == StreamName::User {
+            for part in &window.parts {
+                self.reducer.extend(part.run_id, &part.part_id, part.offset, &part.text, part.run_seq);
+            }
         }
         self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Deltas(window))));
     }
 
     /// Replaces what is known; the position moves once the last part is here.
     fn snapshot(&mut self, part: Box<Snapshot>) {
-        if part.part == 1 {
-            self.reducer.clear();
+        if part.stream == StreamName::User {
+            if part.part == 1 {
+                self.reducer.clear();
+            }
+            part.runs.iter().for_each(|run| self.reducer.restore(run));
         }
-        part.runs.iter().for_each(|run| self.reducer.restore(run));
         if part.part == part.of {
-            self.position = Some(part.event_id);
+            self.positions.insert(part.stream.clone(), part.event_id);
         }
         self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Snapshot(part))));
+    }
+
+    /// The answer to a subscription says where its stream continues.
+    fn reply(&mut self, reply: Box<Reply>) {
+        if let Ok(ReplyOk::Stream(entry)) = &reply.outcome {
+            self.positions.insert(entry.stream.clone(), entry.event_id);
+        }
+        self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Reply(reply))));
     }
 
     fn text(&mut self, text: &str) {
@@ -417,7 +437,7 @@ impl fmt::Debug for Client {
             Phase::Closing => "closing",
             Phase::Closed => "closed",
         };
-        f.debug_struct("Client").field("phase", &phase).field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("Client").field("phase", &phase).field("positions", &self.positions).finish_non_exhaustive()
     }
 }
 

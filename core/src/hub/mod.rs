@@ -45,7 +45,7 @@ use crate::auth::TokenVerifier;
 use crate::codec::upgrade::Refusal;
 use crate::connection::Settings;
 use crate::error::CloseReason;
-use crate::id::{Entropy, RunId, ThreadId, UserId};
+use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
 use crate::limits::{Limits, LimitsError};
 use crate::manager::{Ask, Control, Counts, Custom, Manager, Output, RunStart};
 use crate::protocol::Receipt;
@@ -218,6 +218,28 @@ impl Hub {
         self.act(user, |shard, now| shard.publish(now, user, custom, data))
     }
 
+    /// Sends an event of the application's own to everybody who follows a topic; it arrives as `custom`.
+    ///
+    /// # Errors
+    /// When the data are not JSON or too large.
+    pub fn publish_topic(
+        &self,
+        topic: &TopicId,
+        name: impl Into<String>,
+        data: &impl Serialize,
+    ) -> Result<Receipt, RunError> {
+        let data = json(data)?;
+        let receipt = self.act_on_topic(topic, |shard, now| shard.publish_topic(now, topic, name.into(), data))?;
+        // The event is in the log: whoever is not told yet may read it all the same.
+        let mut last = None;
+        loop {
+            last = self.act_on_topic(topic, |shard, _| shard.ready_some(topic, last, FAN_OUT_BATCH));
+            if last.is_none() {
+                return Ok(receipt);
+            }
+        }
+    }
+
     /// What users ask of the application. There is one receiver: the second call answers `None`.
     pub fn requests(&self) -> Option<Requests> {
         let mut taken = self.inner.requests_taken.lock();
@@ -297,6 +319,20 @@ impl Hub {
         result
     }
 
+    /// One operation on a topic's shard.
+    fn act_on_topic<R>(&self, topic: &TopicId, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
+        self.on_shard(self.topic_shard(topic), operation)
+    }
+
+    /// A shard, to look at.
+    fn shard(&self, shard: usize) -> impl std::ops::Deref<Target = Manager<Mail>> + '_ {
+        self.inner.shards[shard].lock()
+    }
+
+    fn topic_shard(&self, topic: &TopicId) -> usize {
+        usize::from(topic.shard_hash()) % self.inner.shards.len()
+    }
+
     fn shard_of(&self, user: &UserId) -> usize {
         usize::from(user.shard_hash()) % self.inner.shards.len()
     }
@@ -339,6 +375,8 @@ impl Hub {
     }
 }
 
+/// How many subscribers are told of an event under one lock.
+const FAN_OUT_BATCH: usize = 256;
 /// How many users are told of a shutdown under one lock.
 const DRAIN_BATCH: usize = 256;
 

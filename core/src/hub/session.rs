@@ -6,17 +6,18 @@ use std::sync::Arc as Shared;
 use std::task::Waker;
 
 use super::{Hub, Mail, RETRY_AFTER_SECS};
+use crate::auth::Scopes;
 use crate::codec::upgrade::Refusal;
 use crate::connection::{Admission, Connection, ConnectionEvent, PhaseName};
 use crate::drive::Machine;
 use crate::error::{CloseReason, ErrorCode};
-use crate::id::{ConnectionId, FrameId, SessionId, UserId};
-use crate::manager::{Attach, Attached, Control, NewCommand, NewMessage, Read};
+use crate::id::{ConnectionId, FrameId, SessionId, TopicId, TopicName, UserId};
+use crate::manager::{Attach, Control, NewCommand, NewMessage, Read};
 use crate::protocol::{
-    ClientFrame, FrameError, Heartbeat, Mode, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry,
+    ClientFrame, FrameError, Heartbeat, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry,
     StreamName, Welcome, WelcomeLimits, prev_prefix,
 };
-use crate::stream::{Entry, frames_for, snapshot_frames};
+use crate::stream::{Entry, Reducer, Resumption, frames_for, snapshot_frames};
 use crate::sync::{Arc, Lease, Mailbox, Pass, Popped};
 use crate::time::{Clock, Now, Timestamp};
 
@@ -46,19 +47,51 @@ enum State {
 struct Device {
     user: UserId,
     connection: ConnectionId,
-    /// What the client has been given of its user's stream.
-    cursor: Position,
+    /// What the token grants beside the user's own stream.
+    scopes: Scopes,
+    /// The user's own first, then the topics it follows.
+    cursors: Vec<Cursor>,
+    /// Whose turn it is to be read.
+    turn: usize,
+    pass: Pass,
+}
+
+/// A place in a log.
+#[derive(Debug)]
+struct Cursor {
+    /// `None` is the user's own stream.
+    topic: Option<TopicId>,
+    /// What the client has been given.
+    position: Position,
     /// There may be more in the log.
     behind: bool,
     /// It lags: texts are merged until it has caught up.
     merging: bool,
-    pass: Pass,
 }
 
-impl Device {
+impl Cursor {
+    fn new(topic: Option<TopicId>, resumption: &Resumption) -> Self {
+        let behind = resumption.position != resumption.head;
+        Self { topic, position: resumption.position, behind, merging: false }
+    }
+
+    fn stream(&self) -> StreamName {
+        self.topic.as_ref().map_or(StreamName::User, |topic| StreamName::Topic(topic.name().clone()))
+    }
+
     /// Merging makes less of what is read.
     const fn read_bytes(&self) -> usize {
         if self.merging { 4 * READ_BYTES } else { READ_BYTES }
+    }
+}
+
+impl Device {
+    /// The next cursor in turn that may have more to give.
+    fn next_behind(&mut self) -> Option<usize> {
+        let count = self.cursors.len();
+        let found = (0..count).map(|step| (self.turn + step) % count).find(|at| self.cursors[*at].behind)?;
+        self.turn = (found + 1) % count;
+        Some(found)
     }
 }
 
@@ -172,17 +205,56 @@ impl Session {
             Err(reason) => self.connection.close(now, reason),
             Ok(attached) => {
                 let expires_in = grant.expires.saturating_since(now.unix).as_secs_f64();
-                let welcome = self.welcome(now, &grant.user, connection, expires_in, &attached);
-                let cursor = attached.stream.position;
-                let behind = cursor != attached.stream.head;
-                let device = Device { user: grant.user, connection, cursor, behind, merging: false, pass };
+                let wanted = wanted_topics(&hello);
+                let cursors = vec![Cursor::new(None, &attached.stream)];
+                let user = grant.user.clone();
+                let device = Device { user: grant.user, connection, scopes: grant.scopes, cursors, turn: 0, pass };
                 self.state = State::Attached(Box::new(device));
+                let mut streams = vec![entry(StreamName::User, &attached.stream)];
+                // What the token does not grant is left out, as if it did not exist.
+                streams.extend(wanted.into_iter().filter_map(|(topic, resume)| self.follow(topic, resume).ok()));
+                let welcome = self.welcome(now, &user, connection, expires_in, attached.session, streams);
                 self.connection.handle_attached(now, &welcome);
                 if attached.stream.mode == Mode::Snapshot {
-                    self.give_snapshot(now);
+                    self.give_snapshot(now, 0);
                 }
             }
         }
+    }
+
+    /// Begins to follow a topic, or to follow it from elsewhere.
+    fn follow(&mut self, name: TopicName, resume: Option<Position>) -> Result<StreamEntry, FrameFault> {
+        let State::Attached(device) = &mut self.state else { return Err(NOT_FOUND) };
+        if !device.scopes.may_read_topic(&name) {
+            return Err(NOT_FOUND);
+        }
+        let topic = TopicId::of(&device.user, name);
+        let known = device.cursors.iter().position(|cursor| cursor.topic.as_ref() == Some(&topic));
+        if known.is_none() && device.cursors.len() > self.hub.limits().subscriptions {
+            return Err((ErrorCode::TooManySubscriptions, "as many topics as allowed are followed: leave one first"));
+        }
+        let (connection, handle) = (device.connection, Arc::clone(&self.mail));
+        let resumption =
+            self.hub.act_on_topic(&topic, |shard, now| shard.subscribe(now, &topic, connection, handle, resume));
+        let cursor = Cursor::new(Some(topic), &resumption);
+        let stream = cursor.stream();
+        match known {
+            Some(at) => device.cursors[at] = cursor,
+            None => device.cursors.push(cursor),
+        }
+        Ok(entry(stream, &resumption))
+    }
+
+    /// Stops to follow a topic.
+    fn unfollow(&mut self, name: TopicName) -> Result<ReplyOk, FrameFault> {
+        let State::Attached(device) = &mut self.state else { return Err(NOT_FOUND) };
+        let topic = TopicId::of(&device.user, name);
+        let known = device.cursors.iter().position(|cursor| cursor.topic.as_ref() == Some(&topic));
+        device.cursors.remove(known.ok_or(NOT_FOUND)?);
+        device.turn = 0;
+        let connection = device.connection;
+        self.hub.act_on_topic(&topic, |shard, now| shard.unsubscribe(now, &topic, connection));
+        Ok(ReplyOk::Done)
     }
 
     fn welcome(
@@ -191,13 +263,13 @@ impl Session {
         user: &UserId,
         connection_id: ConnectionId,
         expires_in: f64,
-        attached: &Attached,
+        session_id: SessionId,
+        streams: Vec<StreamEntry>,
     ) -> ServerFrame {
         let limits = self.hub.limits();
-        let stream = &attached.stream;
         ServerFrame::Welcome(Box::new(Welcome {
             connection_id,
-            session_id: attached.session,
+            session_id,
             user_id: user.sub().to_owned(),
             server_time: now.unix.as_secs_f64(),
             expires_in,
@@ -212,13 +284,7 @@ impl Session {
                 event_bytes: limits.event_bytes as u64,
             },
             service_level: ServiceLevel::Normal,
-            streams: vec![StreamEntry {
-                stream: StreamName::User,
-                event_id: stream.position,
-                head: stream.head,
-                mode: stream.mode,
-                lost: stream.lost,
-            }],
+            streams,
         }))
     }
 
@@ -249,8 +315,13 @@ impl Session {
             }
             // Advisory: no decision of this version rests on it.
             ClientFrame::Ack { .. } => {}
-            ClientFrame::Subscribe { id, .. } | ClientFrame::Unsubscribe { id, .. } => {
-                self.refuse(now, Some(id), ErrorCode::NotFound, "no such topic for this token");
+            ClientFrame::Subscribe { id, topic, resume } => {
+                let followed = self.follow(topic, resume).map(ReplyOk::Stream);
+                self.answer(now, id, followed);
+            }
+            ClientFrame::Unsubscribe { id, topic } => {
+                let left = self.unfollow(topic);
+                self.answer(now, id, left);
             }
             ClientFrame::Approve { id, .. } => {
                 self.refuse(now, Some(id), ErrorCode::NotFound, "no such approval is open");
@@ -266,6 +337,14 @@ impl Session {
             // The connection's own.
             ClientFrame::Hello(_) | ClientFrame::Refresh { .. } | ClientFrame::Ping { .. } => {}
         }
+    }
+
+    fn answer(&mut self, now: Now, id: FrameId, outcome: Result<ReplyOk, FrameFault>) {
+        let reply = match outcome {
+            Ok(ok) => Reply::ok(id, ok),
+            Err((code, message)) => Reply::refused(id, code, message),
+        };
+        self.connection.send(now, &ServerFrame::Reply(Box::new(reply)));
     }
 
     /// Room among the requests that wait for the application, or an answer that there is none.
@@ -288,7 +367,8 @@ impl Session {
     /// Takes what others left in the mailbox.
     fn collect(&mut self, now: Now) {
         if let State::Attached(device) = &mut self.state {
-            device.behind = true;
+            // The mark does not say which of the logs has grown.
+            device.cursors.iter_mut().for_each(|cursor| cursor.behind = true);
         }
         loop {
             match self.mail.pop() {
@@ -329,36 +409,37 @@ impl Session {
     fn fill(&mut self, now: Now) {
         while self.connection.wants_events() {
             let State::Attached(device) = &mut self.state else { return };
-            if !device.behind {
-                return;
-            }
-            let read = {
-                let shard = &self.hub.inner.shards[self.hub.shard_of(&device.user)];
-                let shard = shard.lock();
-                shard.read(&device.user, device.connection, device.cursor, device.read_bytes())
+            let Some(at) = device.next_behind() else { return };
+            let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
+            let (from, max) = (cursor.position, cursor.read_bytes());
+            let read = match &cursor.topic {
+                None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
+                Some(topic) => self.hub.shard(self.hub.topic_shard(topic)).read_topic(topic, connection, from, max),
             };
             match read {
                 Read::Entries { entries, behind } => {
-                    device.behind = !entries.is_empty();
-                    self.give(now, &entries, behind);
+                    cursor.behind = !entries.is_empty();
+                    self.give(now, at, &entries, behind);
                 }
                 // Its mailbox says why.
-                Read::Detached => device.behind = false,
-                Read::Lost => self.give_snapshot(now),
+                Read::Detached => cursor.behind = false,
+                Read::Lost => self.give_snapshot(now, at),
             }
         }
     }
 
     /// Adds what a read has taken, and says when merging begins and ends.
-    fn give(&mut self, now: Now, entries: &[Entry], behind: u64) {
+    fn give(&mut self, now: Now, at: usize, entries: &[Entry], behind: u64) {
         let State::Attached(device) = &mut self.state else { return };
         let threshold = self.hub.limits().lag_entries as u64;
-        if !device.merging && behind > threshold {
-            device.merging = true;
-            self.connection.send(now, &lag(behind, true));
+        let cursor = &mut device.cursors[at];
+        let stream = cursor.stream();
+        if !cursor.merging && behind > threshold {
+            cursor.merging = true;
+            self.connection.send(now, &lag(&stream, behind, true));
         }
-        let user_id = device.user.sub();
-        for frame in frames_for(&StreamName::User, Some(user_id), device.cursor, entries, device.merging) {
+        let user_id = cursor.topic.is_none().then(|| device.user.sub());
+        for frame in frames_for(&stream, user_id, cursor.position, entries, cursor.merging) {
             match frame.prev {
                 None => self.connection.send_encoded(now, &[&frame.frame]),
                 Some(prev) => {
@@ -366,27 +447,31 @@ impl Session {
                     self.connection.send_encoded(now, &[prev_prefix(prev).as_ref(), tail]);
                 }
             }
-            device.cursor.seq = frame.seq;
+            cursor.position.seq = frame.seq;
         }
-        if device.merging && entries.is_empty() {
-            device.merging = false;
-            self.connection.send(now, &lag(0, false));
+        if cursor.merging && entries.is_empty() {
+            cursor.merging = false;
+            self.connection.send(now, &lag(&stream, 0, false));
         }
     }
 
     /// Takes a reader who has nothing before the log to its beginning.
-    fn give_snapshot(&mut self, now: Now) {
+    fn give_snapshot(&mut self, now: Now, at: usize) {
         let State::Attached(device) = &mut self.state else { return };
-        let base = {
-            let shard = &self.hub.inner.shards[self.hub.shard_of(&device.user)];
-            shard.lock().base(&device.user, device.connection)
+        let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
+        let base = match &cursor.topic {
+            None => self.hub.shard(self.hub.shard_of(user)).base(user, connection),
+            Some(topic) => {
+                let start = self.hub.shard(self.hub.topic_shard(topic)).topic_start(topic, connection);
+                start.map(|start| (start, Reducer::default()))
+            }
         };
         let Some((position, base)) = base else {
-            device.behind = false;
+            cursor.behind = false;
             return;
         };
-        device.cursor = position;
-        for frame in snapshot_frames(&StreamName::User, position, &base) {
+        cursor.position = position;
+        for frame in snapshot_frames(&cursor.stream(), position, &base) {
             self.connection.send(now, &frame);
         }
     }
@@ -402,16 +487,45 @@ impl Session {
         // The end is absorbing before the hub forgets: no late effect finds an open mailbox.
         let _ = self.mail.close(CloseReason::Normal);
         if let State::Attached(device) = std::mem::replace(&mut self.state, State::Gone(None)) {
-            let Device { user, connection, pass, .. } = *device;
+            let Device { user, connection, cursors, pass, .. } = *device;
             self.hub.act(&user, |shard, now| shard.detach(now, &user, connection));
+            for topic in cursors.iter().filter_map(|cursor| cursor.topic.as_ref()) {
+                self.hub.act_on_topic(topic, |shard, now| shard.unsubscribe(now, topic, connection));
+            }
             self.state = State::Gone(Some(pass));
         }
     }
 }
 
-const fn lag(behind: u64, merging: bool) -> ServerFrame {
-    ServerFrame::Lag { stream: StreamName::User, behind, merging }
+fn lag(stream: &StreamName, behind: u64, merging: bool) -> ServerFrame {
+    ServerFrame::Lag { stream: stream.clone(), behind, merging }
 }
+
+/// The topics that a `hello` names, each with where to continue.
+fn wanted_topics(hello: &Hello) -> Vec<(TopicName, Option<Position>)> {
+    let resumed = hello.resume.iter().filter_map(|(stream, position)| match stream {
+        StreamName::User => None,
+        StreamName::Topic(name) => Some((name.clone(), Some(*position))),
+    });
+    let mut wanted: Vec<_> = resumed.collect();
+    for name in &hello.topics {
+        if !wanted.iter().any(|(known, _)| known == name) {
+            wanted.push((name.clone(), None));
+        }
+    }
+    wanted
+}
+
+fn entry(stream: StreamName, resumption: &Resumption) -> StreamEntry {
+    let Resumption { position, head, mode, lost } = *resumption;
+    StreamEntry { stream, event_id: position, head, mode, lost }
+}
+
+/// Why a request of the session's own is refused.
+type FrameFault = (ErrorCode, &'static str);
+
+/// Unknown and forbidden are alike.
+const NOT_FOUND: FrameFault = (ErrorCode::NotFound, "no such topic for this token");
 
 /// How much of a log one read takes.
 const READ_BYTES: usize = 32 << 10;

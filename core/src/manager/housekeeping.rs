@@ -1,7 +1,9 @@
 //! Deadlines of a shard: requests that wait too long, users that are gone, and the drain.
 
 use super::{Control, Manager, Output};
-use crate::id::UserId;
+use crate::id::{TopicId, UserId};
+use crate::limits::Limits;
+use crate::stream::Log;
 use crate::time::{Now, Timestamp};
 
 /// What a shard's next deadline is about.
@@ -9,19 +11,38 @@ use crate::time::{Now, Timestamp};
 pub enum Deadline {
     /// A request of a user, or the retention of its log.
     User,
+    /// The retention of a topic's log.
+    Topic,
+}
+
+/// Who has a deadline.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    User(UserId),
+    Topic(TopicId),
 }
 
 impl<H: Clone> Manager<H> {
     /// When [`Manager::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<(Timestamp, Deadline)> {
-        self.deadlines.first().map(|(at, _)| (*at, Deadline::User))
+        self.deadlines.first().map(|(at, due)| match due {
+            Due::User(_) => (*at, Deadline::User),
+            Due::Topic(_) => (*at, Deadline::Topic),
+        })
     }
 
-    /// Handles one user whose deadline has come; before it, nothing. Call until [`Manager::poll_timeout`] is later.
+    /// Handles one user or topic whose deadline has come; before it, nothing. Call until [`Manager::poll_timeout`] is later.
     pub fn handle_timeout(&mut self, now: Now) {
         self.assert_drained();
-        let due = self.deadlines.first().filter(|(at, _)| *at <= now.at).map(|(_, id)| id.clone());
-        let Some(id) = due else { return };
+        let due = self.deadlines.first().filter(|(at, _)| *at <= now.at).map(|(_, due)| due.clone());
+        match due {
+            Some(Due::User(id)) => self.user_due(now, id),
+            Some(Due::Topic(id)) => self.topic_due(&id),
+            None => {}
+        }
+    }
+
+    fn user_due(&mut self, now: Now, id: UserId) {
         self.expire_requests(now.at, &id);
         let retained = self.users.get(&id).and_then(|user| self.retained_until(&id, user.idle_since?));
         if retained.is_some_and(|until| until <= now.at) {
@@ -67,16 +88,16 @@ impl<H: Clone> Manager<H> {
     /// Keeps the bytes of all logs in step after an append to one, and within this shard's share: a log that is above
     /// its fair part sheds its own oldest entries, so that one user's load never sheds another's log.
     pub(super) fn account(&mut self, id: &UserId, before: usize) {
-        let users = self.users.len().max(1);
+        let fair = self.fair_share();
         let Some(user) = self.users.get_mut(id) else { return };
         let others = self.log_bytes.saturating_sub(before);
-        let fair = self.log_share / users;
-        while others + user.channel.log.bytes() > self.log_share && user.channel.log.bytes() > fair {
-            if !user.channel.log.shed(&self.limits) {
-                break;
-            }
-        }
+        shed_to(&mut user.channel.log, self.log_share.saturating_sub(others), fair, &self.limits);
         self.log_bytes = others + user.channel.log.bytes();
+    }
+
+    /// What every log of this shard may have when all want more.
+    pub(super) fn fair_share(&self) -> usize {
+        self.log_share / (self.users.len() + self.topics.len()).max(1)
     }
 
     /// A log is kept for its retention, and as long as a key that was sent may be repeated.
@@ -92,16 +113,25 @@ impl<H: Clone> Manager<H> {
             return;
         }
         if let Some(old) = user.armed.take() {
-            self.deadlines.remove(&(old, id.clone()));
+            self.deadlines.remove(&(old, Due::User(id.clone())));
         }
         user.armed = at;
-        self.deadlines.extend(at.map(|at| (at, id.clone())));
+        self.deadlines.extend(at.map(|at| (at, Due::User(id.clone()))));
     }
 
     fn remove_user(&mut self, id: &UserId) {
         self.arm(id, None);
         if let Some(user) = self.users.remove(id) {
             self.log_bytes = self.log_bytes.saturating_sub(user.channel.log.bytes());
+        }
+    }
+}
+
+/// Sheds from a log that is above its fair part, down to the room there is.
+pub(super) fn shed_to(log: &mut Log, room: usize, fair: usize, limits: &Limits) {
+    while log.bytes() > room && log.bytes() > fair {
+        if !log.shed(limits) {
+            break;
         }
     }
 }

@@ -8,21 +8,24 @@ mod housekeeping;
 mod keys;
 mod requests;
 mod runs;
+mod topics;
 mod user;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::CloseReason;
-use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
+use crate::id::{ConnectionId, RunId, SessionId, ThreadId, TopicId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{Position, Reply, ReplyOk};
-use crate::stream::{Entry, Reducer, Resumption};
+use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
 pub use housekeeping::Deadline;
+use housekeeping::Due;
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
 pub use runs::{Entered, RunStart, Started};
+use topics::Topic;
 use user::{Device, User};
 
 /// How many entries one read may take, so that no reader holds the shard for long.
@@ -37,7 +40,8 @@ pub struct Manager<H> {
     /// This shard's part of [`Limits::total_log_bytes`].
     log_share: usize,
     users: BTreeMap<UserId, User<H>>,
-    deadlines: BTreeSet<(Timestamp, UserId)>,
+    topics: BTreeMap<TopicId, Topic<H>>,
+    deadlines: BTreeSet<(Timestamp, Due)>,
     outputs: VecDeque<Output<H>>,
     log_bytes: usize,
     last_epoch: u64,
@@ -151,6 +155,7 @@ impl<H: Clone> Manager<H> {
             log_share: limits.total_log_bytes / shards.max(1),
             limits,
             users: BTreeMap::new(),
+            topics: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
             log_bytes: 0,
@@ -217,8 +222,19 @@ impl<H: Clone> Manager<H> {
             return Read::Detached;
         };
         let Some(entries) = user.channel.log.after(from) else { return Read::Lost };
-        let behind = user.channel.log.head().seq.saturating_sub(from.seq);
-        let max = if behind as usize > self.limits.lag_entries { READ_ENTRIES_BEHIND } else { READ_ENTRIES };
+        Self::take(&user.channel.log, entries, from, max_bytes, &self.limits)
+    }
+
+    /// As many entries as fit.
+    fn take<'a>(
+        log: &Log,
+        entries: impl ExactSizeIterator<Item = &'a Entry>,
+        from: Position,
+        max_bytes: usize,
+        limits: &Limits,
+    ) -> Read {
+        let behind = log.head().seq.saturating_sub(from.seq);
+        let max = if behind as usize > limits.lag_entries { READ_ENTRIES_BEHIND } else { READ_ENTRIES };
         let mut taken = Vec::with_capacity(entries.len().min(max));
         let mut bytes = 0_usize;
         for entry in entries.take(max) {
@@ -240,7 +256,12 @@ impl<H: Clone> Manager<H> {
 
     /// What this shard holds now.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts { users: self.users.len(), log_bytes: self.log_bytes, ..Counts::default() };
+        let mut counts = Counts {
+            users: self.users.len(),
+            topics: self.topics.len(),
+            log_bytes: self.log_bytes,
+            ..Counts::default()
+        };
         for user in self.users.values() {
             counts.connections += user.channel.devices.len();
             counts.runs += user.runs.len();
@@ -256,10 +277,7 @@ impl<H: Clone> Manager<H> {
         now: Now,
         id: &UserId,
     ) -> &'a mut User<H> {
-        users.entry(id.clone()).or_insert_with(|| {
-            *last_epoch = now.unix.as_micros().max(last_epoch.saturating_add(1));
-            User::new(*last_epoch)
-        })
+        users.entry(id.clone()).or_insert_with(|| User::new(next_epoch(last_epoch, now)))
     }
 
     fn assert_drained(&self) {
@@ -267,11 +285,19 @@ impl<H: Clone> Manager<H> {
     }
 }
 
+/// Every incarnation of a stream has a higher epoch than all before it, also across a restart.
+fn next_epoch(last_epoch: &mut u64, now: Now) -> u64 {
+    *last_epoch = now.unix.as_micros().max(last_epoch.saturating_add(1));
+    *last_epoch
+}
+
 /// How much a shard, or a hub, holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Users with state: connected, with an open run, or within the retention of their log.
     pub users: usize,
+    /// Topics with state: with a subscriber, or within the retention of their log.
+    pub topics: usize,
     /// Attached connections.
     pub connections: usize,
     /// Open runs.
@@ -285,6 +311,7 @@ pub struct Counts {
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.users += other.users;
+        self.topics += other.topics;
         self.connections += other.connections;
         self.runs += other.runs;
         self.requests += other.requests;

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::keys::Outcome;
-use super::user::{RunHead, Unplaced};
+use super::user::{Owner, RunHead, Unplaced};
 use super::{Control, Custom, Manager, Output, RequestId};
 use crate::id::{RunId, ThreadId, ToolCallId, UserId};
 use crate::protocol::{EventBody, Receipt, Reply, ReplyOk};
@@ -85,8 +85,8 @@ impl<H: Clone> Manager<H> {
         let open = user.runs.get_mut(&run).ok_or(RunError::Ended)?;
         let body = open.machine.prepare(now.at, event, &self.limits)?;
         let head = RunHead { run, run_seq: Some(open.machine.next_run_seq()), agent_name: Some(&open.agent_name) };
-        let unplaced = Unplaced { user: id, thread: Some(&open.thread), run: Some(head), body: &body };
-        let placed = user.channel.encode(now, &unplaced, 0, &self.limits)?;
+        let unplaced = Unplaced { owner: Owner::User(id), thread: Some(&open.thread), run: Some(head), body: &body };
+        let placed = unplaced.encode(now, &user.channel.log, 0, &self.limits)?;
         open.machine.commit(now.at, &body);
         if body.is_terminal() {
             user.runs.remove(&run);
@@ -108,8 +108,8 @@ impl<H: Clone> Manager<H> {
         self.assert_drained();
         let body = EventBody::Custom { name: custom.name, data };
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, id);
-        let unplaced = Unplaced { user: id, thread: custom.thread.as_ref(), run: None, body: &body };
-        let encoded = user.channel.encode(now, &unplaced, 0, &self.limits);
+        let unplaced = Unplaced { owner: Owner::User(id), thread: custom.thread.as_ref(), run: None, body: &body };
+        let encoded = unplaced.encode(now, &user.channel.log, 0, &self.limits);
         let before = user.channel.log.bytes();
         let receipt = encoded.map(|frame| user.channel.append([frame], &self.limits, &mut self.outputs));
         self.account(id, before);
@@ -170,8 +170,8 @@ impl<H: Clone> Manager<H> {
             let own = !matches!(body, EventBody::UserMessage { .. });
             let agent_name = own.then_some(start.agent_name.as_str());
             let head = RunHead { run, run_seq: own.then(|| machine.next_run_seq()), agent_name };
-            let unplaced = Unplaced { user: &start.user, thread: Some(&thread), run: Some(head), body };
-            frames.push(user.channel.encode(now, &unplaced, frames.len() as u64, &self.limits)?);
+            let unplaced = Unplaced { owner: Owner::User(&start.user), thread: Some(&thread), run: Some(head), body };
+            frames.push(unplaced.encode(now, &user.channel.log, frames.len() as u64, &self.limits)?);
         }
         machine.count();
         let producer = start.producer.clone();

@@ -6,7 +6,7 @@ mod rules;
 
 use std::sync::Arc;
 
-use super::{Attach, Attached, Control, Manager, NewMessage, Output, RunStart};
+use super::{Attach, Attached, Control, Due, Manager, NewMessage, Output, RunStart};
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, FrameId, IdempotencyKey, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
@@ -130,7 +130,11 @@ fn done() -> Result<ReplyOk, crate::protocol::ReplyError> {
 fn assert_consistent(shard: &Shard) {
     assert!(shard.outputs.is_empty(), "drained");
     let armed = shard.users.iter().filter_map(|(id, user)| user.armed.map(|at| (at, id.clone())));
-    assert_eq!(shard.deadlines, armed.collect(), "the deadlines are the users' own");
+    assert_eq!(
+        shard.deadlines,
+        armed.map(|(at, id)| (at, Due::User(id))).collect(),
+        "the deadlines are the users' own"
+    );
     assert_eq!(shard.log_bytes, shard.users.values().map(|user| user.channel.log.bytes()).sum::<usize>());
     for (id, user) in &shard.users {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");

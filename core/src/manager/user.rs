@@ -10,7 +10,7 @@ use super::requests::{RequestId, Waiting};
 use super::runs::OpenRun;
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
-use crate::protocol::{EventBody, EventHead, Receipt, encode_event};
+use crate::protocol::{EventBody, EventHead, Receipt, StreamName, encode_event};
 use crate::stream::{Entry, Log, MergedText, RunError};
 use crate::time::{Now, Timestamp};
 
@@ -76,28 +76,6 @@ impl<H: Clone> Channel<H> {
         self.devices.iter().any(|device| device.connection == connection)
     }
 
-    /// Encodes an event that is to be appended after `skip` others.
-    pub(super) fn encode(&self, now: Now, event: &Unplaced<'_>, skip: u64, limits: &Limits) -> Result<Entry, RunError> {
-        let mut position = self.log.next();
-        position.seq += skip;
-        let head = EventHead {
-            position,
-            stream: None,
-            timestamp: now.unix,
-            user_id: Some(event.user.sub()),
-            thread_id: event.thread,
-            run_id: event.run.map(|run| run.run),
-            run_seq: event.run.and_then(|run| run.run_seq),
-            agent_name: event.run.and_then(|run| run.agent_name),
-        };
-        let frame = encode_event(&head, event.body);
-        if frame.len() > limits.event_bytes {
-            return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
-        }
-        let meta = MergedText { run: head.run_id, run_seq: head.run_seq.unwrap_or(0), timestamp: now.unix };
-        Ok(Entry::new(position.seq, Bytes::from(frame), event.body, meta))
-    }
-
     /// Appends entries that were encoded for this place and tells every device.
     pub(super) fn append(
         &mut self,
@@ -120,8 +98,43 @@ impl<H: Clone> Channel<H> {
 /// An event that has no position yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unplaced<'a> {
-    pub(super) user: &'a UserId,
+    pub(super) owner: Owner<'a>,
     pub(super) thread: Option<&'a ThreadId>,
     pub(super) run: Option<RunHead<'a>>,
     pub(super) body: &'a EventBody,
+}
+
+/// Whose log an event is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owner<'a> {
+    User(&'a UserId),
+    Topic(&'a StreamName),
+}
+
+impl Unplaced<'_> {
+    /// Encodes the event, which is to be appended to `log` after `skip` others.
+    pub(super) fn encode(&self, now: Now, log: &Log, skip: u64, limits: &Limits) -> Result<Entry, RunError> {
+        let mut position = log.next();
+        position.seq += skip;
+        let (stream, user_id) = match self.owner {
+            Owner::User(user) => (None, Some(user.sub())),
+            Owner::Topic(stream) => (Some(stream), None),
+        };
+        let head = EventHead {
+            position,
+            stream,
+            timestamp: now.unix,
+            user_id,
+            thread_id: self.thread,
+            run_id: self.run.map(|run| run.run),
+            run_seq: self.run.and_then(|run| run.run_seq),
+            agent_name: self.run.and_then(|run| run.agent_name),
+        };
+        let frame = encode_event(&head, self.body);
+        if frame.len() > limits.event_bytes {
+            return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
+        }
+        let meta = MergedText { run: head.run_id, run_seq: head.run_seq.unwrap_or(0), timestamp: now.unix };
+        Ok(Entry::new(position.seq, Bytes::from(frame), self.body, meta))
+    }
 }

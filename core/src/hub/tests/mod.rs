@@ -8,3 +8,4 @@ mod lag;
 mod lifecycle;
 mod properties;
 mod requests;
+mod topics;

@@ -183,7 +183,6 @@ fn frames_that_this_version_does_not_take_are_answered_and_the_connection_stays(
     let mut ann = world.device("ann");
     ann.events();
     let frames = [
-        (r#"{"type":"subscribe","id":"x","topic":"news"}"#, "not_found"),
         (r#"{"type":"approve","id":"x","approval_id":"a","decision":"yes"}"#, "not_found"),
         (
             r#"{"type":"revoke","id":"x","user_id":"bob","session_id":"sess_00000000000000000000000000000001"}"#,

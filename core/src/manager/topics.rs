@@ -1,0 +1,156 @@
+//! Topics: shared logs, each on the shard of its own hash, which owns its order and its subscribers.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+
+use serde_json::value::RawValue;
+
+use super::housekeeping::{Due, shed_to};
+use super::user::{Owner, Unplaced};
+use super::{Manager, Output, Read, next_epoch};
+use crate::id::{ConnectionId, TopicId};
+use crate::protocol::{EventBody, Position, Receipt, StreamName};
+use crate::stream::{Log, Resumption, RunError};
+use crate::time::{Now, Timestamp};
+
+/// One topic of this shard.
+#[derive(Clone, Debug)]
+pub(super) struct Topic<H> {
+    log: Log,
+    subscribers: BTreeMap<ConnectionId, H>,
+    idle_since: Option<Timestamp>,
+    armed: Option<Timestamp>,
+}
+
+impl<H: Clone> Manager<H> {
+    /// Lets a connection read a topic, from where it was or from its end. Whether it may is the caller's to know.
+    pub fn subscribe(
+        &mut self,
+        now: Now,
+        id: &TopicId,
+        connection: ConnectionId,
+        handle: H,
+        resume: Option<Position>,
+    ) -> Resumption {
+        self.assert_drained();
+        let topic = self.topic(now, id);
+        topic.subscribers.insert(connection, handle);
+        let resumption = topic.log.resume(resume, false);
+        self.settle_topic(now, id);
+        resumption
+    }
+
+    /// Takes exactly this connection out; answers whether it was there.
+    pub fn unsubscribe(&mut self, now: Now, id: &TopicId, connection: ConnectionId) -> bool {
+        self.assert_drained();
+        let Some(topic) = self.topics.get_mut(id) else { return false };
+        let was_there = topic.subscribers.remove(&connection).is_some();
+        self.settle_topic(now, id);
+        was_there
+    }
+
+    /// Appends an event to a topic. Its subscribers are told by [`Manager::ready_some`].
+    ///
+    /// # Errors
+    /// When it is too large; nothing is appended then.
+    pub fn publish_topic(
+        &mut self,
+        now: Now,
+        id: &TopicId,
+        name: String,
+        data: Box<RawValue>,
+    ) -> Result<Receipt, RunError> {
+        self.assert_drained();
+        let limits = std::sync::Arc::clone(&self.limits);
+        let stream = StreamName::Topic(id.name().clone());
+        let body = EventBody::Custom { name, data };
+        let unplaced = Unplaced { owner: Owner::Topic(&stream), thread: None, run: None, body: &body };
+        let topic = self.topic(now, id);
+        let before = topic.log.bytes();
+        let entry = unplaced.encode(now, &topic.log, 0, &limits);
+        let receipt = entry.map(|entry| {
+            topic.log.append(entry, &limits);
+            match topic.subscribers.len() {
+                0 => Receipt::Stored,
+                n => Receipt::DeliveredTo(u32::try_from(n).unwrap_or(u32::MAX)),
+            }
+        });
+        self.account_topic(id, before);
+        self.settle_topic(now, id);
+        receipt
+    }
+
+    /// Tells up to `max` subscribers after `last` that their topic has grown; answers where to go on, until there are none.
+    /// What they are told of is in the log already, so who subscribes in between reads it too.
+    pub fn ready_some(&mut self, id: &TopicId, last: Option<ConnectionId>, max: usize) -> Option<ConnectionId> {
+        self.assert_drained();
+        let topic = self.topics.get(id)?;
+        let from = last.map_or(Unbounded, Excluded);
+        let mut reached = None;
+        for (connection, handle) in topic.subscribers.range((from, Unbounded)).take(max) {
+            self.outputs.push_back(Output::Ready(handle.clone()));
+            reached = Some(*connection);
+        }
+        reached
+    }
+
+    /// As [`Manager::read`], of a topic.
+    pub fn read_topic(&self, id: &TopicId, connection: ConnectionId, from: Position, max_bytes: usize) -> Read {
+        let topic = self.topics.get(id).filter(|topic| topic.subscribers.contains_key(&connection));
+        let Some(topic) = topic else { return Read::Detached };
+        let Some(entries) = topic.log.after(from) else { return Read::Lost };
+        Self::take(&topic.log, entries, from, max_bytes, &self.limits)
+    }
+
+    /// Where a topic's log begins, for a reader that fell out of it.
+    pub fn topic_start(&self, id: &TopicId, connection: ConnectionId) -> Option<Position> {
+        let topic = self.topics.get(id).filter(|topic| topic.subscribers.contains_key(&connection))?;
+        Some(topic.log.start())
+    }
+
+    /// The retention of a topic without subscribers is over.
+    pub(super) fn topic_due(&mut self, id: &TopicId) {
+        self.arm_topic(id, None);
+        if let Some(topic) = self.topics.remove(id) {
+            self.log_bytes = self.log_bytes.saturating_sub(topic.log.bytes());
+        }
+    }
+
+    fn topic(&mut self, now: Now, id: &TopicId) -> &mut Topic<H> {
+        let last_epoch = &mut self.last_epoch;
+        self.topics.entry(id.clone()).or_insert_with(|| Topic {
+            log: Log::new(next_epoch(last_epoch, now)),
+            subscribers: BTreeMap::new(),
+            idle_since: None,
+            armed: None,
+        })
+    }
+
+    fn settle_topic(&mut self, now: Now, id: &TopicId) {
+        let retention = self.limits.log_retention;
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
+        let until = topic.idle_since.map(|since| since + retention);
+        self.arm_topic(id, until);
+    }
+
+    fn arm_topic(&mut self, id: &TopicId, at: Option<Timestamp>) {
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        if topic.armed == at {
+            return;
+        }
+        let old = std::mem::replace(&mut topic.armed, at);
+        if let Some(old) = old {
+            self.deadlines.remove(&(old, Due::Topic(id.clone())));
+        }
+        self.deadlines.extend(at.map(|at| (at, Due::Topic(id.clone()))));
+    }
+
+    fn account_topic(&mut self, id: &TopicId, before: usize) {
+        let fair = self.fair_share();
+        let Some(topic) = self.topics.get_mut(id) else { return };
+        let others = self.log_bytes.saturating_sub(before);
+        shed_to(&mut topic.log, self.log_share.saturating_sub(others), fair, &self.limits);
+        self.log_bytes = others + topic.log.bytes();
+    }
+}
