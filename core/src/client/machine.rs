@@ -276,6 +276,8 @@ impl Client {
         match message {
             Message::Text(text) => self.frame(now, &text),
             Message::Binary(_) => self.fail(Fault::Protocol("a binary message".into())),
+            // RFC 6455 section 5.5.3: a pong may answer several pings, so one that finds the socket full is left out.
+            Message::Ping(_) if self.transmit().len() > MAX_FRAME => {}
             Message::Ping(payload) => {
                 let mask = self.mask();
                 encode(&mut self.out, Opcode::Pong, payload.as_bytes(), mask);

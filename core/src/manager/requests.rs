@@ -17,7 +17,7 @@ use crate::time::{Now, Timestamp};
 pub struct RequestId(u64);
 
 /// A message of a user to an agent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewMessage<H> {
     /// Who sends it.
     pub user: UserId,
@@ -38,7 +38,7 @@ pub struct NewMessage<H> {
 }
 
 /// A request of the application's own kind.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewCommand<H> {
     /// Who sends it.
     pub user: UserId,
@@ -62,7 +62,7 @@ pub enum Ask {
 }
 
 /// See [`Ask::Message`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MessageAsk {
     /// What to answer with.
     pub request: RequestId,
@@ -79,7 +79,7 @@ pub struct MessageAsk {
 }
 
 /// See [`Ask::Command`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CommandAsk {
     /// What to answer with.
     pub request: RequestId,
@@ -100,7 +100,7 @@ pub(super) struct Waiting<H> {
     pub(super) message: Option<WaitingMessage>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct WaitingMessage {
     pub(super) run: RunId,
     pub(super) key: Option<IdempotencyKey>,
@@ -286,4 +286,24 @@ const MAX_REPEATS: usize = 16;
 
 fn draining() -> ReplyError {
     ReplyError::new(ErrorCode::Draining, "the server shuts down: try again on another connection")
+}
+
+/// What users send stays out of logs: `Debug` shows whose it is and what it is for.
+macro_rules! debug_without_payload {
+    ($($name:ident $(<$param:ident>)?: $($field:ident),*;)*) => {
+        $(impl$(<$param>)? std::fmt::Debug for $name$(<$param>)? {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($name))$(.field(stringify!($field), &self.$field))*.finish_non_exhaustive()
+            }
+        })*
+    };
+}
+pub(super) use debug_without_payload;
+
+debug_without_payload! {
+    NewMessage<H>: user, id, thread;
+    NewCommand<H>: user, id;
+    MessageAsk: request, user, run, thread;
+    CommandAsk: request, user;
+    WaitingMessage: run, thread;
 }

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::keys::Outcome;
+use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
 use super::{Control, Custom, Manager, Output, RequestId};
 use crate::id::{RunId, ThreadId, ToolCallId, UserId};
@@ -21,7 +22,7 @@ pub(super) struct OpenRun<H> {
 }
 
 /// A run that is about to start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RunStart<H> {
     /// Whose run.
     pub user: UserId,
@@ -186,4 +187,8 @@ impl<H: Clone> Manager<H> {
 
 fn opened_call(body: EventBody) -> Option<ToolCallId> {
     if let EventBody::ToolExecuting { tool_call_id, .. } = body { Some(tool_call_id) } else { None }
+}
+
+debug_without_payload! {
+    RunStart<H>: user, request, thread, agent_name, parent;
 }

@@ -4,6 +4,7 @@
 //! terminal event, last, with no tool call open. A failure or a cancellation closes the open calls without events.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde_json::value::RawValue;
 
@@ -13,7 +14,7 @@ use crate::protocol::{EventBody, FailReason};
 use crate::time::Timestamp;
 
 /// What a producer says of its run; offsets and durations are the automaton's to add.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum RunEvent {
     /// The agent says what it is about to do.
     Thinking {
@@ -70,6 +71,21 @@ pub enum RunEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// What agents say stays out of logs: `Debug` shows the kind.
+impl fmt::Debug for RunEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Thinking { .. } => "Thinking(..)",
+            Self::ToolExecuting { .. } => "ToolExecuting(..)",
+            Self::ToolCompleted { .. } => "ToolCompleted(..)",
+            Self::Delta { .. } => "Delta(..)",
+            Self::Completed { .. } => "Completed(..)",
+            Self::Failed { .. } => "Failed(..)",
+            Self::Cancelled { .. } => "Cancelled(..)",
+        })
+    }
 }
 
 /// Why an event does not enter.
