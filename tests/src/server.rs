@@ -35,11 +35,23 @@ pub fn token(user: &str) -> String {
 /// # Panics
 /// When the user's name or the secret is none.
 pub fn signed(secret: &[u8], user: &str, age: Duration) -> String {
+    granting(secret, user, age, "")
+}
+
+/// A token of this server that grants more than the user's own stream.
+///
+/// # Panics
+/// When the name is none.
+pub fn scoped(user: &str, scope: &str) -> String {
+    granting(SECRET, user, Duration::ZERO, scope)
+}
+
+fn granting(secret: &[u8], user: &str, age: Duration, scope: &str) -> String {
     let user = UserId::new(None, user).expect("a user's name");
     let keys = Hs256::new(secret, ClaimRules::default()).expect("a secret");
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("a calendar after 1970");
     let issued_at = UnixTime::from_secs(since.saturating_sub(age).as_secs());
-    let new = NewToken { user: &user, issued_at, ttl: Duration::from_secs(3600), scope: "", token_id: None };
+    let new = NewToken { user: &user, issued_at, ttl: Duration::from_secs(3600), scope, token_id: None };
     keys.issue(&new).expect("a token")
 }
 
