@@ -1,6 +1,7 @@
 //! One socket of a hub: the connection machine, its mailbox and its cursor. This is the one composition of the machines;
 //! adapters, tests and simulations all drive it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc as Shared;
 use std::task::Waker;
@@ -67,12 +68,20 @@ struct Cursor {
     behind: bool,
     /// It lags: texts are merged until it has caught up.
     merging: bool,
+    /// What is left to give of a snapshot that ends at `position`; at most about [`Limits::snapshot_bytes`] of text.
+    ///
+    /// [`Limits::snapshot_bytes`]: crate::limits::Limits::snapshot_bytes
+    snapshot: VecDeque<ServerFrame>,
 }
 
 impl Cursor {
     fn new(topic: Option<TopicId>, resumption: &Resumption) -> Self {
         let behind = resumption.position != resumption.head;
-        Self { topic, position: resumption.position, behind, merging: false }
+        Self { topic, position: resumption.position, behind, merging: false, snapshot: VecDeque::new() }
+    }
+
+    fn has_more(&self) -> bool {
+        self.behind || !self.snapshot.is_empty()
     }
 
     fn stream(&self) -> StreamName {
@@ -89,7 +98,7 @@ impl Device {
     /// The next cursor in turn that may have more to give.
     fn next_behind(&mut self) -> Option<usize> {
         let count = self.cursors.len();
-        let found = (0..count).map(|step| (self.turn + step) % count).find(|at| self.cursors[*at].behind)?;
+        let found = (0..count).map(|step| (self.turn + step) % count).find(|at| self.cursors[*at].has_more())?;
         self.turn = (found + 1) % count;
         Some(found)
     }
@@ -216,7 +225,7 @@ impl Session {
                 let welcome = self.welcome(now, &user, connection, expires_in, attached.session, streams);
                 self.connection.handle_attached(now, &welcome);
                 if attached.stream.mode == Mode::Snapshot {
-                    self.give_snapshot(now, 0);
+                    self.take_snapshot(0);
                 }
             }
         }
@@ -411,6 +420,10 @@ impl Session {
             let State::Attached(device) = &mut self.state else { return };
             let Some(at) = device.next_behind() else { return };
             let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
+            if let Some(frame) = cursor.snapshot.pop_front() {
+                self.connection.send(now, &frame);
+                continue;
+            }
             let (from, max) = (cursor.position, cursor.read_bytes());
             let read = match &cursor.topic {
                 None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
@@ -423,7 +436,7 @@ impl Session {
                 }
                 // Its mailbox says why.
                 Read::Detached => cursor.behind = false,
-                Read::Lost => self.give_snapshot(now, at),
+                Read::Lost => self.take_snapshot(at),
             }
         }
     }
@@ -440,6 +453,10 @@ impl Session {
         }
         let user_id = cursor.topic.is_none().then(|| device.user.sub());
         for frame in frames_for(&stream, user_id, cursor.position, entries, cursor.merging) {
+            // What does not fit now is read again: events never take the room of replies.
+            if !self.connection.wants_events() {
+                break;
+            }
             match frame.prev {
                 None => self.connection.send_encoded(now, &[&frame.frame]),
                 Some(prev) => {
@@ -456,7 +473,7 @@ impl Session {
     }
 
     /// Takes a reader who has nothing before the log to its beginning.
-    fn give_snapshot(&mut self, now: Now, at: usize) {
+    fn take_snapshot(&mut self, at: usize) {
         let State::Attached(device) = &mut self.state else { return };
         let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
         let base = match &cursor.topic {
@@ -471,9 +488,8 @@ impl Session {
             return;
         };
         cursor.position = position;
-        for frame in snapshot_frames(&cursor.stream(), position, &base) {
-            self.connection.send(now, &frame);
-        }
+        cursor.behind = true;
+        cursor.snapshot = snapshot_frames(&cursor.stream(), position, &base).into();
     }
 
     /// A connection that is not live any more is out of the hub at once: nothing is delivered to it.

@@ -220,3 +220,42 @@ fn a_joined_piece_that_a_reader_knows_in_part_is_applied_once() {
     assert!(known.runs()[&run.id()].parts.values().next().unwrap().end >= *offset);
     assert_eq!(back.fault(), None);
 }
+
+#[test]
+fn a_large_snapshot_waits_for_the_socket_and_leaves_room_for_replies() {
+    let world = World::with(Limits { log_entries: 8, ..Limits::default() });
+    let run = start(&world);
+    for n in 0..40 {
+        run.delta("x".repeat(20_000)).unwrap();
+        run.thinking(format!("{n}")).unwrap();
+    }
+    let mut late = world.device("ann");
+    assert_eq!(late.fault(), None);
+    let session = late.session.as_mut().unwrap();
+    assert!(session.wants_read());
+    late.send(&crate::protocol::ClientFrame::CancelRun {
+        id: super::harness::frame_id("c"),
+        target: crate::protocol::RunRef::Id(run.id()),
+    });
+    let parts = &late.client.reducer().runs()[&run.id()].parts;
+    assert_eq!(parts.values().next().unwrap().text.len(), 800_000);
+    assert_eq!(late.replies().len(), 1);
+}
+
+#[test]
+fn what_a_full_socket_is_owed_never_exceeds_the_gate_of_replies() {
+    let world = World::with(Limits { log_entries: 64, lag_entries: 4, ..Limits::default() });
+    let mut ann = world.device("ann");
+    ann.events();
+    let run = start(&world);
+    let gate = (32 << 10) + world.hub.limits().event_bytes + world.hub.limits().control_bytes;
+    for n in 0..200 {
+        // Neither mergeable nor small, so that one read has more than the socket's share.
+        run.thinking("y".repeat(30_000)).unwrap();
+        run.delta(format!("{n}")).unwrap();
+        assert!(told(&mut ann, &world) < gate, "replies would have no room");
+        assert!(ann.session.as_ref().unwrap().wants_read());
+    }
+    ann.events();
+    assert_eq!(ann.fault(), None);
+}
