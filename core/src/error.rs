@@ -152,6 +152,8 @@ error_codes! {
     RunOrder = "run_order", false;
     /// The run has ended.
     RunEnded = "run_ended", false;
+    /// Another decision came first.
+    AlreadyDecided = "already_decided", false;
     /// The event is over the size limit.
     TooLarge = "too_large", false;
     /// A refresh with a token that does not hold, or is another user's.

@@ -388,6 +388,12 @@ class RunView {
     this.children = element("div", { class: "items" });
     this.answer = element("div", { class: "answer", "data-testid": "answer" });
     this.note = element("p", { class: "note", hidden: "" });
+    this.approve = element("button", { type: "button", "data-testid": "approve" }, "Approve");
+    this.decline = element("button", { type: "button", class: "quiet", "data-testid": "decline" }, "Decline");
+    this.approve.addEventListener("click", () => this.decide("approve"));
+    this.decline.addEventListener("click", () => this.decide("decline"));
+    this.approval = element("div", { class: "approval", hidden: "" }, this.approve, this.decline);
+    this.deciding = null;
     this.root = element(
       "article",
       { class: "run", "data-testid": "run", "data-run-id": run.runId },
@@ -396,6 +402,7 @@ class RunView {
       this.children,
       this.answer,
       this.note,
+      this.approval,
     );
     this.render();
   }
@@ -453,15 +460,33 @@ class RunView {
     const { run } = this;
     const lost = hasLoss(run) && !run.terminal?.finalResponse;
     const failed = run.status === "failed" || run.status === "cancelled";
-    const text = failed ? endText(run) : run.approval?.question ?? (lost ? "Part of this answer was lost." : "");
+    const text = failed ? endText(run) : (run.approval && (run.approval.question ?? "The agent asks to go on.")) ?? (lost ? "Part of this answer was lost." : "");
     this.note.textContent = text;
     this.note.hidden = text === "";
+    this.approval.hidden = !run.approval;
+    const deciding = run.approval !== null && this.deciding === run.approval?.approvalId;
+    this.approve.disabled = this.decline.disabled = deciding;
     this.note.classList.toggle("bad", run.status === "failed");
   }
 
   outcome() {
     const text = answerTexts(this.run).join(" ") || "done";
     return this.run.status === "completed" ? `Answer: ${shorten(text, 400)}` : endText(this.run);
+  }
+
+  /** The buttons go with `agent_resumed`, which comes for a decision from any device. */
+  async decide(decision) {
+    const approvalId = this.run.approval?.approvalId;
+    if (!approvalId) return;
+    this.deciding = approvalId;
+    this.render();
+    try {
+      await line.approve(approvalId, decision);
+    } catch (error) {
+      if (error.code !== "already_decided") announce(`Not decided: ${error.message}`);
+      this.deciding = null;
+      this.render();
+    }
   }
 
   async askToCancel() {

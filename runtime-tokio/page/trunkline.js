@@ -133,6 +133,14 @@ export class Trunkline {
     await this.#request({ type: "cancel_run", run_id: runId });
   }
 
+  /**
+   * Decides what a run waits for; resolves when this decision counts. A `RequestError` with the code `already_decided` says
+   * that another came first, or that this one did and its answer was lost with a connection.
+   */
+  async approve(approvalId, decision, data) {
+    await this.#request({ type: "approve", approval_id: approvalId, decision, data });
+  }
+
   /** Ends everything for good. */
   close() {
     this.#stop({ reason: "closed", code: 1000 });
@@ -557,6 +565,7 @@ export function restoreRun(run, piece) {
     agentName: piece.agent_name ?? after.agentName,
     parentRunId: piece.parent_run_id ?? after.parentRunId,
     status: piece.status,
+    approval: piece.approval_id ? { approvalId: piece.approval_id, question: piece.question ?? null } : after.approval,
   };
 }
 

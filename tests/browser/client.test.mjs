@@ -569,6 +569,34 @@ test("a suspended run waits and goes on", () => {
   assert.equal(reduceRun(waiting, on("agent_resumed", { decision: "yes" })).status, "running");
 });
 
+test("a snapshot's run keeps what it waits for, whatever piece says it", () => {
+  const head = { run_id: "r", status: "suspended", run_seq: 4 };
+  const asks = { ...head, approval_id: "x", question: "sure?" };
+  for (const pieces of [[asks, head], [head, asks], [head, asks, head]]) {
+    const run = pieces.reduce(restoreRun, undefined);
+    assert.deepEqual([run.status, run.approval], ["suspended", { approvalId: "x", question: "sure?" }]);
+    const resumed = reduceRun(run, on("agent_resumed", { approval_id: "x", decision: "approve" }));
+    assert.deepEqual([resumed.status, resumed.approval], ["running", null]);
+  }
+});
+
+test("a decision is sent once and its answer says whether it counted", async () => {
+  const { client, socket, welcome } = await world();
+  welcome();
+  const counted = client.approve("x", "approve", { limit: 5 });
+  const frame = socket().sent.at(-1);
+  assert.deepEqual(
+    [frame.type, frame.approval_id, frame.decision, frame.data],
+    ["approve", "x", "approve", { limit: 5 }],
+  );
+  socket().receive({ type: "reply", id: frame.id, ok: true });
+  await counted;
+  const late = client.approve("x", "decline");
+  const error = { code: "already_decided", message: "another decision came first", temporary: false };
+  socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: false, error });
+  await assert.rejects(late, { code: "already_decided", temporary: false });
+});
+
 test("an unknown type changes nothing, whatever its name", () => {
   const run = reduceRun(undefined, on("agent_started"));
   for (const type of ["agent_sings", "constructor", "toString"]) assert.equal(reduceRun(run, on(type)), run);

@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod approval;
 mod housekeeper;
 mod requests;
 mod run;
@@ -53,6 +54,8 @@ use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lease, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
 
+pub use crate::manager::Decision;
+pub use approval::Approval;
 pub use housekeeper::Housekeeper;
 pub use requests::{Command, Request, Requests, UserMessage};
 pub use run::{DEFAULT_PART, Run, ToolCall};
@@ -392,7 +395,7 @@ fn deliver(output: Output<Mail>, wakers: &mut Wakers, ask: &mut Option<Ask>) {
         Output::Ask(asked) => *ask = Some(asked),
         Output::Control(mail, control) => {
             let bytes = control.bytes();
-            match mail.push(control, bytes) {
+            match mail.replace(control, bytes, Control::supersedes) {
                 Ok(waker) => wakers.push(waker),
                 Err(PushError::Full) => wakers.push(mail.close(CloseReason::WriteStalled)),
                 // It is going, and whatever it is told comes too late.

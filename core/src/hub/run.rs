@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use serde::Serialize;
 
-use super::{Hub, Mail, json};
-use crate::id::{PartId, RunId, ThreadId, ToolCallId, UserId};
-use crate::manager::{Control, Entered, RunStart};
+use super::{Approval, Hub, Mail, json};
+use crate::id::{ApprovalId, PartId, RunId, ThreadId, ToolCallId, UserId};
+use crate::manager::{Control, Decision, Entered, RunStart};
 use crate::protocol::{FailReason, Receipt};
 use crate::stream::{RunError, RunEvent};
 use crate::sync::{Arc, Lock, Mailbox, Popped};
@@ -20,14 +20,24 @@ pub struct Run {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     hub: Hub,
     user: UserId,
     id: RunId,
     thread: ThreadId,
     mail: Mail,
+    signals: Lock<Signals>,
+}
+
+/// What the run's producer has been told.
+#[derive(Default)]
+pub(super) struct Signals {
     /// Who asked for the end, once somebody did.
-    cancelled_by: Lock<Option<Box<str>>>,
+    cancelled_by: Option<Box<str>>,
+    /// The latest decision.
+    pub(super) decision: Option<(ApprovalId, Decision)>,
+    /// Its terminal event is in the log.
+    pub(super) ended: bool,
 }
 
 /// A tool call that is open. Dropped without an end it stays open: the run can then only fail or be cancelled.
@@ -41,12 +51,14 @@ pub const DEFAULT_PART: &str = "answer";
 
 impl Run {
     pub(super) fn start(hub: &Hub, start: impl FnOnce(Mail) -> RunStart<Mail>) -> Result<Self, RunError> {
-        let mail = Arc::new(Mailbox::new(hub.limits().control_bytes));
+        // One decision is at most a message; a run asks for the next only after it has taken the last.
+        let limits = hub.limits();
+        let mail = Arc::new(Mailbox::new(limits.control_bytes.saturating_add(limits.message_bytes.saturating_mul(2))));
         let start = start(Arc::clone(&mail));
         let user = start.user.clone();
         let started = hub.act(&user, |shard, now| shard.start_run(now, start))?;
-        let cancelled_by = Lock::new(None);
-        let inner = Inner { hub: hub.clone(), user, id: started.run, thread: started.thread, mail, cancelled_by };
+        let signals = Lock::new(Signals::default());
+        let inner = Inner { hub: hub.clone(), user, id: started.run, thread: started.thread, mail, signals };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -117,6 +129,32 @@ impl Run {
         self.inner.event(RunEvent::Delta { part_id, text: text.into() })
     }
 
+    /// Suspends the run until a person of the user's decides, on whatever device. Until then only
+    /// [`Approval::resume`], a failure or a cancellation may come from the producer; open tool calls stay open.
+    ///
+    /// # Errors
+    /// When the run has ended, waits already, or the event is too large.
+    pub fn suspend(&self, question: Option<String>) -> Result<Approval, RunError> {
+        self.suspend_with(None, question)
+    }
+
+    /// The same with an id of the producer's own.
+    ///
+    /// # Errors
+    /// As [`Run::suspend`], and when an open run of the user has used the id.
+    pub fn suspend_as(&self, approval_id: ApprovalId, question: Option<String>) -> Result<Approval, RunError> {
+        self.suspend_with(Some(approval_id), question)
+    }
+
+    fn suspend_with(&self, approval_id: Option<ApprovalId>, question: Option<String>) -> Result<Approval, RunError> {
+        // What was decided before makes room for the next decision.
+        self.inner.look();
+        let entered = self.inner.enter(RunEvent::Suspended { approval_id, question })?;
+        // The automaton names every approval it opens.
+        let id = entered.approval_id.ok_or(RunError::Ended)?;
+        Ok(Approval::new(Arc::clone(&self.inner), id))
+    }
+
     /// Ends the run well.
     ///
     /// # Errors
@@ -160,19 +198,12 @@ impl Run {
     /// Who asked for the run's end, if somebody did. Answering with [`Run::cancelled`] is the producer's to do.
     pub fn cancel_requested(&self) -> Option<String> {
         self.inner.look();
-        self.inner.cancelled_by.lock().as_deref().map(str::to_owned)
+        self.inner.signals.lock().cancelled_by.as_deref().map(str::to_owned)
     }
 
     /// Ready once somebody asks for the run's end. One task may wait.
     pub fn poll_cancel_requested(&self, cx: &mut Context<'_>) -> Poll<String> {
-        loop {
-            if let Some(by) = self.cancel_requested() {
-                return Poll::Ready(by);
-            }
-            if !self.inner.mail.take_mark(cx.waker()) {
-                return Poll::Pending;
-            }
-        }
+        self.inner.poll_signals(cx, |signals| signals.cancelled_by.as_deref().map(str::to_owned))
     }
 
     /// Waits until somebody asks for the run's end, and answers who.
@@ -218,19 +249,43 @@ impl ToolCall {
 }
 
 impl Inner {
-    fn event(&self, event: RunEvent) -> Result<Receipt, RunError> {
+    pub(super) fn event(&self, event: RunEvent) -> Result<Receipt, RunError> {
         self.enter(event).map(|entered| entered.receipt)
     }
 
     fn enter(&self, event: RunEvent) -> Result<Entered, RunError> {
-        self.hub.act(&self.user, |shard, now| shard.run_event(now, &self.user, self.id, event))
+        let ends = matches!(event, RunEvent::Completed { .. } | RunEvent::Failed { .. } | RunEvent::Cancelled { .. });
+        let entered = self.hub.act(&self.user, |shard, now| shard.run_event(now, &self.user, self.id, event))?;
+        if ends {
+            self.signals.lock().ended = true;
+            if let Some(waker) = self.mail.mark() {
+                waker.wake();
+            }
+        }
+        Ok(entered)
+    }
+
+    /// Ready once `pick` finds something.
+    pub(super) fn poll_signals<T>(&self, cx: &mut Context<'_>, pick: impl Fn(&Signals) -> Option<T>) -> Poll<T> {
+        loop {
+            self.look();
+            if let Some(found) = pick(&self.signals.lock()) {
+                return Poll::Ready(found);
+            }
+            if !self.mail.take_mark(cx.waker()) {
+                return Poll::Pending;
+            }
+        }
     }
 
     fn look(&self) {
         while let Popped::Item(control) = self.mail.pop() {
             match control {
                 Control::CancelRequested { by, .. } => {
-                    self.cancelled_by.lock().get_or_insert(by);
+                    self.signals.lock().cancelled_by.get_or_insert(by);
+                }
+                Control::Decided { approval_id, decision, .. } => {
+                    self.signals.lock().decision = Some((approval_id, decision));
                 }
                 Control::Reply(_) | Control::GoingAway => {}
             }

@@ -13,7 +13,7 @@ use crate::connection::{Admission, Connection, ConnectionEvent, PhaseName};
 use crate::drive::Machine;
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, SessionId, TopicId, TopicName, UserId};
-use crate::manager::{Attach, Control, NewCommand, NewMessage, Read};
+use crate::manager::{Attach, Control, Decision, NewCommand, NewMessage, Read};
 use crate::protocol::{
     ClientFrame, FrameError, Heartbeat, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry,
     StreamName, Welcome, WelcomeLimits, prev_prefix,
@@ -332,8 +332,11 @@ impl Session {
                 let left = self.unfollow(topic);
                 self.answer(now, id, left);
             }
-            ClientFrame::Approve { id, .. } => {
-                self.refuse(now, Some(id), ErrorCode::NotFound, "no such approval is open");
+            ClientFrame::Approve { id, approval_id, decision, data } => {
+                let decision = Decision { decision, data };
+                let outcome = self.hub.act(&user, |shard, now| shard.approve(now, &user, &approval_id, decision));
+                let outcome = outcome.map(|()| ReplyOk::Done);
+                self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome })));
             }
             other @ (ClientFrame::RunStart(_)
             | ClientFrame::RunEvent { .. }
@@ -388,7 +391,7 @@ impl Session {
                 Popped::Item(Control::Reply(_)) => self.connection.close(now, CloseReason::WriteStalled),
                 Popped::Item(Control::GoingAway) => self.go_away(now),
                 // A word for producers, and this is none.
-                Popped::Item(Control::CancelRequested { .. }) => {}
+                Popped::Item(Control::CancelRequested { .. } | Control::Decided { .. }) => {}
                 Popped::Empty => break,
                 Popped::Closed(reason) => {
                     self.connection.close(now, reason);

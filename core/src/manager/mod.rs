@@ -4,6 +4,7 @@
 //! an operation names a user, and can reach only what hangs off that user. Operations answer their caller by return
 //! value and everybody else by [`Output`]s, which the caller drains with [`Manager::poll_output`] after each of them.
 
+mod approvals;
 mod housekeeping;
 mod keys;
 mod requests;
@@ -15,12 +16,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::CloseReason;
-use crate::id::{ConnectionId, RunId, SessionId, ThreadId, TopicId, UserId};
+use crate::id::{ApprovalId, ConnectionId, RunId, SessionId, ThreadId, TopicId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{Position, Reply, ReplyOk};
 use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
+pub use approvals::Decision;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
@@ -76,6 +78,15 @@ pub enum Control {
         /// Who asks: the user's subject.
         by: Box<str>,
     },
+    /// What a producer's run waited for is decided; the run has been resumed.
+    Decided {
+        /// Which run.
+        run: RunId,
+        /// What was to be decided.
+        approval_id: ApprovalId,
+        /// What was decided.
+        decision: Decision,
+    },
 }
 
 impl Control {
@@ -84,6 +95,16 @@ impl Control {
         match self {
             Self::Reply(reply) => 128 + payload_bytes(reply),
             Self::GoingAway | Self::CancelRequested { .. } => 128,
+            Self::Decided { decision, .. } => 256 + decision.bytes(),
+        }
+    }
+
+    /// Whether it makes one that still waits in the mailbox needless: a run is told once to stop, however often that is
+    /// asked, so that it always has room for what it must not miss.
+    pub fn supersedes(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (Self::CancelRequested { run, .. }, Self::CancelRequested { run: same, .. }) => run == same,
+            (Self::CancelRequested { .. } | Self::Reply(_) | Self::GoingAway | Self::Decided { .. }, _) => false,
         }
     }
 }

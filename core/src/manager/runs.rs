@@ -6,7 +6,7 @@ use super::keys::Outcome;
 use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
 use super::{Control, Custom, Manager, Output, RequestId};
-use crate::id::{RunId, ThreadId, ToolCallId, UserId};
+use crate::id::{ApprovalId, RunId, ThreadId, ToolCallId, UserId};
 use crate::protocol::{EventBody, Receipt, Reply, ReplyOk};
 use crate::stream::{RunError, RunEvent, RunMachine};
 use crate::time::Now;
@@ -18,7 +18,7 @@ pub(super) struct OpenRun<H> {
     pub(super) producer: H,
     thread: ThreadId,
     agent_name: Box<str>,
-    machine: RunMachine,
+    pub(super) machine: RunMachine,
 }
 
 /// A run that is about to start.
@@ -60,6 +60,8 @@ pub struct Entered {
     pub receipt: Receipt,
     /// The call that `tool_executing` opened.
     pub tool_call_id: Option<ToolCallId>,
+    /// What `agent_suspended` waits for.
+    pub approval_id: Option<ApprovalId>,
 }
 
 impl<H: Clone> Manager<H> {
@@ -83,14 +85,22 @@ impl<H: Clone> Manager<H> {
     pub fn run_event(&mut self, now: Now, id: &UserId, run: RunId, event: RunEvent) -> Result<Entered, RunError> {
         self.assert_drained();
         let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
+        if let RunEvent::Suspended { approval_id: Some(wanted), .. } = &event
+            && (user.decided.contains(wanted) || user.runs.values().any(|open| open.machine.knows(wanted)))
+            && user.runs.get(&run).is_some_and(|open| open.machine.waits_for().is_none())
+        {
+            return Err(RunError::ApprovalTwice { approval_id: wanted.clone() });
+        }
         let open = user.runs.get_mut(&run).ok_or(RunError::Ended)?;
         let body = open.machine.prepare(now.at, event, &self.limits)?;
         let head = RunHead { run, run_seq: Some(open.machine.next_run_seq()), agent_name: Some(&open.agent_name) };
         let unplaced = Unplaced { owner: Owner::User(id), thread: Some(&open.thread), run: Some(head), body: &body };
         let placed = unplaced.encode(now, &user.channel.log, 0, &self.limits)?;
         open.machine.commit(now.at, &body);
-        if body.is_terminal() {
-            user.runs.remove(&run);
+        if body.is_terminal()
+            && let Some(open) = user.runs.remove(&run)
+        {
+            user.decided.remember(open.machine.decided().iter().cloned());
         }
         let before = user.channel.log.bytes();
         let receipt = user.channel.append([placed], &self.limits, &mut self.outputs);
@@ -98,7 +108,8 @@ impl<H: Clone> Manager<H> {
         if body.is_terminal() {
             self.settle(now, id);
         }
-        Ok(Entered { receipt, tool_call_id: opened_call(body) })
+        let (tool_call_id, approval_id) = opened(body);
+        Ok(Entered { receipt, tool_call_id, approval_id })
     }
 
     /// An event of no run, to one user.
@@ -163,7 +174,7 @@ impl<H: Clone> Manager<H> {
         message: Option<EventBody>,
     ) -> Result<Started, RunError> {
         let user = self.users.get_mut(&start.user).ok_or(RunError::RequestClosed)?;
-        let mut machine = RunMachine::new(now.at);
+        let mut machine = RunMachine::new(run, now.at);
         let started = EventBody::AgentStarted { parent_run_id: start.parent, message: start.message.clone() };
         let mut frames = Vec::with_capacity(2);
         for body in message.iter().chain([&started]) {
@@ -185,8 +196,15 @@ impl<H: Clone> Manager<H> {
     }
 }
 
-fn opened_call(body: EventBody) -> Option<ToolCallId> {
-    if let EventBody::ToolExecuting { tool_call_id, .. } = body { Some(tool_call_id) } else { None }
+/// The call or the approval that an event has opened.
+fn opened(body: EventBody) -> (Option<ToolCallId>, Option<ApprovalId>) {
+    if let EventBody::ToolExecuting { tool_call_id, .. } = body {
+        (Some(tool_call_id), None)
+    } else if let EventBody::AgentSuspended { approval_id, .. } = body {
+        (None, Some(approval_id))
+    } else {
+        (None, None)
+    }
 }
 
 debug_without_payload! {

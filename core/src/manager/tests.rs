@@ -93,6 +93,7 @@ enum Told {
     Closed(u32, CloseReason),
     GoingAway(u32),
     Cancel(u32),
+    Decided(u32, String),
     /// Whether it was good, and the code where not.
     Reply(u32, String, Option<String>),
     Asked(UserId, super::RequestId),
@@ -105,6 +106,7 @@ impl Told {
             Output::Close(to, reason) => Self::Closed(to, reason),
             Output::Control(to, Control::GoingAway) => Self::GoingAway(to),
             Output::Control(to, Control::CancelRequested { .. }) => Self::Cancel(to),
+            Output::Control(to, Control::Decided { decision, .. }) => Self::Decided(to, decision.decision),
             Output::Control(to, Control::Reply(reply)) => {
                 let error = reply.outcome.err().map(|error| error.code.as_str().to_owned());
                 Self::Reply(to, reply.id.as_str().to_owned(), error)

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::Output;
+use super::approvals::Decided;
 use super::keys::Keys;
 use super::requests::{RequestId, Waiting};
 use super::runs::OpenRun;
@@ -20,6 +21,8 @@ pub(super) struct User<H> {
     pub(super) runs: BTreeMap<RunId, OpenRun<H>>,
     pub(super) requests: BTreeMap<RequestId, Waiting<H>>,
     pub(super) keys: Keys,
+    /// Approvals of runs that have ended.
+    pub(super) decided: Decided,
     /// Since when there is no device, run or request.
     pub(super) idle_since: Option<Timestamp>,
     /// Where the user stands in the shard's deadlines.
@@ -56,6 +59,7 @@ impl<H: Clone> User<H> {
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
+            decided: Decided::default(),
             idle_since: None,
             armed: None,
         }

@@ -279,6 +279,10 @@ record! {
         status: RunStatus,
         /// The number of its last event.
         run_seq: u64,
+        /// What it waits for, while it is suspended.
+        approval_id: Option<ApprovalId>,
+        /// What is asked then.
+        question: Option<String>,
         /// What the agent thought.
         thoughts: Vec<String>,
         /// Its tool calls.

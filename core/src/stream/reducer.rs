@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-use crate::id::{PartId, RunId, ThreadId, ToolCallId};
+use crate::id::{ApprovalId, PartId, RunId, ThreadId, ToolCallId};
 use crate::protocol::{Event, EventBody, RunStatus, SnapshotPart, SnapshotRun, SnapshotTool};
 
 /// One tool call.
@@ -33,6 +33,15 @@ pub struct PartView {
     pub text: String,
 }
 
+/// What a suspended run waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalView {
+    /// What `approve` must name.
+    pub approval_id: ApprovalId,
+    /// What is asked.
+    pub question: Option<String>,
+}
+
 /// One run as a person sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunView {
@@ -46,6 +55,8 @@ pub struct RunView {
     pub status: RunStatus,
     /// The number of its last event.
     pub run_seq: u64,
+    /// What it waits for, while it is suspended.
+    pub approval: Option<ApprovalView>,
     /// What the agent thought, in order.
     pub thoughts: Vec<String>,
     /// Its tool calls.
@@ -107,6 +118,9 @@ impl Reducer {
         run.parent_run_id = piece.parent_run_id;
         run.status = piece.status;
         run.run_seq = piece.run_seq;
+        if let Some(approval_id) = piece.approval_id.clone() {
+            run.approval = Some(ApprovalView { approval_id, question: piece.question.clone() });
+        }
         run.thoughts.extend(piece.thoughts.iter().cloned());
         for tool in &piece.tools {
             run.tools.insert(tool.tool_call_id.clone(), ToolView::restored(tool));
@@ -127,11 +141,15 @@ impl Reducer {
     }
 
     /// Drops the least of it down to `max` bytes: thoughts first, then what ended calls gave, then the beginnings of
-    /// texts, whose start then says so.
+    /// texts, whose start then says so, then questions.
     pub fn shorten(&mut self, max: usize) {
         let mut bytes = self.bytes();
-        let steps: [fn(&mut RunView); 3] =
-            [|run| run.thoughts.clear(), |run| run.tools.retain(|_, tool| tool.success.is_none()), RunView::halve];
+        let steps: [fn(&mut RunView); 4] = [
+            |run| run.thoughts.clear(),
+            |run| run.tools.retain(|_, tool| tool.success.is_none()),
+            RunView::halve,
+            |run| run.approval.iter_mut().for_each(|approval| approval.question = None),
+        ];
         for step in steps {
             for run in self.runs.values_mut() {
                 if bytes <= max {
@@ -153,6 +171,7 @@ impl RunView {
             parent_run_id: None,
             status: RunStatus::Running,
             run_seq: 0,
+            approval: None,
             thoughts: Vec::new(),
             tools: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -177,8 +196,14 @@ impl RunView {
                 }
             }
             EventBody::AgentDelta { part_id, offset, text } => self.extend(part_id, *offset, text),
-            EventBody::AgentSuspended { .. } => self.status = RunStatus::Suspended,
-            EventBody::AgentResumed { .. } => self.status = RunStatus::Running,
+            EventBody::AgentSuspended { approval_id, question } => {
+                self.status = RunStatus::Suspended;
+                self.approval = Some(ApprovalView { approval_id: approval_id.clone(), question: question.clone() });
+            }
+            EventBody::AgentResumed { .. } => {
+                self.status = RunStatus::Running;
+                self.approval = None;
+            }
             EventBody::AgentCompleted { final_response, .. } => self.end(RunStatus::Completed, final_response.clone()),
             EventBody::AgentFailed { error, .. } => self.end(RunStatus::Failed, Some(error.clone())),
             EventBody::AgentCancelled { reason, .. } => self.end(RunStatus::Cancelled, Some(reason.clone())),
@@ -188,6 +213,7 @@ impl RunView {
 
     fn end(&mut self, status: RunStatus, outcome: Option<String>) {
         self.status = status;
+        self.approval = None;
         self.outcome = outcome;
     }
 
@@ -216,7 +242,8 @@ impl RunView {
             .values()
             .map(|tool| tool.name.len() + text(&tool.parameters) + text(&tool.results) + text(&tool.error))
             .sum();
-        thoughts + parts + tools
+        let question = self.approval.as_ref().map_or(0, |approval| text(&approval.question));
+        thoughts + parts + tools + question
     }
 
     /// Drops the first half of every text.
@@ -238,11 +265,17 @@ impl RunView {
             parent_run_id: self.parent_run_id,
             status: self.status,
             run_seq: self.run_seq,
+            approval_id: None,
+            question: None,
             thoughts,
             tools,
             parts,
         };
         let mut pieces = vec![piece(self.thoughts.clone(), Vec::new(), Vec::new())];
+        if let Some(approval) = &self.approval {
+            let (approval_id, question) = (Some(approval.approval_id.clone()), approval.question.clone());
+            pieces.push(SnapshotRun { approval_id, question, ..piece(Vec::new(), Vec::new(), Vec::new()) });
+        }
         for (tool_call_id, tool) in &self.tools {
             pieces.push(piece(Vec::new(), vec![tool.snapshot(tool_call_id)], Vec::new()));
         }

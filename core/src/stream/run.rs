@@ -2,13 +2,15 @@
 //!
 //! `agent_started` first and once; each `tool_completed` after its own `tool_executing`; tool calls may overlap; one
 //! terminal event, last, with no tool call open. A failure or a cancellation closes the open calls without events.
+//! While a run is suspended, only its resumption, a failure or a cancellation may come; open calls stay open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use serde_json::value::RawValue;
 
-use crate::id::{PartId, ToolCallId};
+use super::RunError;
+use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 use crate::limits::Limits;
 use crate::protocol::{EventBody, FailReason};
 use crate::time::Timestamp;
@@ -50,6 +52,20 @@ pub enum RunEvent {
         /// The piece.
         text: String,
     },
+    /// The run waits for a person.
+    Suspended {
+        /// The producer's name for what is decided; `None` lets the automaton choose.
+        approval_id: Option<ApprovalId>,
+        /// What is asked.
+        question: Option<String>,
+    },
+    /// The run goes on.
+    Resumed {
+        /// What it waited for.
+        approval_id: ApprovalId,
+        /// The application's word for the decision; `None` where nobody decided.
+        decision: Option<String>,
+    },
     /// The run ends well.
     Completed {
         /// The answer as text.
@@ -81,6 +97,8 @@ impl fmt::Debug for RunEvent {
             Self::ToolExecuting { .. } => "ToolExecuting(..)",
             Self::ToolCompleted { .. } => "ToolCompleted(..)",
             Self::Delta { .. } => "Delta(..)",
+            Self::Suspended { .. } => "Suspended(..)",
+            Self::Resumed { .. } => "Resumed(..)",
             Self::Completed { .. } => "Completed(..)",
             Self::Failed { .. } => "Failed(..)",
             Self::Cancelled { .. } => "Cancelled(..)",
@@ -88,77 +106,26 @@ impl fmt::Debug for RunEvent {
     }
 }
 
-/// Why an event does not enter.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RunError {
-    /// A terminal event was last.
-    #[error("the run has ended: nothing follows its terminal event")]
-    Ended,
-    /// `tool_completed` without its predecessor.
-    #[error("tool call {tool_call_id:?} is not open: `tool_executing` comes before `tool_completed`")]
-    ToolNotOpen {
-        /// The call.
-        tool_call_id: ToolCallId,
-    },
-    /// The id names an earlier call.
-    #[error("tool call {tool_call_id:?} was made already: every call has an id of its own")]
-    ToolTwice {
-        /// The call.
-        tool_call_id: ToolCallId,
-    },
-    /// `agent_completed` too early.
-    #[error("tool call {tool_call_id:?} is open: `tool_completed` comes before `agent_completed`")]
-    ToolOpen {
-        /// One of those that are open.
-        tool_call_id: ToolCallId,
-    },
-    /// Over [`Limits::tools_per_run`].
-    #[error("the run has made {max} tool calls, as many as allowed")]
-    TooManyTools {
-        /// The limit.
-        max: usize,
-    },
-    /// Over [`Limits::parts_per_run`].
-    #[error("the run has streamed {max} parts, as many as allowed")]
-    TooManyParts {
-        /// The limit.
-        max: usize,
-    },
-    /// Over [`Limits::runs_per_user`].
-    #[error("the user has {max} open runs, as many as allowed: let one end first")]
-    TooManyRuns {
-        /// The limit.
-        max: usize,
-    },
-    /// Over [`Limits::event_bytes`].
-    #[error("the event has {bytes} bytes, more than {max}: split it")]
-    TooLarge {
-        /// Bytes of the encoded event.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// What the run was to answer was withdrawn, refused, or waited too long.
-    #[error("the request is not open any more: it was cancelled or its deadline passed")]
-    RequestClosed,
-    /// The server shuts down.
-    #[error("the server shuts down: no run starts any more")]
-    Draining,
-    /// A value is not JSON.
-    #[error("the value cannot be written as JSON: {0}")]
-    NotJson(String),
-}
-
 /// The state of one run between its start and its terminal event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RunMachine {
+    run: RunId,
     started: Timestamp,
     run_seq: u64,
     /// Ended calls stay, so that their ids are not used again.
     tools: BTreeMap<ToolCallId, Tool>,
     /// How many Unicode scalar values each part has.
     parts: BTreeMap<PartId, u64>,
+    /// What the run waits for.
+    suspended: Option<ApprovalId>,
+    /// The latest that were decided, oldest first.
+    decided: VecDeque<ApprovalId>,
+    /// How many there were.
+    approvals: u64,
 }
+
+/// How many decided approvals a run, and a user beyond its runs, remembers.
+pub const DECIDED_KEPT: usize = 16;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tool {
@@ -169,8 +136,32 @@ struct Tool {
 
 impl RunMachine {
     /// A run whose `agent_started` is about to be appended.
-    pub const fn new(started: Timestamp) -> Self {
-        Self { started, run_seq: 0, tools: BTreeMap::new(), parts: BTreeMap::new() }
+    pub const fn new(run: RunId, started: Timestamp) -> Self {
+        Self {
+            run,
+            started,
+            run_seq: 0,
+            tools: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            suspended: None,
+            decided: VecDeque::new(),
+            approvals: 0,
+        }
+    }
+
+    /// What the run waits for, while it is suspended.
+    pub const fn waits_for(&self) -> Option<&ApprovalId> {
+        self.suspended.as_ref()
+    }
+
+    /// The latest approvals that were decided, at most [`DECIDED_KEPT`], oldest first.
+    pub const fn decided(&self) -> &VecDeque<ApprovalId> {
+        &self.decided
+    }
+
+    /// Whether the run waits for this approval, or remembers its decision.
+    pub fn knows(&self, approval: &ApprovalId) -> bool {
+        self.suspended.as_ref() == Some(approval) || self.decided.contains(approval)
     }
 
     /// The number that the run's next event gets; 1 is the first.
@@ -188,6 +179,7 @@ impl RunMachine {
     /// # Errors
     /// When the event may not come now; the run is as before.
     pub fn prepare(&self, now: Timestamp, event: RunEvent, limits: &Limits) -> Result<EventBody, RunError> {
+        self.check_suspension(&event)?;
         Ok(match event {
             RunEvent::Thinking { thought, step, progress } => {
                 // JSON has no spelling for the others.
@@ -211,6 +203,10 @@ impl RunMachine {
                 let offset = self.part_end(&part_id, limits)?;
                 EventBody::AgentDelta { part_id, offset, text }
             }
+            RunEvent::Suspended { approval_id, question } => {
+                EventBody::AgentSuspended { approval_id: self.new_approval(approval_id)?, question }
+            }
+            RunEvent::Resumed { approval_id, decision } => EventBody::AgentResumed { approval_id, decision },
             RunEvent::Completed { final_response, result } => {
                 if let Some((id, _)) = self.tools.iter().find(|(_, tool)| tool.open) {
                     return Err(RunError::ToolOpen { tool_call_id: id.clone() });
@@ -242,15 +238,73 @@ impl RunMachine {
                     None => drop(self.parts.insert(part_id.clone(), end)),
                 }
             }
+            EventBody::AgentSuspended { approval_id, .. } => {
+                self.approvals += 1;
+                self.suspended = Some(approval_id.clone());
+            }
+            EventBody::AgentResumed { approval_id, .. } => {
+                self.suspended = None;
+                self.decided.push_back(approval_id.clone());
+                while self.decided.len() > DECIDED_KEPT {
+                    self.decided.pop_front();
+                }
+            }
             EventBody::UserMessage { .. }
             | EventBody::AgentStarted { .. }
             | EventBody::AgentThinking { .. }
-            | EventBody::AgentSuspended { .. }
-            | EventBody::AgentResumed { .. }
             | EventBody::AgentCompleted { .. }
             | EventBody::AgentFailed { .. }
             | EventBody::AgentCancelled { .. }
             | EventBody::Custom { .. } => {}
+        }
+    }
+
+    /// Whether the event may come in a run that is suspended, or in one that is not.
+    fn check_suspension(&self, event: &RunEvent) -> Result<(), RunError> {
+        match (event, &self.suspended) {
+            (RunEvent::Failed { .. } | RunEvent::Cancelled { .. }, _) => Ok(()),
+            (RunEvent::Resumed { approval_id, .. }, Some(waiting)) if approval_id == waiting => Ok(()),
+            (RunEvent::Resumed { approval_id, .. }, _) => {
+                Err(RunError::NotSuspended { approval_id: approval_id.clone() })
+            }
+            (
+                RunEvent::Thinking { .. }
+                | RunEvent::ToolExecuting { .. }
+                | RunEvent::ToolCompleted { .. }
+                | RunEvent::Delta { .. }
+                | RunEvent::Suspended { .. }
+                | RunEvent::Completed { .. },
+                Some(waiting),
+            ) => Err(RunError::Suspended { approval_id: waiting.clone() }),
+            (
+                RunEvent::Thinking { .. }
+                | RunEvent::ToolExecuting { .. }
+                | RunEvent::ToolCompleted { .. }
+                | RunEvent::Delta { .. }
+                | RunEvent::Suspended { .. }
+                | RunEvent::Completed { .. },
+                None,
+            ) => Ok(()),
+        }
+    }
+
+    /// The wanted id, or `<run>-N` where N rises: a person's answer names no run, so the id is unique among all of them.
+    fn new_approval(&self, wanted: Option<ApprovalId>) -> Result<ApprovalId, RunError> {
+        if let Some(wanted) = wanted {
+            if self.knows(&wanted) {
+                return Err(RunError::ApprovalTwice { approval_id: wanted });
+            }
+            return Ok(wanted);
+        }
+        let mut number = self.approvals;
+        loop {
+            number += 1;
+            // Short and printable: it always is an id.
+            if let Ok(id) = ApprovalId::new(&format!("{}-{number}", self.run))
+                && !self.knows(&id)
+            {
+                return Ok(id);
+            }
         }
     }
 
@@ -326,9 +380,21 @@ mod tests {
         RunEvent::Completed { final_response: None, result: None }
     }
 
+    fn approval(id: &str) -> ApprovalId {
+        ApprovalId::new(id).unwrap()
+    }
+
+    fn suspend(id: &str) -> RunEvent {
+        RunEvent::Suspended { approval_id: Some(approval(id)), question: None }
+    }
+
+    fn resume(id: &str) -> RunEvent {
+        RunEvent::Resumed { approval_id: approval(id), decision: Some("yes".into()) }
+    }
+
     /// Plays events until one is refused.
     fn play(events: Vec<RunEvent>, limits: &Limits) -> Result<RunMachine, RunError> {
-        let mut run = RunMachine::new(Timestamp::ZERO);
+        let mut run = RunMachine::new(RunId::from_bits(1), Timestamp::ZERO);
         for event in events {
             let body = run.prepare(NOW, event, limits)?;
             run.commit(NOW, &body);
@@ -350,6 +416,23 @@ mod tests {
             (vec![tool("a"), completed()], Some(RunError::ToolOpen { tool_call_id: id("a") })),
             (vec![tool("a"), RunEvent::Failed { reason: FailReason::Error, error: "x".into() }], None),
             (vec![tool("a"), RunEvent::Cancelled { by: "ann".into(), reason: "x".into() }], None),
+            (vec![suspend("x"), resume("x"), completed()], None),
+            (vec![suspend("x"), resume("x"), suspend("y"), resume("y")], None),
+            (vec![tool("a"), suspend("x"), resume("x"), tool_done("a"), completed()], None),
+            (vec![suspend("x"), RunEvent::Failed { reason: FailReason::Error, error: "x".into() }], None),
+            (vec![suspend("x"), RunEvent::Cancelled { by: "ann".into(), reason: "x".into() }], None),
+            (vec![suspend("x"), completed()], Some(RunError::Suspended { approval_id: approval("x") })),
+            (vec![suspend("x"), delta("p", "x")], Some(RunError::Suspended { approval_id: approval("x") })),
+            (vec![suspend("x"), tool("a")], Some(RunError::Suspended { approval_id: approval("x") })),
+            (vec![tool("a"), suspend("x"), tool_done("a")], Some(RunError::Suspended { approval_id: approval("x") })),
+            (vec![suspend("x"), suspend("y")], Some(RunError::Suspended { approval_id: approval("x") })),
+            (vec![resume("x")], Some(RunError::NotSuspended { approval_id: approval("x") })),
+            (vec![suspend("x"), resume("y")], Some(RunError::NotSuspended { approval_id: approval("y") })),
+            (vec![suspend("x"), resume("x"), resume("x")], Some(RunError::NotSuspended { approval_id: approval("x") })),
+            (
+                vec![suspend("x"), resume("x"), suspend("x")],
+                Some(RunError::ApprovalTwice { approval_id: approval("x") }),
+            ),
         ];
         for (events, expected) in cases {
             let text = format!("{events:?}");
@@ -373,6 +456,26 @@ mod tests {
         let run = play(vec![delta("a", "né🙂"), delta("b", "x")], &Limits::default()).unwrap();
         let body = run.prepare(NOW, delta("a", "!"), &Limits::default()).unwrap();
         assert!(matches!(body, EventBody::AgentDelta { offset: 3, .. }));
+    }
+
+    #[test]
+    fn the_latest_decisions_are_remembered_and_chosen_approval_ids_are_free() {
+        let names: Vec<String> = (0..=DECIDED_KEPT).map(|n| format!("a{n}")).collect();
+        let events = names.iter().flat_map(|name| [suspend(name), resume(name)]).collect();
+        let run = play(events, &Limits::default()).unwrap();
+        assert_eq!(run.decided().len(), DECIDED_KEPT);
+        assert!(!run.knows(&approval("a0")) && run.knows(&approval("a1")));
+        let run = play(
+            vec![suspend(&format!("{}-2", RunId::from_bits(1))), resume(&format!("{}-2", RunId::from_bits(1)))],
+            &Limits::default(),
+        )
+        .unwrap();
+        let unnamed = RunEvent::Suspended { approval_id: None, question: None };
+        let EventBody::AgentSuspended { approval_id, .. } = run.prepare(NOW, unnamed, &Limits::default()).unwrap()
+        else {
+            panic!("another kind")
+        };
+        assert_eq!(approval_id.as_str(), format!("{}-3", RunId::from_bits(1)));
     }
 
     #[test]

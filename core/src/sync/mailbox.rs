@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use super::lock::Guard;
 use super::{Lock, ReadyMark};
 
 /// What many threads leave for the one task that owns a socket, a run or the application's requests.
@@ -57,7 +58,10 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// # Errors
     /// When the mailbox is closed or full; the item is dropped.
     pub fn push(&self, item: T, bytes: usize) -> Result<Option<Waker>, PushError> {
-        let mut queue = self.queue.lock();
+        self.push_to(self.queue.lock(), item, bytes)
+    }
+
+    fn push_to(&self, mut queue: Guard<'_, Queue<T, E>>, item: T, bytes: usize) -> Result<Option<Waker>, PushError> {
         if queue.closed.is_some() {
             return Err(PushError::Closed);
         }
@@ -69,6 +73,27 @@ impl<T, E: Clone> Mailbox<T, E> {
         queue.items.push_back((item, bytes));
         drop(queue);
         Ok(self.ready.mark())
+    }
+
+    /// As [`Mailbox::push`], after those that `superseded` names are taken out.
+    ///
+    /// # Errors
+    /// As [`Mailbox::push`]; what was superseded is out all the same.
+    pub fn replace(
+        &self,
+        item: T,
+        bytes: usize,
+        superseded: impl Fn(&T, &T) -> bool,
+    ) -> Result<Option<Waker>, PushError> {
+        let mut queue = self.queue.lock();
+        let mut freed = 0_usize;
+        queue.items.retain(|(earlier, bytes)| {
+            let goes = superseded(&item, earlier);
+            freed += if goes { *bytes } else { 0 };
+            !goes
+        });
+        queue.bytes = queue.bytes.saturating_sub(freed);
+        self.push_to(queue, item, bytes)
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".
@@ -117,6 +142,19 @@ mod tests {
         assert_eq!(mailbox.push(2, 1).unwrap_err(), PushError::Closed);
         assert_eq!(mailbox.pop(), Popped::Item(1));
         assert_eq!(mailbox.pop(), Popped::Closed("first"));
+    }
+
+    #[test]
+    fn what_is_superseded_makes_room() {
+        let mailbox: Mailbox<u8, ()> = Mailbox::new(8);
+        mailbox.push(1, 4).unwrap();
+        for item in [3, 5, 7] {
+            mailbox.replace(item, 4, |_, earlier| *earlier > 2).unwrap();
+        }
+        assert_eq!(mailbox.pop(), Popped::Item(1));
+        assert_eq!(mailbox.pop(), Popped::Item(7));
+        assert_eq!(mailbox.pop(), Popped::Empty);
+        mailbox.push(1, 8).unwrap();
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The hub, sessions and clients together, without a socket.
 
+mod approvals;
 mod delivery;
 mod harness;
 mod heap;

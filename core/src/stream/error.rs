@@ -1,0 +1,84 @@
+//! Why an event does not enter a run.
+
+use crate::id::{ApprovalId, ToolCallId};
+#[cfg(doc)]
+use crate::limits::Limits;
+
+/// Why an event does not enter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RunError {
+    /// A terminal event was last.
+    #[error("the run has ended: nothing follows its terminal event")]
+    Ended,
+    /// `tool_completed` without its predecessor.
+    #[error("tool call {tool_call_id:?} is not open: `tool_executing` comes before `tool_completed`")]
+    ToolNotOpen {
+        /// The call.
+        tool_call_id: ToolCallId,
+    },
+    /// The id names an earlier call.
+    #[error("tool call {tool_call_id:?} was made already: every call has an id of its own")]
+    ToolTwice {
+        /// The call.
+        tool_call_id: ToolCallId,
+    },
+    /// `agent_completed` too early.
+    #[error("tool call {tool_call_id:?} is open: `tool_completed` comes before `agent_completed`")]
+    ToolOpen {
+        /// One of those that are open.
+        tool_call_id: ToolCallId,
+    },
+    /// Something else than what ends a suspension.
+    #[error("the run waits for approval {approval_id:?}: `agent_resumed` comes before anything but its failure or end")]
+    Suspended {
+        /// What is to be decided.
+        approval_id: ApprovalId,
+    },
+    /// `agent_resumed` without its predecessor.
+    #[error("the run does not wait for approval {approval_id:?}: `agent_suspended` comes before `agent_resumed`")]
+    NotSuspended {
+        /// What was to be decided.
+        approval_id: ApprovalId,
+    },
+    /// The id names an earlier approval.
+    #[error("approval {approval_id:?} was asked for already: every approval has an id of its own")]
+    ApprovalTwice {
+        /// The approval.
+        approval_id: ApprovalId,
+    },
+    /// Over [`Limits::tools_per_run`].
+    #[error("the run has made {max} tool calls, as many as allowed")]
+    TooManyTools {
+        /// The limit.
+        max: usize,
+    },
+    /// Over [`Limits::parts_per_run`].
+    #[error("the run has streamed {max} parts, as many as allowed")]
+    TooManyParts {
+        /// The limit.
+        max: usize,
+    },
+    /// Over [`Limits::runs_per_user`].
+    #[error("the user has {max} open runs, as many as allowed: let one end first")]
+    TooManyRuns {
+        /// The limit.
+        max: usize,
+    },
+    /// Over [`Limits::event_bytes`].
+    #[error("the event has {bytes} bytes, more than {max}: split it")]
+    TooLarge {
+        /// Bytes of the encoded event.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// What the run was to answer was withdrawn, refused, or waited too long.
+    #[error("the request is not open any more: it was cancelled or its deadline passed")]
+    RequestClosed,
+    /// The server shuts down.
+    #[error("the server shuts down: no run starts any more")]
+    Draining,
+    /// A value is not JSON.
+    #[error("the value cannot be written as JSON: {0}")]
+    NotJson(String),
+}
