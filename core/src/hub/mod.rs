@@ -130,7 +130,7 @@ const RETRY_AFTER_SECS: u32 = 5;
 pub struct RunOptions {
     /// Who works.
     pub agent_name: String,
-    /// The run of the same user that starts this one.
+    /// The run that starts this one: open, and of the same user. When it ends, this one goes on.
     pub parent: Option<RunId>,
     /// What the agent was asked.
     pub message: Option<String>,
@@ -190,7 +190,7 @@ impl Hub {
     /// Starts a run of an agent for a user. Publishing never waits for a subscriber.
     ///
     /// # Errors
-    /// When the user has too many open runs, the event is too large, or the server shuts down.
+    /// When the user has too many open runs, the parent is none of them, the event is too large, or the server shuts down.
     pub fn start_run(&self, user: &UserId, thread: ThreadId, options: RunOptions) -> Result<Run, RunError> {
         let random = self.inner.entropy.id();
         Run::start(self, |producer| RunStart {

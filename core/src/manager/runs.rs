@@ -36,7 +36,7 @@ pub struct RunStart<H> {
     pub thread: ThreadId,
     /// Who works.
     pub agent_name: String,
-    /// The run that starts this one, of the same user.
+    /// The run that starts this one: open, and of the same user.
     pub parent: Option<RunId>,
     /// What the agent was asked, where it answers no message.
     pub message: Option<String>,
@@ -68,10 +68,16 @@ impl<H: Clone> Manager<H> {
     /// Starts a run: the user's message where it answers one, then `agent_started`, appended together.
     ///
     /// # Errors
-    /// When the request is closed, the user has too many runs, an event is too large, or the shard drains. Nothing is
+    /// When the request is closed, the parent is no open run of the user, the user has too many runs, an event is too large, or the shard drains. Nothing is
     /// appended then.
     pub fn start_run(&mut self, now: Now, start: RunStart<H>) -> Result<Started, RunError> {
         self.assert_drained();
+        if let Some(parent) = start.parent {
+            let open = self.users.get(&start.user).is_some_and(|user| user.runs.contains_key(&parent));
+            if !open {
+                return Err(RunError::NoParent { parent });
+            }
+        }
         match start.request {
             Some(request) => self.start_requested(now, start, request),
             None => self.start_own(now, start),

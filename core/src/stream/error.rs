@@ -1,6 +1,6 @@
 //! Why an event does not enter a run.
 
-use crate::id::{ApprovalId, ToolCallId};
+use crate::id::{ApprovalId, RunId, ToolCallId};
 #[cfg(doc)]
 use crate::limits::Limits;
 
@@ -57,6 +57,12 @@ pub enum RunError {
     TooManyParts {
         /// The limit.
         max: usize,
+    },
+    /// The run that is to start this one is not open, or another user's: the two are alike.
+    #[error("the parent {parent} is no open run of this user: start it first")]
+    NoParent {
+        /// The run that is not there.
+        parent: RunId,
     },
     /// Over [`Limits::runs_per_user`].
     #[error("the user has {max} open runs, as many as allowed: let one end first")]

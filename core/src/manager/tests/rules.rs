@@ -229,6 +229,25 @@ fn a_cancellation_reaches_the_producer_of_an_open_run_and_withdraws_a_waiting_on
 }
 
 #[test]
+fn a_parent_is_an_open_run_of_the_same_user_and_its_end_is_not_its_childrens() {
+    let mut shard = shard(Limits::default());
+    let child = |name, parent, random| super::RunStart { parent: Some(parent), ..run_start(name, random) };
+    let nobody = RunId::from_bits(1);
+    assert_eq!(shard.start_run(at(0), child("ann", nobody, 1 << 32)).unwrap_err(), RunError::NoParent { parent: nobody });
+    assert_eq!(shard.counts().users, 0, "nothing is made for it");
+    let parent = shard.start_run(at(0), run_start("ann", 7 << 32)).unwrap().run;
+    shard.start_run(at(0), run_start("bob", 8)).unwrap();
+    assert_eq!(shard.start_run(at(0), child("bob", parent, 9 << 32)).unwrap_err(), RunError::NoParent { parent });
+    let run = shard.start_run(at(0), child("ann", parent, 10 << 32)).unwrap().run;
+    let end = || RunEvent::Completed { final_response: None, result: None };
+    shard.run_event(at(0), &user("ann"), parent, end()).unwrap();
+    assert_eq!(shard.start_run(at(0), child("ann", parent, 11 << 32)).unwrap_err(), RunError::NoParent { parent });
+    shard.run_event(at(0), &user("ann"), run, end()).unwrap();
+    drain(&mut shard);
+    assert_consistent(&shard);
+}
+
+#[test]
 fn an_event_that_is_refused_leaves_no_trace() {
     let mut shard = shard(Limits { event_bytes: 400, ..Limits::default() });
     attach(&mut shard, at(0), "ann", 1, None).unwrap();
