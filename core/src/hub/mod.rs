@@ -54,7 +54,7 @@ use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lease, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
 
-pub use crate::manager::Decision;
+pub use crate::manager::{Decision, OnDisconnect};
 pub use approval::Approval;
 pub use housekeeper::Housekeeper;
 pub use requests::{Command, Request, Requests, UserMessage};
@@ -134,12 +134,14 @@ pub struct RunOptions {
     pub parent: Option<RunId>,
     /// What the agent was asked.
     pub message: Option<String>,
+    /// What it does when the user's last device leaves.
+    pub on_disconnect: OnDisconnect,
 }
 
 impl RunOptions {
-    /// A run of this agent, without parent or message.
+    /// A run of this agent, without parent or message, which goes on when its user leaves.
     pub fn named(agent_name: impl Into<String>) -> Self {
-        Self { agent_name: agent_name.into(), parent: None, message: None }
+        Self { agent_name: agent_name.into(), parent: None, message: None, on_disconnect: OnDisconnect::Continue }
     }
 }
 
@@ -202,6 +204,7 @@ impl Hub {
             agent_name: options.agent_name,
             parent: options.parent,
             message: options.message,
+            on_disconnect: options.on_disconnect,
         })
     }
 

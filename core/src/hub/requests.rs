@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Hub, Run, json};
+use super::{Hub, Run, RunOptions, json};
 use crate::error::ErrorCode;
 use crate::id::{RunId, ThreadId, UserId};
 use crate::manager::{Ask, CommandAsk, MessageAsk, RequestId, RunStart};
@@ -121,16 +121,25 @@ impl UserMessage {
     ///
     /// # Errors
     /// When the message was cancelled or has waited too long, or an event would be too large. Its sender is told.
-    pub fn start(mut self, agent_name: impl Into<String>) -> Result<Run, RunError> {
+    pub fn start(self, agent_name: impl Into<String>) -> Result<Run, RunError> {
+        self.start_with(RunOptions::named(agent_name))
+    }
+
+    /// The same with more to say of the run.
+    ///
+    /// # Errors
+    /// As [`UserMessage::start`], and when the parent is no open run of the user.
+    pub fn start_with(mut self, options: RunOptions) -> Result<Run, RunError> {
         let start = |producer| RunStart {
             user: self.ask.user.clone(),
             producer,
             request: Some(self.ask.request),
             random: 0,
             thread: self.ask.thread.clone(),
-            agent_name: agent_name.into(),
-            parent: None,
-            message: None,
+            agent_name: options.agent_name,
+            parent: options.parent,
+            message: options.message,
+            on_disconnect: options.on_disconnect,
         };
         match Run::start(&self.ticket.hub, start) {
             Ok(run) => {

@@ -36,6 +36,8 @@ pub(super) struct Signals {
     cancelled_by: Option<Box<str>>,
     /// The latest decision.
     pub(super) decision: Option<(ApprovalId, Decision)>,
+    /// No device of the user is there, and the run pauses then.
+    pub(super) paused: bool,
     /// Its terminal event is in the log.
     pub(super) ended: bool,
 }
@@ -206,6 +208,28 @@ impl Run {
         self.inner.poll_signals(cx, |signals| signals.cancelled_by.as_deref().map(str::to_owned))
     }
 
+    /// Whether the run, started with [`OnDisconnect::Pause`](super::OnDisconnect::Pause), has no device to work for now.
+    /// Nothing keeps a producer from publishing all the same.
+    pub fn is_paused(&self) -> bool {
+        self.inner.look();
+        self.inner.signals.lock().paused
+    }
+
+    /// Ready while [`Run::is_paused`] is `paused`. One task may wait for anything of a run.
+    pub fn poll_paused(&self, cx: &mut Context<'_>, paused: bool) -> Poll<()> {
+        self.inner.poll_signals(cx, |signals| (signals.paused == paused).then_some(()))
+    }
+
+    /// Waits until the run is to pause.
+    pub async fn paused(&self) {
+        poll_fn(|cx| self.poll_paused(cx, true)).await;
+    }
+
+    /// Waits while the run is to pause.
+    pub async fn resumed(&self) {
+        poll_fn(|cx| self.poll_paused(cx, false)).await;
+    }
+
     /// Waits until somebody asks for the run's end, and answers who.
     pub async fn cancel_request(&self) -> String {
         poll_fn(|cx| self.poll_cancel_requested(cx)).await
@@ -284,6 +308,8 @@ impl Inner {
                 Control::CancelRequested { by, .. } => {
                     self.signals.lock().cancelled_by.get_or_insert(by);
                 }
+                Control::Paused { .. } => self.signals.lock().paused = true,
+                Control::Resumed { .. } => self.signals.lock().paused = false,
                 Control::Decided { approval_id, decision, .. } => {
                     self.signals.lock().decision = Some((approval_id, decision));
                 }

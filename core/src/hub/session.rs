@@ -391,7 +391,12 @@ impl Session {
                 Popped::Item(Control::Reply(_)) => self.connection.close(now, CloseReason::WriteStalled),
                 Popped::Item(Control::GoingAway) => self.go_away(now),
                 // A word for producers, and this is none.
-                Popped::Item(Control::CancelRequested { .. } | Control::Decided { .. }) => {}
+                Popped::Item(
+                    Control::CancelRequested { .. }
+                    | Control::Decided { .. }
+                    | Control::Paused { .. }
+                    | Control::Resumed { .. },
+                ) => {}
                 Popped::Empty => break,
                 Popped::Closed(reason) => {
                     self.connection.close(now, reason);

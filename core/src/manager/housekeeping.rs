@@ -1,5 +1,6 @@
 //! Deadlines of a shard: requests that wait too long, users that are gone, and the drain.
 
+use super::runs::OpenRun;
 use super::{Control, Manager, Output};
 use crate::id::{TopicId, UserId};
 use crate::limits::Limits;
@@ -9,7 +10,7 @@ use crate::time::{Now, Timestamp};
 /// What a shard's next deadline is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// A request of a user, or the retention of its log.
+    /// A request of a user, the grace of a run that nobody watches, or the retention of the user's log.
     User,
     /// The retention of a topic's log.
     Topic,
@@ -44,6 +45,7 @@ impl<H: Clone> Manager<H> {
 
     fn user_due(&mut self, now: Now, id: UserId) {
         self.expire_requests(now.at, &id);
+        self.expire_absences(now.at, &id);
         let retained = self.users.get(&id).and_then(|user| self.retained_until(&id, user.idle_since?));
         if retained.is_some_and(|until| until <= now.at) {
             self.remove_user(&id);
@@ -74,13 +76,15 @@ impl<H: Clone> Manager<H> {
 
     /// Keeps the user's deadline in step with its state; part of every operation that changes it.
     pub(super) fn settle(&mut self, now: Now, id: &UserId) {
+        self.observe_devices(now.at, id);
         let Some(user) = self.users.get_mut(id) else { return };
         user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
         let idle_since = user.idle_since;
-        let requests = user.requests.values().map(|waiting| waiting.deadline).min();
+        let requests = user.requests.values().map(|waiting| waiting.deadline);
+        let next = requests.chain(user.runs.values().filter_map(OpenRun::cancel_at)).min();
         let wanted = match idle_since {
             Some(since) => self.retained_until(id, since),
-            None => requests,
+            None => next,
         };
         self.arm(id, wanted);
     }

@@ -4,6 +4,7 @@
 //! an operation names a user, and can reach only what hangs off that user. Operations answer their caller by return
 //! value and everybody else by [`Output`]s, which the caller drains with [`Manager::poll_output`] after each of them.
 
+mod absence;
 mod approvals;
 mod housekeeping;
 mod keys;
@@ -22,6 +23,7 @@ use crate::protocol::{Position, Reply, ReplyOk};
 use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
+pub use absence::OnDisconnect;
 pub use approvals::Decision;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
@@ -75,8 +77,18 @@ pub enum Control {
     CancelRequested {
         /// Which run.
         run: RunId,
-        /// Who asks: the user's subject.
+        /// Who asks: the user's subject, or `disconnect` where [`OnDisconnect::CancelAfter`] does.
         by: Box<str>,
+    },
+    /// No device of the user is there: the producer's run should pause.
+    Paused {
+        /// Which run.
+        run: RunId,
+    },
+    /// A device is there again: the producer's run may go on.
+    Resumed {
+        /// Which run.
+        run: RunId,
     },
     /// What a producer's run waited for is decided; the run has been resumed.
     Decided {
@@ -94,17 +106,29 @@ impl Control {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Reply(reply) => 128 + payload_bytes(reply),
-            Self::GoingAway | Self::CancelRequested { .. } => 128,
+            Self::GoingAway | Self::CancelRequested { .. } | Self::Paused { .. } | Self::Resumed { .. } => 128,
             Self::Decided { decision, .. } => 256 + decision.bytes(),
         }
     }
 
     /// Whether it makes one that still waits in the mailbox needless: a run is told once to stop, however often that is
-    /// asked, so that it always has room for what it must not miss.
+    /// asked, and of the presence of devices what is true now, so that it always has room for what it must not miss.
     pub fn supersedes(&self, earlier: &Self) -> bool {
         match (self, earlier) {
             (Self::CancelRequested { run, .. }, Self::CancelRequested { run: same, .. }) => run == same,
-            (Self::CancelRequested { .. } | Self::Reply(_) | Self::GoingAway | Self::Decided { .. }, _) => false,
+            (
+                Self::Paused { run } | Self::Resumed { run },
+                Self::Paused { run: same } | Self::Resumed { run: same },
+            ) => run == same,
+            (
+                Self::CancelRequested { .. }
+                | Self::Paused { .. }
+                | Self::Resumed { .. }
+                | Self::Reply(_)
+                | Self::GoingAway
+                | Self::Decided { .. },
+                _,
+            ) => false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use super::absence::{Absence, OnDisconnect};
 use super::keys::Outcome;
 use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
@@ -19,6 +20,9 @@ pub(super) struct OpenRun<H> {
     thread: ThreadId,
     agent_name: Box<str>,
     pub(super) machine: RunMachine,
+    pub(super) on_disconnect: OnDisconnect,
+    /// Since no device of the user is there.
+    pub(super) absence: Option<Absence>,
 }
 
 /// A run that is about to start.
@@ -40,6 +44,8 @@ pub struct RunStart<H> {
     pub parent: Option<RunId>,
     /// What the agent was asked, where it answers no message.
     pub message: Option<String>,
+    /// What it does when the user's last device leaves.
+    pub on_disconnect: OnDisconnect,
 }
 
 /// A run that has started.
@@ -194,7 +200,15 @@ impl<H: Clone> Manager<H> {
         machine.count();
         let producer = start.producer.clone();
         let agent_name = start.agent_name.as_str().into();
-        user.runs.insert(run, OpenRun { producer, thread: thread.clone(), agent_name, machine });
+        let open = OpenRun {
+            producer,
+            thread: thread.clone(),
+            agent_name,
+            machine,
+            on_disconnect: start.on_disconnect,
+            absence: None,
+        };
+        user.runs.insert(run, open);
         let before = user.channel.log.bytes();
         let receipt = user.channel.append(frames, &self.limits, &mut self.outputs);
         self.account(&start.user, before);

@@ -1,5 +1,6 @@
 //! One shard alone, with numbers for handles.
 
+mod absence;
 mod model;
 mod reading;
 mod rules;
@@ -65,6 +66,7 @@ fn run_start(name: &str, random: u128) -> RunStart<u32> {
         agent_name: "a".into(),
         parent: None,
         message: None,
+        on_disconnect: super::OnDisconnect::Continue,
     }
 }
 
@@ -94,6 +96,8 @@ enum Told {
     GoingAway(u32),
     Cancel(u32),
     Decided(u32, String),
+    Paused(u32),
+    Resumed(u32),
     /// Whether it was good, and the code where not.
     Reply(u32, String, Option<String>),
     Asked(UserId, super::RequestId),
@@ -106,6 +110,8 @@ impl Told {
             Output::Close(to, reason) => Self::Closed(to, reason),
             Output::Control(to, Control::GoingAway) => Self::GoingAway(to),
             Output::Control(to, Control::CancelRequested { .. }) => Self::Cancel(to),
+            Output::Control(to, Control::Paused { .. }) => Self::Paused(to),
+            Output::Control(to, Control::Resumed { .. }) => Self::Resumed(to),
             Output::Control(to, Control::Decided { decision, .. }) => Self::Decided(to, decision.decision),
             Output::Control(to, Control::Reply(reply)) => {
                 let error = reply.outcome.err().map(|error| error.code.as_str().to_owned());
@@ -141,8 +147,11 @@ fn assert_consistent(shard: &Shard) {
     for (id, user) in &shard.users {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
         assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");
-        let requests = user.requests.values().map(|waiting| waiting.deadline).min();
-        assert!(requests.is_none() || user.armed == requests, "{id:?}: the next request's deadline is armed");
+        let requests = user.requests.values().map(|waiting| waiting.deadline);
+        let next = requests.chain(user.runs.values().filter_map(|open| open.cancel_at())).min();
+        assert!(next.is_none() || user.armed == next, "{id:?}: the next request's or run's deadline is armed");
+        let watched = !user.channel.devices.is_empty();
+        assert!(user.runs.values().all(|open| open.absence.is_none() == watched), "{id:?}: runs know who is there");
         let connections: std::collections::BTreeSet<_> =
             user.channel.devices.iter().map(|device| device.connection).collect();
         assert_eq!(connections.len(), user.channel.devices.len(), "{id:?}: a connection is there once");

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod delivery;
+mod disconnect;
 mod harness;
 mod heap;
 mod identity;

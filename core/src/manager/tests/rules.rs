@@ -233,7 +233,10 @@ fn a_parent_is_an_open_run_of_the_same_user_and_its_end_is_not_its_childrens() {
     let mut shard = shard(Limits::default());
     let child = |name, parent, random| super::RunStart { parent: Some(parent), ..run_start(name, random) };
     let nobody = RunId::from_bits(1);
-    assert_eq!(shard.start_run(at(0), child("ann", nobody, 1 << 32)).unwrap_err(), RunError::NoParent { parent: nobody });
+    assert_eq!(
+        shard.start_run(at(0), child("ann", nobody, 1 << 32)).unwrap_err(),
+        RunError::NoParent { parent: nobody }
+    );
     assert_eq!(shard.counts().users, 0, "nothing is made for it");
     let parent = shard.start_run(at(0), run_start("ann", 7 << 32)).unwrap().run;
     shard.start_run(at(0), run_start("bob", 8)).unwrap();
