@@ -9,5 +9,6 @@ mod identity;
 mod lag;
 mod lifecycle;
 mod properties;
+mod races;
 mod requests;
 mod topics;
