@@ -143,3 +143,19 @@ fn a_claimed_user_that_is_not_the_verified_one_is_refused() {
     assert_eq!(replies[0].outcome.as_ref().unwrap_err().code.as_str(), "identity_mismatch");
     assert!(ann.is_in());
 }
+
+#[test]
+fn an_event_after_the_expiry_is_not_delivered_although_the_timer_is_late() {
+    let world = World::new();
+    let token = world.token(&ident("ann"), Duration::from_secs(60));
+    let mut ann = world.connect(token, None, None);
+    ann.events();
+    // Pings keep it alive up to the expiry.
+    world.sleep(Duration::from_secs(20), &mut [&mut ann]);
+    world.sleep(Duration::from_secs(20), &mut [&mut ann]);
+    world.clock.turn(Duration::from_secs(25));
+    world.hub.publish(&ident("ann"), None, "late", &1).unwrap();
+    // The wake-up for the event comes before the timer's.
+    assert_eq!(ann.stream(), []);
+    assert_eq!(ann.closed_with(), Some(4200));
+}
