@@ -12,7 +12,7 @@ use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 use trunkline_core::drive::Driver;
 use trunkline_core::error::CloseReason;
-use trunkline_core::hub::{Housekeeper, Hub};
+use trunkline_core::hub::{Housekeeper, Hub, Session};
 
 use crate::tasks::Tasks;
 use crate::{Rewound, SmolTimer, SmolTransport};
@@ -73,25 +73,30 @@ pub async fn serve(
 }
 
 /// Serves one socket of any kind to its end, unless it is a request for somebody else.
-pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> Outcome<S> {
+pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
+    serve_session(hub, stream).await.0
+}
+
+/// The same with the session, which holds the socket's place among all sockets until it is dropped.
+async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> (Outcome<S>, Option<Session>) {
     let session = match hub.session() {
         Ok(session) => session,
         Err(rejected) => {
             // The peer may be gone: there is nobody to tell.
             let _ = stream.write_all(&rejected.response()).await;
             let _ = stream.close().await;
-            return Outcome::Closed(None);
+            return (Outcome::Closed(None), None);
         }
     };
     let timer = SmolTimer::new(hub.clone());
     let (mut session, SmolTransport(mut stream)) =
         Driver::new(session, SmolTransport(stream), timer, hub.clone()).await;
     if let Some(head) = session.take_handoff() {
-        return Outcome::Web(Rewound::new(head, stream));
+        return (Outcome::Web(Rewound::new(head, stream)), Some(session));
     }
     // A peer that is gone does not make the end any different.
     let _ = stream.close().await;
-    Outcome::Closed(session.close_reason())
+    (Outcome::Closed(session.close_reason()), None)
 }
 
 struct Server<K, W> {
@@ -146,7 +151,9 @@ impl<K: Future<Output = ()> + Unpin, W: Web> Server<K, W> {
                 let _ = stream.set_nodelay(true);
                 let (hub, web) = (self.hub.clone(), self.web.clone());
                 self.tasks.spawn(async move {
-                    if let Outcome::Web(stream) = serve_connection(&hub, stream).await {
+                    // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
+                    let (outcome, _place) = serve_session(&hub, stream).await;
+                    if let Outcome::Web(stream) = outcome {
                         web.serve(stream).await;
                     }
                 });

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use trunkline_core::drive::Driver;
 use trunkline_core::error::CloseReason;
-use trunkline_core::hub::{Housekeeper, Hub};
+use trunkline_core::hub::{Housekeeper, Hub, Session};
 
 use crate::{Rewound, TokioTimer, TokioTransport};
 
@@ -89,25 +89,30 @@ pub async fn serve(
 }
 
 /// Serves one socket of any kind to its end, unless it is a request for somebody else.
-pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> Outcome<S> {
+pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
+    serve_session(hub, stream).await.0
+}
+
+/// The same with the session, which holds the socket's place among all sockets until it is dropped.
+async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> (Outcome<S>, Option<Session>) {
     let session = match hub.session() {
         Ok(session) => session,
         Err(rejected) => {
             // The peer may be gone: there is nobody to tell.
             let _ = stream.write_all(&rejected.response()).await;
             let _ = stream.shutdown().await;
-            return Outcome::Closed(None);
+            return (Outcome::Closed(None), None);
         }
     };
     let timer = TokioTimer::new(hub.clone());
     let (mut session, TokioTransport(mut stream)) =
         Driver::new(session, TokioTransport(stream), timer, hub.clone()).await;
     if let Some(head) = session.take_handoff() {
-        return Outcome::Web(Rewound::new(head, stream));
+        return (Outcome::Web(Rewound::new(head, stream)), Some(session));
     }
     // A peer that is gone does not make the end any different.
     let _ = stream.shutdown().await;
-    Outcome::Closed(session.close_reason())
+    (Outcome::Closed(session.close_reason()), None)
 }
 
 async fn accept(
@@ -122,7 +127,9 @@ async fn accept(
             let _ = stream.set_nodelay(true);
             let (hub, web) = (hub.clone(), web.clone());
             tasks.spawn(async move {
-                if let Outcome::Web(stream) = serve_connection(&hub, stream).await {
+                // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
+                let (outcome, _place) = serve_session(&hub, stream).await;
+                if let Outcome::Web(stream) = outcome {
                     web.serve(stream).await;
                 }
             });
@@ -133,3 +140,46 @@ async fn accept(
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::AsyncReadExt;
+    use trunkline_core::auth::{ClaimRules, Hs256};
+    use trunkline_core::hub::HubConfig;
+    use trunkline_core::limits::Limits;
+
+    use super::*;
+    use crate::{SystemClock, SystemEntropy};
+
+    /// Takes a request and never answers it.
+    #[derive(Clone)]
+    struct Silent;
+
+    impl Web for Silent {
+        async fn serve(&self, stream: Rewound<TcpStream>) {
+            std::future::pending::<()>().await;
+            drop(stream);
+        }
+    }
+
+    #[tokio::test]
+    async fn sockets_of_the_web_stack_count_among_all_sockets() {
+        let verifier = Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap());
+        let config = HubConfig { limits: Limits { unauthenticated: 1, ..Limits::default() }, ..HubConfig::default() };
+        let (hub, keeper) = Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, hub.clone(), keeper, Silent, std::future::pending()));
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        while hub.sockets() == 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let mut answer = String::new();
+        TcpStream::connect(address).await.unwrap().read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}

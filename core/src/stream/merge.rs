@@ -117,7 +117,7 @@ const PIECE_OVERHEAD: usize = 512;
 
 fn piece_bytes(piece: &SnapshotRun) -> usize {
     let raw = |json: &Option<Box<serde_json::value::RawValue>>| json.as_ref().map_or(0, |json| json.get().len());
-    let thoughts: usize = piece.thoughts.iter().map(String::len).sum();
+    let thoughts: usize = piece.thoughts.iter().map(|thought| size_of::<String>() + thought.len()).sum();
     let parts: usize = piece.parts.iter().map(|part| part.text.len()).sum();
     let tools: usize = piece.tools.iter().map(|tool| raw(&tool.parameters) + raw(&tool.results)).sum();
     thoughts + parts + tools

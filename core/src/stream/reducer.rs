@@ -232,9 +232,9 @@ impl RunView {
         }
     }
 
-    /// A rough count: texts, not the structures around them.
+    /// A rough count of the texts, and of what holds each: many short ones are not free.
     fn bytes(&self) -> usize {
-        let thoughts: usize = self.thoughts.iter().map(String::len).sum();
+        let thoughts: usize = self.thoughts.iter().map(|thought| ITEM_OVERHEAD + thought.len()).sum();
         let parts: usize = self.parts.values().map(|part| part.text.len()).sum();
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let tools: usize = self
@@ -256,7 +256,7 @@ impl RunView {
         }
     }
 
-    /// The first piece has all but the texts; the texts follow in pieces of at most `max` bytes.
+    /// Thoughts, tool calls and texts, in pieces of at most `max` bytes unless a single one has more; at least one piece.
     fn pieces(&self, id: RunId, max: usize) -> Vec<SnapshotRun> {
         let piece = |thoughts, tools, parts| SnapshotRun {
             run_id: id,
@@ -271,7 +271,17 @@ impl RunView {
             tools,
             parts,
         };
-        let mut pieces = vec![piece(self.thoughts.clone(), Vec::new(), Vec::new())];
+        let mut pieces = Vec::new();
+        let (mut thoughts, mut bytes) = (Vec::new(), 0);
+        for thought in &self.thoughts {
+            if bytes + thought.len() + ITEM_OVERHEAD > max && !thoughts.is_empty() {
+                pieces.push(piece(std::mem::take(&mut thoughts), Vec::new(), Vec::new()));
+                bytes = 0;
+            }
+            bytes += thought.len() + ITEM_OVERHEAD;
+            thoughts.push(thought.clone());
+        }
+        pieces.push(piece(thoughts, Vec::new(), Vec::new()));
         if let Some(approval) = &self.approval {
             let (approval_id, question) = (Some(approval.approval_id.clone()), approval.question.clone());
             pieces.push(SnapshotRun { approval_id, question, ..piece(Vec::new(), Vec::new(), Vec::new()) });
@@ -317,6 +327,9 @@ impl ToolView {
         }
     }
 }
+
+/// What a thought takes beside its letters: its handle, and its place in a frame.
+const ITEM_OVERHEAD: usize = size_of::<String>();
 
 /// Pieces of at most `max` bytes, cut between letters.
 fn chunks(text: &str, max: usize) -> impl Iterator<Item = &str> {
@@ -402,6 +415,29 @@ mod tests {
         let mut restored = Reducer::default();
         pieces.iter().for_each(|piece| restored.restore(piece));
         assert_eq!(restored, reducer);
+    }
+
+    #[test]
+    fn many_thoughts_come_in_several_pieces_and_in_order() {
+        let mut reducer = Reducer::default();
+        for n in 0..100 {
+            reducer.apply(&event(EventBody::AgentThinking { thought: format!("{n}"), step: None, progress: None }));
+        }
+        let pieces = reducer.pieces(10 * (2 + ITEM_OVERHEAD));
+        assert_eq!(pieces.len(), 10);
+        let mut restored = Reducer::default();
+        pieces.iter().for_each(|piece| restored.restore(piece));
+        assert_eq!(restored, reducer);
+    }
+
+    #[test]
+    fn thoughts_without_a_letter_are_bounded_too() {
+        let mut reducer = Reducer::default();
+        for _ in 0..100 {
+            reducer.apply(&event(EventBody::AgentThinking { thought: String::new(), step: None, progress: None }));
+        }
+        reducer.shorten(100);
+        assert!(reducer.bytes() <= 100);
     }
 
     #[test]

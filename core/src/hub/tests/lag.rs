@@ -259,3 +259,18 @@ fn what_a_full_socket_is_owed_never_exceeds_the_gate_of_replies() {
     ann.events();
     assert_eq!(ann.fault(), None);
 }
+
+#[test]
+fn many_thoughts_make_no_large_frame() {
+    let world = World::with(Limits { log_entries: 8, ..Limits::default() });
+    let run = start(&world);
+    for n in 0..40 {
+        run.thinking("x".repeat(10_000)).unwrap();
+        run.delta(format!("{n}")).unwrap();
+    }
+    let mut ann = world.device("ann");
+    let events = ann.events();
+    let snapshots = frames(&events).filter(|frame| matches!(frame, ServerFrame::Snapshot(_)));
+    let sizes: Vec<usize> = snapshots.map(|frame| frame.encode().len()).collect();
+    assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+}
