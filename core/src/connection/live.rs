@@ -54,6 +54,10 @@ impl Live {
         }
     }
 
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires_at <= now
+    }
+
     pub(super) fn drain_by(&mut self, deadline: Timestamp) {
         self.drain = Some(self.drain.map_or(deadline, |known| known.min(deadline)));
     }

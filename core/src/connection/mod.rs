@@ -272,6 +272,16 @@ impl Connection {
         }
     }
 
+    /// Ends a connection whose token has expired: nothing is delivered after an expiry that the timer has not told of yet.
+    ///
+    /// No other deadline may come before the socket is looked at: after a pause of the whole process the peer's pong is
+    /// there to be read, and the socket takes bytes again.
+    pub fn end_expired(&mut self, now: Now) {
+        if matches!(&self.phase, Phase::Live(live) if live.has_expired(now.at)) {
+            self.close(now, CloseReason::TokenExpired);
+        }
+    }
+
     /// From here on the connection closes by `deadline`, as part of a shutdown.
     pub fn drain_by(&mut self, deadline: Timestamp) {
         if let Phase::Live(live) = &mut self.phase {

@@ -556,8 +556,7 @@ const READ_BYTES: usize = 32 << 10;
 
 impl Machine for Session {
     fn poll_ready(&mut self, now: Now, waker: &Waker) {
-        // What is due comes first: nothing is delivered after an expiry that the timer has not told of yet.
-        self.connection.handle_timeout(now);
+        self.connection.end_expired(now);
         self.settle();
         while self.mail.take_mark(waker) {
             self.collect(now);

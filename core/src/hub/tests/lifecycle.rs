@@ -95,3 +95,21 @@ fn a_request_for_another_path_is_handed_over_with_all_its_bytes() {
     assert!(crate::drive::Machine::is_closed(&session));
     assert_eq!(session.take_handoff().unwrap(), request);
 }
+
+#[test]
+fn a_pong_that_waits_in_the_socket_counts_although_the_process_paused() {
+    use crate::drive::Machine as _;
+    let world = World::new();
+    let mut ann = world.device("ann");
+    ann.events();
+    world.clock.turn(world.hub.limits().heartbeat_interval);
+    let session = ann.session.as_mut().unwrap();
+    session.handle_timeout(world.now());
+    let ping = session.transmit().to_vec();
+    session.advance(world.now(), ping.len());
+    ann.client.handle_bytes(world.now(), &ping);
+    // Nothing runs for longer than the heartbeat allows; then the task wakes and finds the pong.
+    world.clock.turn(world.hub.limits().heartbeat_timeout * 2);
+    ann.pump();
+    assert!(ann.is_in(), "closed with {:?}", ann.closed_with());
+}
