@@ -52,7 +52,7 @@ pub struct Limits {
     pub total_log_bytes: usize,
     /// How long a user's log is kept once the last connection left and the last run ended. 5 min.
     pub log_retention: Duration,
-    /// Open runs of one user, those that a request has reserved included. 100.
+    /// Open runs of one user, those that a request has reserved included; and requests of one user that wait. 100.
     pub runs_per_user: usize,
     /// Tool calls of one run, ended ones included. 64.
     pub tools_per_run: usize,

@@ -131,6 +131,11 @@ impl<H: Clone> Manager<H> {
         let Some(user) = self.users.get_mut(&id).filter(|_| !self.draining) else {
             return self.reply(&sender, Reply { id: frame, outcome: Err(draining()) });
         };
+        // One user never takes the room of all: what bounds its runs bounds what it asks for at once.
+        if user.requests.len() >= self.limits.runs_per_user {
+            let error = ReplyError::new(ErrorCode::Busy, "too many requests of this user wait: try again in a moment");
+            return self.reply(&sender, Reply { id: frame, outcome: Err(error) });
+        }
         self.last_request += 1;
         let request = RequestId(self.last_request);
         let deadline = now.at + self.limits.request_deadline;
