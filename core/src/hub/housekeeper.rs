@@ -8,7 +8,7 @@ use super::{Hub, deadline};
 use crate::drive::Timer;
 use crate::time::{Clock, Timestamp};
 
-/// Drives the deadlines of a hub's shards. Run it beside the accept loop; it ends when the hub has shut down.
+/// Drives the deadlines of a hub's shards. Run it beside the accept loop, for as long as that runs.
 #[derive(Debug)]
 #[must_use = "without its housekeeper a hub never ages anything"]
 pub struct Housekeeper {

@@ -37,6 +37,20 @@ impl Keys {
         self.age(now, limits);
     }
 
+    /// The request has become a run. A key that was forgotten meanwhile and has come again is the later request's.
+    pub(super) fn settle(
+        &mut self,
+        now: Timestamp,
+        key: IdempotencyKey,
+        request: RequestId,
+        run: RunId,
+        limits: &Limits,
+    ) {
+        if self.known.get(&key).is_none_or(|known| *known == Outcome::Waiting(request)) {
+            self.insert(now, key, Outcome::Run(run), limits);
+        }
+    }
+
     /// The request came to nothing: its repeat is a new request. A key that was forgotten meanwhile and has come again
     /// is the later request's.
     pub(super) fn remove(&mut self, key: &IdempotencyKey, request: RequestId) {

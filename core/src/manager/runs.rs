@@ -3,11 +3,10 @@
 use serde_json::value::RawValue;
 
 use super::absence::{Absence, OnDisconnect};
-use super::keys::Outcome;
 use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
 use super::{Control, Custom, Manager, Output, RequestId};
-use crate::id::{ApprovalId, RunId, ThreadId, ToolCallId, UserId};
+use crate::id::{ApprovalId, MAX_ID_BYTES, RunId, ThreadId, ToolCallId, UserId};
 use crate::protocol::{EventBody, Receipt, Reply, ReplyOk};
 use crate::stream::{RunError, RunEvent, RunMachine};
 use crate::time::Now;
@@ -166,7 +165,7 @@ impl<H: Clone> Manager<H> {
         let Some(user) = self.users.get_mut(&start.user) else { return Ok(started) };
         let senders = user.requests.remove(&request).map(|waiting| waiting.senders).unwrap_or_default();
         if let Some(key) = message.key {
-            user.keys.insert(now.at, key, Outcome::Run(started.run), &self.limits);
+            user.keys.settle(now.at, key, request, started.run, &self.limits);
         }
         for (sender, id) in senders {
             let reply = Reply::ok(id, ReplyOk::Run { run_id: started.run });
@@ -185,6 +184,10 @@ impl<H: Clone> Manager<H> {
         thread: ThreadId,
         message: Option<EventBody>,
     ) -> Result<Started, RunError> {
+        // Every event of the run carries it, the last one too: one that leaves no room would keep the run from ending.
+        if start.agent_name.len() > MAX_ID_BYTES {
+            return Err(RunError::AgentName { bytes: start.agent_name.len(), max: MAX_ID_BYTES });
+        }
         let user = self.users.get_mut(&start.user).ok_or(RunError::RequestClosed)?;
         let mut machine = RunMachine::new(run, now.at);
         let started = EventBody::AgentStarted { parent_run_id: start.parent, message: start.message.clone() };

@@ -241,7 +241,7 @@ record! {
 }
 
 record! {
-    /// The fields of `snapshot`: a stream's state at a position, in parts of at most 64 KiB.
+    /// The fields of `snapshot`: a stream's state at a position, in parts of at most 32 KiB of text.
     #[derive(Clone)]
     pub struct Snapshot {
         /// Which stream.

@@ -78,6 +78,14 @@ pub enum RunError {
         /// The limit.
         max: usize,
     },
+    /// A name that would stand in every event of the run.
+    #[error("the agent's name has {bytes} bytes, more than {max}: shorten it")]
+    AgentName {
+        /// Bytes of the name.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
     /// What the run was to answer was withdrawn, refused, or waited too long.
     #[error("the request is not open any more: it was cancelled or its deadline passed")]
     RequestClosed,

@@ -89,7 +89,8 @@ fn merged(stream: &StreamName, user_id: Option<&str>, from: Position, window: &[
 /// Text of a snapshot's frames, in bytes before escapes.
 const SNAPSHOT_BYTES: usize = 32 << 10;
 
-/// A state as the frames that carry it: at least one, each of at most 64 KiB unless a single tool call has more.
+/// A state as the frames that carry it: at least one, each of at most 32 KiB of text unless a single tool call has
+/// more.
 pub fn snapshot_frames(stream: &StreamName, position: Position, state: &Reducer) -> Vec<ServerFrame> {
     let mut parts: Vec<Vec<SnapshotRun>> = vec![Vec::new()];
     let mut bytes = 0;

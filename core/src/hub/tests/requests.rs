@@ -202,3 +202,35 @@ fn frames_that_this_version_does_not_take_are_answered_and_the_connection_stays(
     world.clock.turn(Duration::from_secs(1));
     assert!(ann.is_in());
 }
+
+#[test]
+fn a_users_commands_are_capped_at_n_and_leave_room_for_others() {
+    let world = World::with(Limits { runs_per_user: 2, ..Limits::default() });
+    let mut requests = world.hub.requests().unwrap();
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    let command = |id: &str| ClientFrame::Command { id: frame_id(id), name: "slow".into(), args: None, key: None };
+    for id in ["a", "b", "c"] {
+        ann.send(&command(id));
+    }
+    let replies = ann.replies();
+    assert_eq!((replies.len(), replies[0].id.as_str(), code(&replies[0])), (1, "c", "busy"));
+    bob.send(&command("d"));
+    assert_eq!(bob.replies(), []);
+    let Poll::Ready(Some(Request::Command(first))) = poll_now(requests.next()) else { panic!("nothing waits") };
+    first.reply(&1).unwrap();
+    ann.replies();
+    ann.send(&command("e"));
+    assert_eq!(ann.replies(), []);
+}
+
+#[test]
+fn a_name_that_leaves_no_room_for_the_last_event_starts_no_run() {
+    let world = World::new();
+    let start = |length: usize| {
+        let options = crate::hub::RunOptions::named("x".repeat(length));
+        world.hub.start_run(&super::harness::ident("ann"), super::harness::thread("t"), options)
+    };
+    assert!(start(crate::id::MAX_ID_BYTES).is_ok());
+    let error = start(crate::id::MAX_ID_BYTES + 1).unwrap_err();
+    assert!(matches!(error, RunError::AgentName { max: crate::id::MAX_ID_BYTES, .. }), "{error}");
+}
