@@ -39,6 +39,8 @@ pub struct Resumption {
 
 /// The newest entries stay as they are: readers that keep up are among them.
 const KEEP_APART: usize = 64;
+/// How many entries one pass looks at, since it holds the shard.
+const MAX_JOINED_AT_ONCE: usize = 256;
 /// Fewer entries than this are not worth a pass.
 const WORTH_JOINING: usize = 32;
 
@@ -133,7 +135,7 @@ impl Log {
 
     /// Joins neighbouring pieces of one text that were not looked at before; answers whether anything was gained.
     fn join_neighbours(&mut self, limits: &Limits) -> bool {
-        let end = self.entries.len().saturating_sub(KEEP_APART);
+        let end = self.entries.len().saturating_sub(KEEP_APART).min(self.joined + MAX_JOINED_AT_ONCE);
         if end < self.joined + WORTH_JOINING {
             return false;
         }
