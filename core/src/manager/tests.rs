@@ -134,6 +134,17 @@ fn done() -> Result<ReplyOk, crate::protocol::ReplyError> {
     Ok(ReplyOk::Done)
 }
 
+/// Handles everything that is due, as the hub's housekeeper does.
+fn tick(shard: &mut Shard, micros: u64) -> Vec<Told> {
+    let mut told = Vec::new();
+    while shard.poll_timeout().is_some_and(|(due, _)| due <= at(micros).at) {
+        shard.handle_timeout(at(micros));
+        told.extend(drain(shard));
+        assert_consistent(shard);
+    }
+    told
+}
+
 /// What must hold between any two operations, whatever they were.
 fn assert_consistent(shard: &Shard) {
     assert!(shard.outputs.is_empty(), "drained");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Shard, Told, assert_consistent, at, attach, conn, drain, run_start, shard, user};
+use super::{Shard, Told, assert_consistent, at, attach, conn, drain, run_start, shard, tick, user};
 use crate::id::RunId;
 use crate::limits::Limits;
 use crate::manager::{OnDisconnect, RunStart};
@@ -37,16 +37,6 @@ fn left(on_disconnect: OnDisconnect) -> (Shard, RunId) {
     shard.detach(at(0), &user("ann"), conn(1));
     assert_eq!(shard.users[&user("ann")].channel.log.head().seq, 1, "leaving appends nothing");
     (shard, run)
-}
-
-fn tick(shard: &mut Shard, micros: u64) -> Vec<Told> {
-    let mut told = Vec::new();
-    while shard.poll_timeout().is_some_and(|(due, _)| due <= at(micros).at) {
-        shard.handle_timeout(at(micros));
-        told.extend(drain(shard));
-        assert_consistent(shard);
-    }
-    told
 }
 
 #[test]

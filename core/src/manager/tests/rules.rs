@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::value::to_raw_value;
 
-use super::{Told, asked, assert_consistent, at, attach, conn, done, drain, frame, message, run_start, shard, user};
+use super::{
+    Told, asked, assert_consistent, at, attach, conn, done, drain, frame, message, run_start, shard, tick, user,
+};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{IdempotencyKey, RunId};
 use crate::limits::Limits;
@@ -14,17 +16,6 @@ use crate::stream::{RunError, RunEvent};
 use crate::time::Timestamp;
 
 const MICROS: u64 = 1_000_000;
-
-/// Handles everything that is due, as the hub's housekeeper does.
-fn tick(shard: &mut super::Shard, micros: u64) -> Vec<Told> {
-    let mut told = Vec::new();
-    while shard.poll_timeout().is_some_and(|(due, _)| due <= at(micros).at) {
-        shard.handle_timeout(at(micros));
-        told.extend(drain(shard));
-        assert_consistent(shard);
-    }
-    told
-}
 
 #[test]
 fn a_late_detach_of_an_older_connection_changes_nothing() {
