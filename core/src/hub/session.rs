@@ -1,10 +1,13 @@
 //! One socket of a hub: the connection machine, its mailbox and its cursor. This is the one composition of the machines;
 //! adapters, tests and simulations all drive it.
 
-use std::collections::VecDeque;
+mod reading;
+
 use std::fmt;
 use std::sync::Arc as Shared;
 use std::task::Waker;
+
+use reading::Cursor;
 
 use super::{Hub, Mail, RETRY_AFTER_SECS};
 use crate::auth::Scopes;
@@ -13,12 +16,12 @@ use crate::connection::{Admission, Connection, ConnectionEvent, PhaseName};
 use crate::drive::Machine;
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, SessionId, TopicId, TopicName, UserId};
-use crate::manager::{Attach, Control, Decision, NewCommand, NewMessage, Read};
+use crate::manager::{Attach, Control, Decision, NewCommand, NewMessage};
 use crate::protocol::{
     ClientFrame, FrameError, Heartbeat, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry,
-    StreamName, Welcome, WelcomeLimits, prev_prefix,
+    StreamName, Welcome, WelcomeLimits,
 };
-use crate::stream::{Entry, Reducer, Resumption, frames_for, snapshot_frames};
+use crate::stream::Resumption;
 use crate::sync::{Arc, Lease, Mailbox, Pass, Popped};
 use crate::time::{Clock, Now, Timestamp};
 
@@ -55,53 +58,6 @@ struct Device {
     /// Whose turn it is to be read.
     turn: usize,
     pass: Pass,
-}
-
-/// A place in a log.
-#[derive(Debug)]
-struct Cursor {
-    /// `None` is the user's own stream.
-    topic: Option<TopicId>,
-    /// What the client has been given.
-    position: Position,
-    /// There may be more in the log.
-    behind: bool,
-    /// It lags: texts are merged until it has caught up.
-    merging: bool,
-    /// What is left to give of a snapshot that ends at `position`; at most about [`Limits::snapshot_bytes`] of text.
-    ///
-    /// [`Limits::snapshot_bytes`]: crate::limits::Limits::snapshot_bytes
-    snapshot: VecDeque<ServerFrame>,
-}
-
-impl Cursor {
-    fn new(topic: Option<TopicId>, resumption: &Resumption) -> Self {
-        let behind = resumption.position != resumption.head;
-        Self { topic, position: resumption.position, behind, merging: false, snapshot: VecDeque::new() }
-    }
-
-    fn has_more(&self) -> bool {
-        self.behind || !self.snapshot.is_empty()
-    }
-
-    fn stream(&self) -> StreamName {
-        self.topic.as_ref().map_or(StreamName::User, |topic| StreamName::Topic(topic.name().clone()))
-    }
-
-    /// Merging makes less of what is read.
-    const fn read_bytes(&self) -> usize {
-        if self.merging { 4 * READ_BYTES } else { READ_BYTES }
-    }
-}
-
-impl Device {
-    /// The next cursor in turn that may have more to give.
-    fn next_behind(&mut self) -> Option<usize> {
-        let count = self.cursors.len();
-        let found = (0..count).map(|step| (self.turn + step) % count).find(|at| self.cursors[*at].has_more())?;
-        self.turn = (found + 1) % count;
-        Some(found)
-    }
 }
 
 impl Session {
@@ -422,84 +378,6 @@ impl Session {
         self.connection.drain_by(now.at + close_in);
     }
 
-    /// Gives the connection what the socket can take of the log.
-    fn fill(&mut self, now: Now) {
-        while self.connection.wants_events() {
-            let State::Attached(device) = &mut self.state else { return };
-            let Some(at) = device.next_behind() else { return };
-            let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
-            if let Some(frame) = cursor.snapshot.pop_front() {
-                self.connection.send(now, &frame);
-                continue;
-            }
-            let (from, max) = (cursor.position, cursor.read_bytes());
-            let read = match &cursor.topic {
-                None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
-                Some(topic) => self.hub.shard(self.hub.topic_shard(topic)).read_topic(topic, connection, from, max),
-            };
-            match read {
-                Read::Entries { entries, behind } => {
-                    cursor.behind = !entries.is_empty();
-                    self.give(now, at, &entries, behind);
-                }
-                // Its mailbox says why.
-                Read::Detached => cursor.behind = false,
-                Read::Lost => self.take_snapshot(at),
-            }
-        }
-    }
-
-    /// Adds what a read has taken, and says when merging begins and ends.
-    fn give(&mut self, now: Now, at: usize, entries: &[Entry], behind: u64) {
-        let State::Attached(device) = &mut self.state else { return };
-        let threshold = self.hub.limits().lag_entries as u64;
-        let cursor = &mut device.cursors[at];
-        let stream = cursor.stream();
-        if !cursor.merging && behind > threshold {
-            cursor.merging = true;
-            self.connection.send(now, &lag(&stream, behind, true));
-        }
-        let user_id = cursor.topic.is_none().then(|| device.user.sub());
-        for frame in frames_for(&stream, user_id, cursor.position, entries, cursor.merging) {
-            // What does not fit now is read again: events never take the room of replies.
-            if !self.connection.wants_events() {
-                break;
-            }
-            match frame.prev {
-                None => self.connection.send_encoded(now, &[&frame.frame]),
-                Some(prev) => {
-                    let tail = frame.frame.get(1..).unwrap_or_default();
-                    self.connection.send_encoded(now, &[prev_prefix(prev).as_ref(), tail]);
-                }
-            }
-            cursor.position.seq = frame.seq;
-        }
-        if cursor.merging && entries.is_empty() {
-            cursor.merging = false;
-            self.connection.send(now, &lag(&stream, 0, false));
-        }
-    }
-
-    /// Takes a reader who has nothing before the log to its beginning.
-    fn take_snapshot(&mut self, at: usize) {
-        let State::Attached(device) = &mut self.state else { return };
-        let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
-        let base = match &cursor.topic {
-            None => self.hub.shard(self.hub.shard_of(user)).base(user, connection),
-            Some(topic) => {
-                let start = self.hub.shard(self.hub.topic_shard(topic)).topic_start(topic, connection);
-                start.map(|start| (start, Reducer::default()))
-            }
-        };
-        let Some((position, base)) = base else {
-            cursor.behind = false;
-            return;
-        };
-        cursor.position = position;
-        cursor.behind = true;
-        cursor.snapshot = snapshot_frames(&cursor.stream(), position, &base).into();
-    }
-
     /// A connection that is not live any more is out of the hub at once: nothing is delivered to it.
     fn settle(&mut self) {
         if self.connection.phase() != PhaseName::Live && matches!(self.state, State::Attached(_)) {
@@ -519,10 +397,6 @@ impl Session {
             self.state = State::Gone(Some(pass));
         }
     }
-}
-
-fn lag(stream: &StreamName, behind: u64, merging: bool) -> ServerFrame {
-    ServerFrame::Lag { stream: stream.clone(), behind, merging }
 }
 
 /// The topics that a `hello` names, each with where to continue.
@@ -550,9 +424,6 @@ type FrameFault = (ErrorCode, &'static str);
 
 /// Unknown and forbidden are alike.
 const NOT_FOUND: FrameFault = (ErrorCode::NotFound, "no such topic for this token");
-
-/// How much of a log one read takes.
-const READ_BYTES: usize = 32 << 10;
 
 impl Machine for Session {
     fn poll_ready(&mut self, now: Now, waker: &Waker) {
