@@ -62,7 +62,8 @@ pub struct Limits {
     pub dedup_keys: usize,
     /// How long a key is remembered. 10 min.
     pub dedup_window: Duration,
-    /// Requests that wait for the application, in all. 4,096.
+    /// Requests that wait for the application, in all, shared evenly among the shards; and requests that lie in the
+    /// application's queue. 4,096; beyond, `busy`.
     pub requests: usize,
     /// How long the application may take to answer a request. 10 s.
     pub request_deadline: Duration,

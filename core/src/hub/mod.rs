@@ -51,7 +51,7 @@ use crate::limits::{Limits, LimitsError};
 use crate::manager::{Ask, Control, Counts, Custom, Manager, Output, RunStart};
 use crate::protocol::Receipt;
 use crate::stream::RunError;
-use crate::sync::{Arc, Budget, Gate, Lease, Lock, Mailbox, PushError, ReadyMark, Wakers};
+use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
 
 pub use crate::manager::{Decision, OnDisconnect};
@@ -80,7 +80,6 @@ struct Inner {
     gate: Gate,
     connections: Budget,
     unauthenticated: Budget,
-    asks: Budget,
     requests: Arc<Mailbox<Request, ()>>,
     requests_taken: Lock<bool>,
     /// Set when a shard's earliest deadline has moved earlier.
@@ -163,15 +162,14 @@ impl Hub {
         let inner = Inner {
             connections: Budget::new(config.limits.connections),
             unauthenticated: Budget::new(config.limits.unauthenticated),
-            asks: Budget::new(config.limits.requests),
+            // Each of them counts as one.
+            requests: Arc::new(Mailbox::new(config.limits.requests)),
             settings: Shared::new(Settings { limits: config.limits, endpoint: config.endpoint }),
             verifier,
             clock,
             entropy,
             shards,
             gate: Gate::new(),
-            // Their number is what bounds them.
-            requests: Arc::new(Mailbox::new(usize::MAX)),
             requests_taken: Lock::new(false),
             rearm: ReadyMark::default(),
         };
@@ -316,15 +314,6 @@ impl Hub {
         self.on_shard(self.shard_of(user), operation)
     }
 
-    /// The same for an operation that may ask the application, which has room for it by `lease`.
-    fn act_and_ask<R>(&self, user: &UserId, lease: Lease, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
-        let (result, ask) = self.on_shard_asking(self.shard_of(user), operation);
-        if let Some(ask) = ask {
-            self.ask(ask, lease);
-        }
-        result
-    }
-
     /// One operation on a topic's shard.
     fn act_on_topic<R>(&self, topic: &TopicId, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
         self.on_shard(self.topic_shard(topic), operation)
@@ -344,25 +333,15 @@ impl Hub {
     }
 
     fn on_shard<R>(&self, shard: usize, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
-        let (result, ask) = self.on_shard_asking(shard, operation);
-        debug_assert!(ask.is_none(), "an operation that asks holds a lease");
-        result
-    }
-
-    fn on_shard_asking<R>(
-        &self,
-        shard: usize,
-        operation: impl FnOnce(&mut Manager<Mail>, Now) -> R,
-    ) -> (R, Option<Ask>) {
         let mut wakers = Wakers::default();
-        let mut ask = None;
+        let mut asks = Vec::new();
         let mut manager = self.inner.shards[shard].lock();
         // Read under the lock: the order of a log is also the order of its times.
         let now = self.now();
         let before = deadline(&manager);
         let result = operation(&mut manager, now);
         while let Some(output) = manager.poll_output() {
-            deliver(output, &mut wakers, &mut ask);
+            deliver(output, &mut wakers, &mut asks);
         }
         let earlier = deadline(&manager) < before;
         drop(manager);
@@ -370,13 +349,18 @@ impl Hub {
             wakers.push(self.inner.rearm.mark());
         }
         wakers.wake();
-        (result, ask)
+        asks.into_iter().for_each(|ask| self.ask(ask));
+        result
     }
 
-    /// Hands a request to the application. One that cannot be handed over answers itself as it drops.
-    fn ask(&self, ask: Ask, lease: Lease) {
-        if let Ok(Some(waker)) = self.inner.requests.push(Request::new(self.clone(), ask, lease), 0) {
-            waker.wake();
+    /// Hands a request to the application, or answers it where that is not possible.
+    fn ask(&self, ask: Ask) {
+        match self.inner.requests.offer(Request::new(self.clone(), ask), 1) {
+            Ok(Some(waker)) => waker.wake(),
+            Ok(None) => {}
+            Err((request, PushError::Full)) => request.turn_away(),
+            // The application is gone, which the request says as it drops.
+            Err((_, PushError::Closed)) => {}
         }
     }
 }
@@ -391,11 +375,11 @@ fn deadline(manager: &Manager<Mail>) -> Timestamp {
 }
 
 /// Puts one effect where it belongs. Called under the shard's lock, so that effects keep their order.
-fn deliver(output: Output<Mail>, wakers: &mut Wakers, ask: &mut Option<Ask>) {
+fn deliver(output: Output<Mail>, wakers: &mut Wakers, asks: &mut Vec<Ask>) {
     match output {
         Output::Ready(mail) => wakers.push(mail.mark()),
         Output::Close(mail, reason) => wakers.push(mail.close(reason)),
-        Output::Ask(asked) => *ask = Some(asked),
+        Output::Ask(ask) => asks.push(ask),
         Output::Control(mail, control) => {
             let bytes = control.bytes();
             match mail.replace(control, bytes, Control::supersedes) {

@@ -12,7 +12,7 @@ use crate::id::{RunId, ThreadId, UserId};
 use crate::manager::{Ask, CommandAsk, MessageAsk, RequestId, RunStart};
 use crate::protocol::{ReplyError, ReplyOk};
 use crate::stream::RunError;
-use crate::sync::{Arc, Lease, Mailbox, Popped};
+use crate::sync::{Arc, Mailbox, Popped};
 
 /// The receiver of all requests of a hub. Dropped, it leaves every request answered: the application is gone.
 pub struct Requests {
@@ -50,11 +50,16 @@ impl Requests {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// As [`Requests::next`], for callers that poll.
+    /// As [`Requests::next`], for callers that poll. What was answered while it lay here, because it was cancelled or
+    /// has waited too long, does not come.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Request>> {
         loop {
             match self.queue.pop() {
-                Popped::Item(request) => return Poll::Ready(Some(request)),
+                Popped::Item(mut request) => {
+                    if request.ticket().is_waited_for() {
+                        return Poll::Ready(Some(request));
+                    }
+                }
                 Popped::Closed(()) => return Poll::Ready(None),
                 Popped::Empty => {
                     if !self.queue.take_mark(cx.waker()) {
@@ -77,16 +82,29 @@ impl Drop for Requests {
 }
 
 impl Request {
-    pub(super) fn new(hub: Hub, ask: Ask, lease: Lease) -> Self {
+    pub(super) fn new(hub: Hub, ask: Ask) -> Self {
         match ask {
             Ask::Message(ask) => {
-                let ticket = Ticket::new(hub, &ask.user, ask.request, lease);
+                let ticket = Ticket::new(hub, &ask.user, ask.request);
                 Self::UserMessage(UserMessage { ticket, ask })
             }
             Ask::Command(ask) => {
-                let ticket = Ticket::new(hub, &ask.user, ask.request, lease);
+                let ticket = Ticket::new(hub, &ask.user, ask.request);
                 Self::Command(Command { ticket, ask })
             }
+        }
+    }
+
+    /// The application is behind with its requests.
+    pub(super) fn turn_away(mut self) {
+        let error = ReplyError::new(ErrorCode::Busy, "too many requests wait: try again in a moment");
+        self.ticket().answer(Err(error));
+    }
+
+    const fn ticket(&mut self) -> &mut Ticket {
+        match self {
+            Self::UserMessage(message) => &mut message.ticket,
+            Self::Command(command) => &mut command.ticket,
         }
     }
 }
@@ -202,12 +220,17 @@ struct Ticket {
     user: UserId,
     request: RequestId,
     open: bool,
-    _room: Lease,
 }
 
 impl Ticket {
-    fn new(hub: Hub, user: &UserId, request: RequestId, lease: Lease) -> Self {
-        Self { hub, user: user.clone(), request, open: true, _room: lease }
+    fn new(hub: Hub, user: &UserId, request: RequestId) -> Self {
+        Self { hub, user: user.clone(), request, open: true }
+    }
+
+    /// Whether anybody waits for the answer; where not, none is given.
+    fn is_waited_for(&mut self) -> bool {
+        self.open = self.hub.shard(self.hub.shard_of(&self.user)).is_waiting(&self.user, self.request);
+        self.open
     }
 
     fn answer(&mut self, outcome: Result<ReplyOk, ReplyError>) {

@@ -258,20 +258,24 @@ impl Session {
         let user = device.user.clone();
         match frame {
             ClientFrame::UserMessage { id, key, thread_id, content, metadata } => {
-                let Some(room) = self.room_to_ask(now, &id) else { return };
+                if !self.is_anybody_asked(now, &id) {
+                    return;
+                }
                 let random = self.hub.inner.entropy.id();
                 let sender = Arc::clone(&self.mail);
                 let message =
                     NewMessage { user: user.clone(), sender, id, key, thread: thread_id, content, metadata, random };
-                self.hub.act_and_ask(&user, room, |shard, now| shard.message(now, message));
+                self.hub.act(&user, |shard, now| shard.message(now, message));
             }
             ClientFrame::Command { id, key: Some(_), .. } => {
                 self.refuse(now, Some(id), ErrorCode::Unsupported, "commands take no `key` here: leave it out");
             }
             ClientFrame::Command { id, name, args, key: None } => {
-                let Some(room) = self.room_to_ask(now, &id) else { return };
+                if !self.is_anybody_asked(now, &id) {
+                    return;
+                }
                 let command = NewCommand { user: user.clone(), sender: Arc::clone(&self.mail), id, name, args };
-                self.hub.act_and_ask(&user, room, |shard, now| shard.command(now, command));
+                self.hub.act(&user, |shard, now| shard.command(now, command));
             }
             ClientFrame::CancelRun { id, target } => {
                 let outcome = self.hub.act(&user, |shard, now| shard.cancel(now, &user, &target));
@@ -315,17 +319,13 @@ impl Session {
         self.connection.send(now, &ServerFrame::Reply(Box::new(reply)));
     }
 
-    /// Room among the requests that wait for the application, or an answer that there is none.
-    fn room_to_ask(&mut self, now: Now, id: &FrameId) -> Option<Lease> {
-        if !*self.hub.inner.requests_taken.lock() {
+    /// Whether an application is there to ask; where none is, that is the answer.
+    fn is_anybody_asked(&mut self, now: Now, id: &FrameId) -> bool {
+        let is_there = *self.hub.inner.requests_taken.lock();
+        if !is_there {
             self.refuse(now, Some(id.clone()), ErrorCode::Unavailable, "no agent is here to answer: try again later");
-            return None;
         }
-        let room = self.hub.inner.asks.lease(1);
-        if room.is_none() {
-            self.refuse(now, Some(id.clone()), ErrorCode::Busy, "too many requests wait: try again in a moment");
-        }
-        room
+        is_there
     }
 
     fn refuse(&mut self, now: Now, id: Option<FrameId>, code: ErrorCode, message: &str) {

@@ -50,6 +50,10 @@ pub struct Manager<H> {
     log_bytes: usize,
     last_epoch: u64,
     last_request: u64,
+    /// Requests of all users that wait.
+    waiting: usize,
+    /// This shard's part of [`Limits::requests`].
+    requests_share: usize,
     draining: bool,
 }
 
@@ -198,6 +202,7 @@ impl<H: Clone> Manager<H> {
     pub fn new(limits: Arc<Limits>, shards: usize) -> Self {
         Self {
             log_share: limits.total_log_bytes / shards.max(1),
+            requests_share: (limits.requests / shards.max(1)).max(1),
             limits,
             users: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -206,6 +211,7 @@ impl<H: Clone> Manager<H> {
             log_bytes: 0,
             last_epoch: 0,
             last_request: 0,
+            waiting: 0,
             draining: false,
         }
     }

@@ -136,10 +136,11 @@ impl<H: Clone> Manager<H> {
             let error = ReplyError::new(ErrorCode::Busy, "too many requests of this user wait: try again in a moment");
             return self.reply(&sender, Reply { id: frame, outcome: Err(error) });
         }
-        self.last_request += 1;
-        let request = RequestId(self.last_request);
         let deadline = now.at + self.limits.request_deadline;
-        user.requests.insert(request, Waiting { deadline, senders: vec![(sender, frame)], message: None });
+        let waiting = Waiting { deadline, senders: vec![(sender.clone(), frame.clone())], message: None };
+        let Some(request) = self.wait(&id, waiting) else {
+            return self.reply(&sender, Reply { id: frame, outcome: Err(busy()) });
+        };
         self.outputs.push_back(Output::Ask(Ask::Command(CommandAsk { request, user: id.clone(), name, args })));
         self.settle(now, &id);
     }
@@ -212,18 +213,11 @@ impl<H: Clone> Manager<H> {
             let text = format!("{max} runs are open, as many as allowed: wait until one ends");
             return Err(ReplyError::new(ErrorCode::TooManyRuns, text));
         }
-        self.ask(now, message);
-        Ok(())
+        self.ask(now, message)
     }
 
-    fn ask(&mut self, now: Now, message: &NewMessage<H>) {
-        self.last_request += 1;
-        let request = RequestId(self.last_request);
+    fn ask(&mut self, now: Now, message: &NewMessage<H>) -> Result<(), ReplyError> {
         let run = RunId::for_user(&message.user, message.random);
-        let Some(user) = self.users.get_mut(&message.user) else { return };
-        if let Some(key) = &message.key {
-            user.keys.insert(now.at, key.clone(), Outcome::Waiting(request), &self.limits);
-        }
         let waiting = Waiting {
             deadline: now.at + self.limits.request_deadline,
             senders: vec![(message.sender.clone(), message.id.clone())],
@@ -235,7 +229,10 @@ impl<H: Clone> Manager<H> {
                 metadata: message.metadata.clone(),
             }),
         };
-        user.requests.insert(request, waiting);
+        let request = self.wait(&message.user, waiting).ok_or_else(busy)?;
+        if let Some((user, key)) = self.users.get_mut(&message.user).zip(message.key.as_ref()) {
+            user.keys.insert(now.at, key.clone(), Outcome::Waiting(request), &self.limits);
+        }
         self.outputs.push_back(Output::Ask(Ask::Message(MessageAsk {
             request,
             user: message.user.clone(),
@@ -245,6 +242,32 @@ impl<H: Clone> Manager<H> {
             metadata: message.metadata.clone(),
         })));
         self.settle(now, &message.user);
+        Ok(())
+    }
+
+    /// Whether the application is still waited for.
+    pub fn is_waiting(&self, id: &UserId, request: RequestId) -> bool {
+        self.users.get(id).is_some_and(|user| user.requests.contains_key(&request))
+    }
+
+    /// Lets a request wait, as far as this shard has room.
+    fn wait(&mut self, id: &UserId, waiting: Waiting<H>) -> Option<RequestId> {
+        if self.waiting >= self.requests_share {
+            return None;
+        }
+        let user = self.users.get_mut(id)?;
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        user.requests.insert(request, waiting);
+        self.waiting += 1;
+        Some(request)
+    }
+
+    /// Ends the wait of a request, whose room is free again, whoever still holds it.
+    pub(super) fn end_wait(&mut self, id: &UserId, request: RequestId) -> Option<Waiting<H>> {
+        let waiting = self.users.get_mut(id)?.requests.remove(&request)?;
+        self.waiting = self.waiting.saturating_sub(1);
+        Some(waiting)
     }
 
     /// The user takes a message back that no run has answered yet.
@@ -258,9 +281,9 @@ impl<H: Clone> Manager<H> {
 
     /// Answers everybody who waits for a request and forgets it, its key included.
     fn close_request(&mut self, id: &UserId, request: RequestId, outcome: &Result<ReplyOk, ReplyError>) -> bool {
-        let Some(user) = self.users.get_mut(id) else { return false };
-        let Some(waiting) = user.requests.remove(&request) else { return false };
-        if let Some(key) = waiting.message.and_then(|message| message.key) {
+        let Some(waiting) = self.end_wait(id, request) else { return false };
+        let key = waiting.message.and_then(|message| message.key);
+        if let Some((user, key)) = self.users.get_mut(id).zip(key) {
             user.keys.remove(&key, request);
         }
         for (sender, id) in waiting.senders {
@@ -288,6 +311,10 @@ impl<H: Clone> Waiting<H> {
 
 /// How many repeats of one key may wait for its answer.
 const MAX_REPEATS: usize = 16;
+
+fn busy() -> ReplyError {
+    ReplyError::new(ErrorCode::Busy, "too many requests wait: try again in a moment")
+}
 
 fn draining() -> ReplyError {
     ReplyError::new(ErrorCode::Draining, "the server shuts down: try again on another connection")

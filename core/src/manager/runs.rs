@@ -162,9 +162,8 @@ impl<H: Clone> Manager<H> {
         let message = waiting.message.clone().ok_or(RunError::RequestClosed)?;
         let body = EventBody::UserMessage { content: message.content, metadata: message.metadata };
         let started = self.begin(now, &start, message.run, message.thread, Some(body))?;
-        let Some(user) = self.users.get_mut(&start.user) else { return Ok(started) };
-        let senders = user.requests.remove(&request).map(|waiting| waiting.senders).unwrap_or_default();
-        if let Some(key) = message.key {
+        let senders = self.end_wait(&start.user, request).map(|waiting| waiting.senders).unwrap_or_default();
+        if let Some((user, key)) = self.users.get_mut(&start.user).zip(message.key) {
             user.keys.settle(now.at, key, request, started.run, &self.limits);
         }
         for (sender, id) in senders {

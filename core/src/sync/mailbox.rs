@@ -58,16 +58,29 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// # Errors
     /// When the mailbox is closed or full; the item is dropped.
     pub fn push(&self, item: T, bytes: usize) -> Result<Option<Waker>, PushError> {
+        self.offer(item, bytes).map_err(|(_, error)| error)
+    }
+
+    /// As [`Mailbox::push`], with the item back where it is not accepted.
+    ///
+    /// # Errors
+    /// When the mailbox is closed or full.
+    pub fn offer(&self, item: T, bytes: usize) -> Result<Option<Waker>, (T, PushError)> {
         self.push_to(self.queue.lock(), item, bytes)
     }
 
-    fn push_to(&self, mut queue: Guard<'_, Queue<T, E>>, item: T, bytes: usize) -> Result<Option<Waker>, PushError> {
+    fn push_to(
+        &self,
+        mut queue: Guard<'_, Queue<T, E>>,
+        item: T,
+        bytes: usize,
+    ) -> Result<Option<Waker>, (T, PushError)> {
         if queue.closed.is_some() {
-            return Err(PushError::Closed);
+            return Err((item, PushError::Closed));
         }
         let after = queue.bytes.saturating_add(bytes);
         if after > self.max_bytes {
-            return Err(PushError::Full);
+            return Err((item, PushError::Full));
         }
         queue.bytes = after;
         queue.items.push_back((item, bytes));
@@ -93,7 +106,7 @@ impl<T, E: Clone> Mailbox<T, E> {
             !goes
         });
         queue.bytes = queue.bytes.saturating_sub(freed);
-        self.push_to(queue, item, bytes)
+        self.push_to(queue, item, bytes).map_err(|(_, error)| error)
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".
@@ -163,6 +176,7 @@ mod tests {
         mailbox.push(1, 4).unwrap();
         mailbox.push(2, 4).unwrap();
         assert_eq!(mailbox.push(3, 1).unwrap_err(), PushError::Full);
+        assert_eq!(mailbox.offer(4, 1).unwrap_err(), (4, PushError::Full));
         assert_eq!(mailbox.pop(), Popped::Item(1));
         mailbox.push(3, 4).unwrap();
     }

@@ -14,6 +14,10 @@ fn code(reply: &Reply) -> &str {
     reply.outcome.as_ref().unwrap_err().code.as_str()
 }
 
+fn command(id: &str) -> ClientFrame {
+    ClientFrame::Command { id: frame_id(id), name: "echo".into(), args: None, key: None }
+}
+
 #[test]
 fn a_message_is_logged_and_answered_when_its_run_starts() {
     let world = World::new();
@@ -107,12 +111,13 @@ fn a_run_is_cancelled_by_id_by_key_and_before_it_starts() {
     assert_eq!(code(&ann.replies()[0]), "not_found");
 
     ann.send(&message("m2", Some("k2"), "hello"));
+    let taken = next_message(&mut requests);
     ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Key("k2".parse().unwrap()) });
     let replies = ann.replies();
     let of = |id: &str| replies.iter().find(|reply| reply.id.as_str() == id).unwrap();
     assert_eq!(code(of("m2")), "refused");
     assert!(matches!(of("c").outcome, Ok(ReplyOk::Cancel { state: CancelState::Cancelled, .. })), "{replies:?}");
-    assert_eq!(next_message(&mut requests).start("assistant").unwrap_err(), RunError::RequestClosed);
+    assert_eq!(taken.start("assistant").unwrap_err(), RunError::RequestClosed);
 }
 
 #[test]
@@ -132,7 +137,6 @@ fn a_command_is_answered_by_the_application() {
     let world = World::new();
     let mut requests = world.hub.requests().unwrap();
     let mut ann = world.device("ann");
-    let command = |id: &str| ClientFrame::Command { id: frame_id(id), name: "echo".into(), args: None, key: None };
     ann.send(&command("a"));
     ann.send(&command("b"));
     let mut take = || match poll_now(requests.next()) {
@@ -165,16 +169,68 @@ fn open_runs_are_capped_at_n_reserved_ones_included() {
 }
 
 #[test]
-fn what_waits_for_the_application_is_capped() {
-    let world = World::with(Limits { requests: 1, ..Limits::default() });
+fn what_waits_for_the_application_is_capped_at_n_also_where_it_has_taken_them() {
+    let world = World::sharded(Limits { requests: 2, ..Limits::default() }, 1);
     let mut requests = world.hub.requests().unwrap();
     let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
     ann.say("a", "1");
-    bob.say("b", "2");
-    assert_eq!(code(&bob.replies()[0]), ErrorCode::Busy.as_str());
-    drop(next_message(&mut requests));
-    bob.say("c", "3");
+    bob.send(&command("b"));
+    let taken = [poll_now(requests.next()), poll_now(requests.next())];
+    for again in [&command("c"), &message("d", None, "2")] {
+        bob.send(again);
+        assert_eq!(code(&bob.replies()[0]), ErrorCode::Busy.as_str());
+    }
+    drop(taken);
+    bob.say("e", "3");
     assert_eq!(next_message(&mut requests).content(), "3");
+}
+
+#[test]
+fn a_request_that_timed_out_has_given_its_room_back_whoever_still_holds_it() {
+    let world = World::sharded(Limits { requests: 1, ..Limits::default() }, 1);
+    let mut requests = world.hub.requests().unwrap();
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    ann.say("a", "1");
+    let held = next_message(&mut requests);
+    world.sleep(Limits::default().request_deadline, &mut [&mut ann, &mut bob]);
+    assert_eq!(code(&ann.replies()[0]), "unavailable");
+    bob.say("b", "2");
+    assert_eq!(next_message(&mut requests).content(), "2");
+    drop(held);
+    assert_eq!(code(&bob.replies()[0]), "unavailable", "only the second was dropped unanswered");
+}
+
+#[test]
+fn what_lies_in_the_applications_queue_is_capped_at_n_whatever_its_shard() {
+    // Each of the shards has room for one.
+    let world = World::sharded(Limits { requests: 2, ..Limits::default() }, 64);
+    let mut requests = world.hub.requests().unwrap();
+    let mut devices: Vec<_> = ["ann", "bob", "carol"].map(|name| world.device(name)).into();
+    devices[0].say("a", "1");
+    devices[1].say("b", "2");
+    devices[2].say("c", "3");
+    assert_eq!(code(&devices[2].replies()[0]), ErrorCode::Busy.as_str());
+    assert_eq!(next_message(&mut requests).content(), "1");
+    devices[2].say("d", "4");
+    assert_eq!([next_message(&mut requests), next_message(&mut requests)].map(|m| m.content().to_owned()), ["2", "4"]);
+    assert_eq!(world.hub.counts().requests, 0);
+}
+
+#[test]
+fn what_was_answered_while_it_lay_in_the_queue_does_not_come() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let mut ann = world.device("ann");
+    ann.say("late", "1");
+    world.sleep(Limits::default().request_deadline, &mut [&mut ann]);
+    ann.send(&message("withdrawn", Some("k"), "2"));
+    ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Key("k".parse().unwrap()) });
+    ann.say("m", "3");
+    ann.replies();
+    assert_eq!(next_message(&mut requests).content(), "3");
+    assert!(poll_now(requests.next()).is_pending());
+    let answered: Vec<_> = ann.replies().iter().map(|reply| reply.id.as_str().to_owned()).collect();
+    assert_eq!(answered, ["m"], "nobody is answered twice");
 }
 
 #[test]
@@ -208,7 +264,6 @@ fn a_users_commands_are_capped_at_n_and_leave_room_for_others() {
     let world = World::with(Limits { runs_per_user: 2, ..Limits::default() });
     let mut requests = world.hub.requests().unwrap();
     let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
-    let command = |id: &str| ClientFrame::Command { id: frame_id(id), name: "slow".into(), args: None, key: None };
     for id in ["a", "b", "c"] {
         ann.send(&command(id));
     }
