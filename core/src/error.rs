@@ -152,6 +152,8 @@ error_codes! {
     RunOrder = "run_order", false;
     /// The run has ended.
     RunEnded = "run_ended", false;
+    /// The run is another producer's, which is there.
+    RunTaken = "run_taken", true;
     /// Another decision came first.
     AlreadyDecided = "already_decided", false;
     /// The event is over the size limit.

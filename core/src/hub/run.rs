@@ -128,7 +128,7 @@ impl Run {
     /// # Errors
     /// As [`Run::delta`], and when the run has as many parts as allowed.
     pub fn delta_of(&self, part_id: PartId, text: impl Into<String>) -> Result<Receipt, RunError> {
-        self.inner.event(RunEvent::Delta { part_id, text: text.into() })
+        self.inner.event(RunEvent::Delta { part_id, offset: None, text: text.into() })
     }
 
     /// Suspends the run until a person of the user's decides, on whatever device. Until then only
@@ -186,7 +186,7 @@ impl Run {
     /// # Errors
     /// As [`Run::failed`].
     pub fn failed_by(&self, reason: FailReason, error: impl Into<String>) -> Result<Receipt, RunError> {
-        self.inner.event(RunEvent::Failed { reason, error: error.into() })
+        self.inner.event(RunEvent::Failed { reason: Some(reason), error: error.into() })
     }
 
     /// Ends the run because somebody stopped it; open tool calls end with it.
@@ -240,7 +240,7 @@ impl Drop for Run {
     fn drop(&mut self) {
         let error = "the agent stopped without an answer".into();
         // An `Err` says that the run has ended, which is what was wanted.
-        let _ = self.inner.event(RunEvent::Failed { reason: FailReason::ProducerLost, error });
+        let _ = self.inner.event(RunEvent::Failed { reason: Some(FailReason::ProducerLost), error });
     }
 }
 
@@ -267,8 +267,9 @@ impl ToolCall {
     }
 
     fn end(&self, results: &impl Serialize, error: Option<String>) -> Result<Receipt, RunError> {
-        let results = json(results)?;
-        self.run.event(RunEvent::ToolCompleted { tool_call_id: self.id.clone(), results, error })
+        let results = Some(json(results)?);
+        let tool_call_id = self.id.clone();
+        self.run.event(RunEvent::ToolCompleted { tool_call_id, results, success: None, error })
     }
 }
 
@@ -278,7 +279,7 @@ impl Inner {
     }
 
     fn enter(&self, event: RunEvent) -> Result<Entered, RunError> {
-        let ends = matches!(event, RunEvent::Completed { .. } | RunEvent::Failed { .. } | RunEvent::Cancelled { .. });
+        let ends = event.is_terminal();
         let entered = self.hub.act(&self.user, |shard, now| shard.run_event(now, &self.user, self.id, event))?;
         if ends {
             self.signals.lock().ended = true;

@@ -5,9 +5,9 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::event::EventBody;
-use super::macros::{frames, record};
+use super::macros::{frames, record, texts};
 use super::position::{Position, StreamName};
+use super::produced::RunEvent;
 use super::reply::Reply;
 use super::wire::{Fault, Field, Object, Record, Writer, push_text};
 use super::{FrameError, frame_id};
@@ -114,7 +114,7 @@ frames! {
                 /// Rises by one per run; one already seen is ignored.
                 n: u64,
                 /// The event.
-                event: EventBody,
+                event: RunEvent,
             }
             /// A custom event to a user or a topic.
             Publish = "publish" {
@@ -122,6 +122,8 @@ frames! {
                 id: Option<FrameId>,
                 /// To whom.
                 target: PublishTarget,
+                /// The conversation, where it goes to a user.
+                thread_id: Option<ThreadId>,
                 /// The application's name for it.
                 name: String,
                 /// The payload.
@@ -388,11 +390,29 @@ record! {
         parent_run_id: Option<RunId>,
         /// Who works.
         agent_name: String,
+        /// What the agent was asked, where it answers no request.
+        message: Option<String>,
         /// The same key returns the same run.
         key: Option<IdempotencyKey>,
-        /// How long the run outlives its producer's connection, in seconds.
+        /// How long the run outlives its producer's connection or silence, in seconds.
         lease: Option<f64>,
+        /// What it does when the user's last device leaves; it goes on where nothing is said.
+        on_disconnect: Option<WhenLeft>,
+        /// How long after that its end is asked for, in seconds.
+        grace: Option<f64>,
     }
+}
+
+texts! {
+    /// What a run does when its user's last device leaves.
+    pub enum WhenLeft {
+        /// It goes on.
+        Continue = "continue",
+        /// Its end is asked for when nobody comes back within `grace`.
+        Cancel = "cancel",
+        /// It pauses.
+        Pause = "pause",
+    } else None
 }
 
 impl fmt::Debug for RunStart {

@@ -228,20 +228,6 @@ impl EventBody {
     }
 }
 
-/// Stands in `run_event.event`: an object with its own `type`.
-impl Field for EventBody {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
-        let object = Object::read(raw.get())?;
-        let kind: EventKind = Field::take(&object, "type")?;
-        Self::read_as(kind, &object)
-    }
-    fn write(&self, out: &mut String) {
-        let mut writer = Writer::frame(self.type_name(), 256);
-        self.write_body(&mut writer);
-        out.push_str(&writer.finish());
-    }
-}
-
 impl EventBody {
     pub(super) fn read_as(kind: EventKind, object: &Object<'_>) -> Result<Self, Fault> {
         let body = Self::read_kind(kind.as_str(), object)?;

@@ -8,6 +8,7 @@ mod encode;
 mod event;
 mod macros;
 mod position;
+mod produced;
 mod reply;
 mod server;
 #[cfg(test)]
@@ -18,11 +19,12 @@ use std::fmt;
 
 pub use client::{
     ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Parsed, ProducerHello, PublishTarget, RevokeTarget, RunRef,
-    RunStart, Token,
+    RunStart, Token, WhenLeft,
 };
 pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use position::{Position, PositionError, StreamName};
+pub use produced::RunEvent;
 pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};
 pub use server::{
     Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, RunStatus, ServerFrame, ServiceLevel, Snapshot,

@@ -433,6 +433,18 @@ frames! {
             CancelRun = "cancel_run" {
                 /// Which.
                 run_id: RunId,
+                /// Who asks: the user's subject, or `disconnect` where its last device has left.
+                by: String,
+            }
+            /// No device is there to work for.
+            Pause = "pause" {
+                /// Which.
+                run_id: RunId,
+            }
+            /// A device is there again.
+            Resume = "resume" {
+                /// Which.
+                run_id: RunId,
             }
             /// A person has decided.
             Approve = "approve" {

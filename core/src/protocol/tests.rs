@@ -174,8 +174,8 @@ mod refusals {
                 "`n` must be a whole number from 0 to below 2^53",
             ),
             (
-                r#"{"type":"run_event","run_id":"run_00000000000000000000000000000abc","n":1,"event":{"type":"custom","name":"x"}}"#,
-                "`event.data` is missing",
+                r#"{"type":"run_event","run_id":"run_00000000000000000000000000000abc","n":1,"event":{"type":"agent_thinking"}}"#,
+                "`event.thought` is missing",
             ),
         ];
         for (text, says) in cases {

@@ -1,6 +1,6 @@
 //! Why an event does not enter a run.
 
-use crate::id::{ApprovalId, RunId, ToolCallId};
+use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 #[cfg(doc)]
 use crate::limits::Limits;
 
@@ -27,6 +27,14 @@ pub enum RunError {
     ToolOpen {
         /// One of those that are open.
         tool_call_id: ToolCallId,
+    },
+    /// A piece of text that does not follow the last one.
+    #[error("part {part_id:?} ends at {end}: the piece must begin there, counted in Unicode scalar values")]
+    Offset {
+        /// The text.
+        part_id: PartId,
+        /// Where it ends.
+        end: u64,
     },
     /// Something else than what ends a suspension.
     #[error("the run waits for approval {approval_id:?}: `agent_resumed` comes before anything but its failure or end")]

@@ -12,4 +12,6 @@ pub use error::RunError;
 pub use log::{Log, Resumption};
 pub use merge::{Outgoing, frames_for, snapshot_frames};
 pub use reducer::{ApprovalView, PartView, Reducer, RunView, ToolView};
-pub use run::{DECIDED_KEPT, RunEvent, RunMachine};
+pub use run::{DECIDED_KEPT, RunMachine};
+
+pub use crate::protocol::RunEvent;

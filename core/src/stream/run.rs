@@ -5,106 +5,14 @@
 //! While a run is suspended, only its resumption, a failure or a cancellation may come; open calls stay open.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
 use serde_json::value::RawValue;
 
 use super::RunError;
 use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 use crate::limits::Limits;
-use crate::protocol::{EventBody, FailReason};
+use crate::protocol::{EventBody, FailReason, RunEvent};
 use crate::time::Timestamp;
-
-/// What a producer says of its run; offsets and durations are the automaton's to add.
-#[derive(Clone)]
-pub enum RunEvent {
-    /// The agent says what it is about to do.
-    Thinking {
-        /// The thought.
-        thought: String,
-        /// Which step.
-        step: Option<u32>,
-        /// The share that is done, 0 to 1.
-        progress: Option<f64>,
-    },
-    /// A tool call begins.
-    ToolExecuting {
-        /// The producer's name for the call; `None` lets the automaton choose.
-        tool_call_id: Option<ToolCallId>,
-        /// Which tool.
-        tool_name: String,
-        /// What it is given.
-        parameters: Option<Box<RawValue>>,
-    },
-    /// A tool call ends.
-    ToolCompleted {
-        /// The call that began.
-        tool_call_id: ToolCallId,
-        /// What it gave.
-        results: Box<RawValue>,
-        /// Why it failed; `None` is success.
-        error: Option<String>,
-    },
-    /// A piece of streamed answer text, to follow what the part has so far.
-    Delta {
-        /// Which text of the run.
-        part_id: PartId,
-        /// The piece.
-        text: String,
-    },
-    /// The run waits for a person.
-    Suspended {
-        /// The producer's name for what is decided; `None` lets the automaton choose.
-        approval_id: Option<ApprovalId>,
-        /// What is asked.
-        question: Option<String>,
-    },
-    /// The run goes on.
-    Resumed {
-        /// What it waited for.
-        approval_id: ApprovalId,
-        /// The application's word for the decision; `None` where nobody decided.
-        decision: Option<String>,
-    },
-    /// The run ends well.
-    Completed {
-        /// The answer as text.
-        final_response: Option<String>,
-        /// The answer as data.
-        result: Option<Box<RawValue>>,
-    },
-    /// The run ends in failure.
-    Failed {
-        /// What kind of failure.
-        reason: FailReason,
-        /// For people.
-        error: String,
-    },
-    /// The run was stopped.
-    Cancelled {
-        /// Who stopped it.
-        by: String,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// What agents say stays out of logs: `Debug` shows the kind.
-impl fmt::Debug for RunEvent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Thinking { .. } => "Thinking(..)",
-            Self::ToolExecuting { .. } => "ToolExecuting(..)",
-            Self::ToolCompleted { .. } => "ToolCompleted(..)",
-            Self::Delta { .. } => "Delta(..)",
-            Self::Suspended { .. } => "Suspended(..)",
-            Self::Resumed { .. } => "Resumed(..)",
-            Self::Completed { .. } => "Completed(..)",
-            Self::Failed { .. } => "Failed(..)",
-            Self::Cancelled { .. } => "Cancelled(..)",
-        })
-    }
-}
 
 /// The state of one run between its start and its terminal event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -190,17 +98,21 @@ impl RunMachine {
                 let tool_call_id = self.new_call(tool_call_id, limits)?;
                 EventBody::ToolExecuting { tool_call_id, tool_name, parameters }
             }
-            RunEvent::ToolCompleted { tool_call_id, results, error } => {
+            RunEvent::ToolCompleted { tool_call_id, results, success, error } => {
                 let Some(tool) = self.tools.get(&tool_call_id).filter(|tool| tool.open) else {
                     return Err(RunError::ToolNotOpen { tool_call_id });
                 };
                 let tool_name = tool.name.to_string();
                 let duration_ms = Some(millis(tool.started, now));
-                let success = error.is_none();
+                let results = results.unwrap_or_else(null);
+                let success = success.unwrap_or(error.is_none());
                 EventBody::ToolCompleted { tool_call_id, tool_name, results, success, duration_ms, error }
             }
-            RunEvent::Delta { part_id, text } => {
+            RunEvent::Delta { part_id, offset: claimed, text } => {
                 let offset = self.part_end(&part_id, limits)?;
+                if claimed.is_some_and(|claimed| claimed != offset) {
+                    return Err(RunError::Offset { part_id, end: offset });
+                }
                 EventBody::AgentDelta { part_id, offset, text }
             }
             RunEvent::Suspended { approval_id, question } => {
@@ -213,7 +125,9 @@ impl RunMachine {
                 }
                 EventBody::AgentCompleted { final_response, result, duration_ms: millis(self.started, now) }
             }
-            RunEvent::Failed { reason, error } => EventBody::AgentFailed { reason, error },
+            RunEvent::Failed { reason, error } => {
+                EventBody::AgentFailed { reason: reason.unwrap_or(FailReason::Error), error }
+            }
             RunEvent::Cancelled { by, reason } => EventBody::AgentCancelled { by, reason },
         })
     }
@@ -346,6 +260,10 @@ impl RunMachine {
     }
 }
 
+fn null() -> Box<RawValue> {
+    RawValue::NULL.to_owned()
+}
+
 fn millis(from: Timestamp, to: Timestamp) -> u64 {
     to.as_micros().saturating_sub(from.as_micros()) / 1_000
 }
@@ -369,11 +287,16 @@ mod tests {
     }
 
     fn tool_done(id: &str) -> RunEvent {
-        RunEvent::ToolCompleted { tool_call_id: ToolCallId::new(id).unwrap(), results: raw("14"), error: None }
+        RunEvent::ToolCompleted {
+            tool_call_id: ToolCallId::new(id).unwrap(),
+            results: Some(raw("14")),
+            success: None,
+            error: None,
+        }
     }
 
     fn delta(part: &str, text: &str) -> RunEvent {
-        RunEvent::Delta { part_id: PartId::new(part).unwrap(), text: text.into() }
+        RunEvent::Delta { part_id: PartId::new(part).unwrap(), offset: None, text: text.into() }
     }
 
     fn completed() -> RunEvent {
@@ -414,12 +337,12 @@ mod tests {
             (vec![tool("a"), tool("a")], Some(RunError::ToolTwice { tool_call_id: id("a") })),
             (vec![tool("a"), tool_done("a"), tool("a")], Some(RunError::ToolTwice { tool_call_id: id("a") })),
             (vec![tool("a"), completed()], Some(RunError::ToolOpen { tool_call_id: id("a") })),
-            (vec![tool("a"), RunEvent::Failed { reason: FailReason::Error, error: "x".into() }], None),
+            (vec![tool("a"), RunEvent::Failed { reason: None, error: "x".into() }], None),
             (vec![tool("a"), RunEvent::Cancelled { by: "ann".into(), reason: "x".into() }], None),
             (vec![suspend("x"), resume("x"), completed()], None),
             (vec![suspend("x"), resume("x"), suspend("y"), resume("y")], None),
             (vec![tool("a"), suspend("x"), resume("x"), tool_done("a"), completed()], None),
-            (vec![suspend("x"), RunEvent::Failed { reason: FailReason::Error, error: "x".into() }], None),
+            (vec![suspend("x"), RunEvent::Failed { reason: None, error: "x".into() }], None),
             (vec![suspend("x"), RunEvent::Cancelled { by: "ann".into(), reason: "x".into() }], None),
             (vec![suspend("x"), completed()], Some(RunError::Suspended { approval_id: approval("x") })),
             (vec![suspend("x"), delta("p", "x")], Some(RunError::Suspended { approval_id: approval("x") })),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::{IdempotencyKey, ThreadId, ToolCallId, TopicName};
+use crate::id::{ApprovalId, IdempotencyKey, ThreadId, ToolCallId, TopicName};
 
 fn text_id() -> impl Strategy<Value = String> {
     "[^\\p{Cc}]{1,20}"
@@ -48,6 +48,29 @@ fn body() -> impl Strategy<Value = EventBody> {
     ]
 }
 
+fn produced() -> impl Strategy<Value = RunEvent> {
+    let part = || text_id().prop_map(|part| PartId::new(&part).unwrap());
+    let approval = || text_id().prop_map(|id| ApprovalId::new(&id).unwrap());
+    prop_oneof![
+        (".*", any::<Option<u32>>()).prop_map(|(thought, step)| RunEvent::Thinking { thought, step, progress: None }),
+        (part(), proptest::option::of(0..NUMBER_END), ".*").prop_map(|(part_id, offset, text)| RunEvent::Delta {
+            part_id,
+            offset,
+            text
+        }),
+        (text_id(), proptest::option::of(payload()), any::<Option<bool>>()).prop_map(|(id, results, success)| {
+            let tool_call_id = ToolCallId::new(&id).unwrap();
+            RunEvent::ToolCompleted { tool_call_id, results, success, error: None }
+        }),
+        (approval(), proptest::option::of(".*"))
+            .prop_map(|(approval_id, decision)| RunEvent::Resumed { approval_id, decision }),
+        (proptest::option::of(".*"), proptest::option::of(payload()))
+            .prop_map(|(final_response, result)| RunEvent::Completed { final_response, result }),
+        (0..FailReason::ALL.len(), ".*")
+            .prop_map(|(at, error)| RunEvent::Failed { reason: Some(FailReason::ALL[at]), error }),
+    ]
+}
+
 fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let id = || text_id().prop_map(|text| FrameId::new(&text).unwrap());
     let key = || proptest::option::of(text_id().prop_map(|text| IdempotencyKey::new(&text).unwrap()));
@@ -78,7 +101,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             }
         ),
         (stream(), position()).prop_map(|(stream, event_id)| ClientFrame::Ack { stream, event_id }),
-        (proptest::option::of(id()), any::<u128>(), 0..NUMBER_END, body())
+        (proptest::option::of(id()), any::<u128>(), 0..NUMBER_END, produced())
             .prop_map(|(id, run, n, event)| { ClientFrame::RunEvent { id, run_id: RunId::from_bits(run), n, event } }),
     ]
 }
