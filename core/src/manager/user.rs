@@ -139,6 +139,7 @@ impl Unplaced<'_> {
             return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
         }
         let meta = MergedText { run: head.run_id, run_seq: head.run_seq.unwrap_or(0), timestamp: now.unix };
-        Ok(Entry::new(position.seq, Bytes::from(frame), self.body, meta))
+        let entry = Entry::new(position.seq, Bytes::from(frame), self.body, meta);
+        Ok(if self.thread.is_some() { entry.in_thread() } else { entry })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::event::EventBody;
 use super::position::{Position, StreamName};
-use super::wire::{Field, Writer};
+use super::wire::{Field, Writer, push_text};
 use crate::id::{RunId, ThreadId};
 use crate::time::UnixTime;
 
@@ -64,6 +64,22 @@ pub(super) fn write_head(writer: &mut Writer, head: &EventHead<'_>) {
         writer.text("agent_name", agent_name);
     }
 }
+
+/// Where the value of `thread_id` begins in an event of [`encode_event`] that belongs to a conversation.
+pub fn thread_at(frame: &[u8]) -> Option<u32> {
+    // Before it stand only fields of the head, and no text of theirs has a quote without a backslash before it.
+    let at = find(frame, THREAD, 0)? + THREAD.len();
+    u32::try_from(at).ok()
+}
+
+/// A conversation's id as it stands in the frames of its events, quotes included. No such text is the beginning of another.
+pub fn thread_text(thread: &ThreadId) -> Box<[u8]> {
+    let mut text = String::with_capacity(thread.as_str().len() + 2);
+    push_text(&mut text, thread.as_str());
+    text.into_bytes().into_boxed_slice()
+}
+
+const THREAD: &[u8] = b",\"thread_id\":";
 
 /// Where the last two fields of an encoded `agent_delta` stand, so that neighbours can be joined without parsing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

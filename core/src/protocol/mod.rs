@@ -21,7 +21,7 @@ pub use client::{
     ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Parsed, ProducerHello, PublishTarget, RevokeTarget, RunRef,
     RunStart, Token, WhenLeft,
 };
-pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix};
+pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, thread_at, thread_text};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use position::{Position, PositionError, StreamName};
 pub use produced::RunEvent;

@@ -5,14 +5,17 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::id::{PartId, RunId};
-use crate::protocol::{DeltaLayout, DeltaPart, EventBody};
+use crate::protocol::{DeltaLayout, DeltaPart, EventBody, thread_at};
 use crate::time::UnixTime;
 
 /// A frame as a log keeps it, covering `(prev, seq]`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    prev: u64,
     seq: u64,
+    /// How many events it covers: one, unless neighbours were joined.
+    covers: u32,
+    /// Where the frame says which conversation it belongs to; 0 where it does not. Not the id itself: a log holds thousands.
+    thread_at: u32,
     frame: Bytes,
     delta: Option<Delta>,
 }
@@ -54,12 +57,19 @@ impl Entry {
             }
             _ => None,
         };
-        Self { prev: seq.saturating_sub(1), seq, frame, delta }
+        Self { seq, covers: 1, thread_at: 0, frame, delta }
+    }
+
+    /// The same of an event that belongs to a conversation, as its frame says.
+    #[must_use]
+    pub fn in_thread(mut self) -> Self {
+        self.thread_at = thread_at(&self.frame).unwrap_or(0);
+        self
     }
 
     /// The seq before the first event it covers.
     pub const fn prev(&self) -> u64 {
-        self.prev
+        self.seq.saturating_sub(self.covers as u64)
     }
 
     /// The last seq it covers.
@@ -70,6 +80,12 @@ impl Entry {
     /// The frame, without `prev`.
     pub const fn frame(&self) -> &Bytes {
         &self.frame
+    }
+
+    /// The frame from the id of its conversation on, which stands there as [`thread_text`](crate::protocol::thread_text)
+    /// writes it; `None` where it belongs to none.
+    pub(super) fn thread_on(&self) -> Option<&[u8]> {
+        if self.thread_at == 0 { None } else { self.frame.get(self.thread_at as usize..) }
     }
 
     /// Whether it is streamed text, which may be merged.
@@ -104,7 +120,8 @@ impl Entry {
     pub(super) fn can_take(&self, next: &Self, max_bytes: usize) -> bool {
         let (Some(own), Some(other)) = (&self.delta, &next.delta) else { return false };
         let fits = self.frame.len() + other.layout.text(&next.frame).len() <= max_bytes.min(MAX_JOINED);
-        own.run == other.run && own.part == other.part && self.seq == next.prev && fits
+        let countable = self.covers.checked_add(next.covers).is_some();
+        own.run == other.run && own.part == other.part && self.seq == next.prev() && fits && countable
     }
 
     /// Both as one.
@@ -112,14 +129,16 @@ impl Entry {
         let (Some(own), Some(other)) = (&self.delta, &next.delta) else { return next.clone() };
         let frame = own.layout.join(&self.frame, other.layout, &next.frame);
         let delta = DeltaLayout::find(&frame).map(|layout| Delta { offset: own.offset, layout, ..other.clone() });
-        Self { prev: self.prev, seq: next.seq, frame: Bytes::from(frame), delta }
+        let covers = self.covers.saturating_add(next.covers);
+        // The head is the later one's, and so is the place of what stands in it.
+        Self { seq: next.seq, covers, thread_at: next.thread_at, frame: Bytes::from(frame), delta }
     }
 }
 
 /// Shows where it stands, not what it holds.
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entry(({}, {}], {} bytes)", self.prev, self.seq, self.frame.len())
+        write!(f, "Entry(({}, {}], {} bytes)", self.prev(), self.seq, self.frame.len())
     }
 }
 

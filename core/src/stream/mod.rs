@@ -6,6 +6,7 @@ mod log;
 mod merge;
 mod reducer;
 mod run;
+mod threads;
 
 pub use entry::{Entry, MergedText};
 pub use error::RunError;
@@ -13,5 +14,6 @@ pub use log::{Log, Resumption};
 pub use merge::{Outgoing, frames_for, snapshot_frames};
 pub use reducer::{ApprovalView, PartView, Reducer, RunView, ToolView};
 pub use run::{DECIDED_KEPT, RunMachine};
+pub use threads::Threads;
 
 pub use crate::protocol::RunEvent;

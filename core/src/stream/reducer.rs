@@ -85,6 +85,11 @@ impl Reducer {
         self.runs.remove(&run);
     }
 
+    /// Keeps only the runs that `keep` wants.
+    pub fn retain(&mut self, keep: impl Fn(&RunView) -> bool) {
+        self.runs.retain(|_, run| keep(run));
+    }
+
     /// Drops everything, as a snapshot or a reset wants it.
     pub fn clear(&mut self) {
         self.runs.clear();
