@@ -19,6 +19,21 @@ pub enum NextAction {
     Stop,
 }
 
+impl NextAction {
+    /// What to do about a code from the wire. One that the table does not have has the action of its range; outside the
+    /// ranges, and for 1005, where the frame had no code, that is to try again, as after a loss.
+    pub const fn for_code(code: u16) -> Self {
+        match (CloseReason::from_code(code), code) {
+            (Some(reason), _) => reason.next_action(),
+            (None, 4100..=4199) => Self::RetryLater,
+            (None, 4200..=4299) => Self::NewToken,
+            (None, 4300..=4399) => Self::RetryAfresh,
+            (None, 4400..=4499) => Self::Stop,
+            (None, _) => Self::Retry,
+        }
+    }
+}
+
 macro_rules! close_reasons {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal, $next:ident;)*) => {
         /// Why a socket closes, as RFC 6455 section 7.4 and this protocol's own ranges name it.
@@ -204,6 +219,18 @@ mod tests {
             };
             assert!(by_range.is_none_or(|action| action == reason.next_action()), "{reason}");
             assert!(reason.name().len() <= 123, "a close frame holds 125 bytes");
+        }
+    }
+
+    #[test]
+    fn a_code_has_the_action_of_the_table_or_of_its_range() {
+        for reason in CloseReason::ALL {
+            assert_eq!(NextAction::for_code(reason.code()), reason.next_action());
+        }
+        let unknown = [(4099, NextAction::Retry), (4199, NextAction::RetryLater), (4299, NextAction::NewToken)];
+        let more = [(4399, NextAction::RetryAfresh), (4499, NextAction::Stop), (1005, NextAction::Retry)];
+        for (code, action) in unknown.into_iter().chain(more).chain([(3000, NextAction::Retry)]) {
+            assert_eq!(NextAction::for_code(code), action, "{code}");
         }
     }
 

@@ -1,12 +1,14 @@
 //! The other end of the protocol, equally pure: upgrade, `hello`, verified order, liveness, close.
 //!
 //! [`Client`] is the machine; [`connect`] puts it between two mailboxes, so that one task drives the socket while another
-//! sends frames and reads what comes.
+//! sends frames and reads what comes. [`Backoff`] says when to connect again.
 
+mod backoff;
 mod link;
 mod machine;
 #[cfg(test)]
 mod tests;
 
+pub use backoff::{Backoff, BackoffConfig};
 pub use link::{Closed, Handle, Link, connect};
 pub use machine::{Client, ClientConfig, ClientEvent, Fault};

@@ -5,15 +5,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use trunkline_core::client::{ClientConfig, ClientEvent, Closed, Fault, Handle};
+use trunkline_core::client::{Backoff, BackoffConfig, ClientConfig, ClientEvent, Closed, Fault, Handle};
 use trunkline_core::error::NextAction;
 use trunkline_core::id::{Entropy as _, FrameId, SessionId};
 use trunkline_core::protocol::{ClientFrame, Mode, Position, ServerFrame, StreamName, Welcome};
+use trunkline_core::time::Timestamp;
 use trunkline_tokio::SystemEntropy;
 
 use super::endpoint::Endpoint;
 use super::login::{Credentials, LoginError, log_in};
-use super::recovery::{describe, named, next_action, pause};
+use super::recovery::{describe, named};
 use super::{Incoming, Link, Outgoing};
 
 /// What a connection is for decides what it survives.
@@ -29,8 +30,6 @@ pub(crate) enum Purpose {
 const MAX_TRIES: u32 = 8;
 /// Messages without a reply; beyond them no more are taken.
 const MAX_UNANSWERED: usize = 32;
-/// A connection that held this long was no failure.
-const HELD: Duration = Duration::from_secs(30);
 /// How long the server has to answer our close frame.
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -48,8 +47,8 @@ pub(crate) fn connect(endpoint: Endpoint, credentials: Credentials, purpose: Pur
         cursor: None,
         welcomed: false,
         unanswered: Vec::new(),
-        failures: 0,
-        asked: Duration::ZERO,
+        backoff: Backoff::new(BackoffConfig::default()),
+        since: Instant::now(),
     };
     (Link { incoming, outgoing }, tokio::spawn(connector.run()))
 }
@@ -68,10 +67,9 @@ struct Connector {
     welcomed: bool,
     /// Sent again after every welcome; their keys make that harmless.
     unanswered: Vec<(FrameId, ClientFrame)>,
-    /// Connections in a row that came to nothing.
-    failures: u32,
-    /// How long the server asked us to stay away.
-    asked: Duration,
+    backoff: Backoff,
+    /// The origin of the back-off's clock.
+    since: Instant,
 }
 
 /// How one socket ended.
@@ -81,8 +79,8 @@ enum End {
     Left,
     /// For good, and why.
     Over(String),
-    /// Worth another try; `later` where the server has no room.
-    Lost { why: String, later: bool },
+    /// Worth another try, as the action says.
+    Lost { why: String, action: NextAction },
 }
 
 impl Connector {
@@ -92,14 +90,15 @@ impl Connector {
             let over = match end {
                 End::Left => return,
                 End::Over(why) => why,
-                End::Lost { why, .. } if self.purpose == Purpose::OneMessage && self.failures >= MAX_TRIES => {
-                    format!("{why}; gave up after {MAX_TRIES} tries")
-                }
-                End::Lost { why, later } => {
-                    if self.wait(&why, later).await {
-                        continue;
+                End::Lost { why, action } => {
+                    let wait = self.backoff.lost(self.now(), action, SystemEntropy.u64());
+                    let given_up = self.purpose == Purpose::OneMessage && self.backoff.failures() > MAX_TRIES;
+                    match wait {
+                        Some(_) if given_up => format!("{why}; gave up after {MAX_TRIES} tries"),
+                        Some(wait) if self.wait(&why, wait).await => continue,
+                        Some(_) => return,
+                        None => why,
                     }
-                    return;
                 }
             };
             // Where nobody listens there is nobody to tell.
@@ -109,9 +108,7 @@ impl Connector {
     }
 
     /// Says whether anybody still waits for the connection.
-    async fn wait(&mut self, why: &str, later: bool) -> bool {
-        let wait = pause(self.failures, later, std::mem::take(&mut self.asked), SystemEntropy.u64());
-        self.failures = self.failures.saturating_add(1);
+    async fn wait(&self, why: &str, wait: Duration) -> bool {
         let notice = format!("{why}; connecting again in {:.1} s", wait.as_secs_f64());
         if self.incoming.send(Incoming::Notice(notice)).await.is_err() {
             return false;
@@ -136,11 +133,7 @@ impl Connector {
             Ok(handle) => handle,
             Err(error) => return End::Over(error.to_string()),
         };
-        let since = Instant::now();
         let end = self.converse(&mut handle).await;
-        if since.elapsed() >= HELD {
-            self.failures = 0;
-        }
         if end == End::Left {
             handle.close();
             // Past the deadline the socket just ends.
@@ -148,6 +141,10 @@ impl Connector {
             let _ = tokio::time::timeout(CLOSE_DEADLINE, closed).await;
         }
         end
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::ZERO + self.since.elapsed()
     }
 
     async fn token(&mut self) -> Result<String, LoginError> {
@@ -208,11 +205,11 @@ impl Connector {
     async fn take(&mut self, event: ClientEvent) -> Option<End> {
         let (frame, then) = match event {
             ClientEvent::Welcome(welcome) => {
+                self.backoff.welcomed(self.now());
                 let gap = self.enter(&welcome);
                 (ServerFrame::Welcome(welcome), gap)
             }
             ClientEvent::Event(event) => {
-                self.failures = 0;
                 self.cursor = self.cursor.map(|(session, _)| (session, event.position));
                 (ServerFrame::Event(event), false)
             }
@@ -261,7 +258,7 @@ impl Connector {
         if let ServerFrame::Reply(reply) = frame {
             self.unanswered.retain(|(id, _)| *id != reply.id);
         } else if let ServerFrame::GoingAway { reconnect_after, .. } = frame {
-            self.asked = Duration::try_from_secs_f64(*reconnect_after).unwrap_or_default();
+            self.backoff.asked(Duration::try_from_secs_f64(*reconnect_after).unwrap_or_default());
         }
     }
 
@@ -269,39 +266,42 @@ impl Connector {
         match closed {
             Ok((code, text)) => self.close_frame(code, &text),
             Err(Fault::Upgrade(error)) if matches!(error.status, Some(429 | 500..)) => {
-                self.asked = Duration::from_secs(error.retry_after_secs.unwrap_or_default().into());
-                End::Lost { why: error.to_string(), later: false }
+                self.backoff.asked(Duration::from_secs(error.retry_after_secs.unwrap_or_default().into()));
+                again(error.to_string())
             }
             Err(fault @ (Fault::Upgrade(_) | Fault::Protocol(_))) => End::Over(fault.to_string()),
-            Err(fault @ Fault::Gap { .. }) => End::Lost { why: fault.to_string(), later: false },
+            Err(fault @ Fault::Gap { .. }) => again(fault.to_string()),
             Err(fault @ (Fault::Silent | Fault::Lost)) => self.lost(fault.to_string()),
         }
     }
 
     fn close_frame(&mut self, code: u16, text: &str) -> End {
-        let why = describe(code, text);
-        match next_action(code) {
+        let (why, action) = (describe(code, text), NextAction::for_code(code));
+        match action {
             NextAction::NewToken if matches!(self.credentials, Credentials::Name(_)) => {
                 self.token = None;
-                End::Lost { why: format!("{}; logging in again", named(code, text)), later: false }
+                End::Lost { why: format!("{}; logging in again", named(code, text)), action }
             }
             NextAction::Nothing | NextAction::Stop | NextAction::NewToken => End::Over(why),
-            NextAction::Retry => End::Lost { why, later: false },
-            NextAction::RetryLater => End::Lost { why, later: true },
+            NextAction::Retry | NextAction::RetryLater => End::Lost { why, action },
             NextAction::RetryAfresh if self.purpose == Purpose::OneMessage && self.welcomed => {
                 End::Over(format!("{why}: what became of the message is unknown"))
             }
             NextAction::RetryAfresh => {
                 self.cursor = None;
-                End::Lost { why, later: false }
+                End::Lost { why, action }
             }
         }
     }
 
     /// A server that was never there is most likely a mistake in the address: that is said at once.
     fn lost(&self, why: String) -> End {
-        if self.welcomed { End::Lost { why, later: false } } else { End::Over(why) }
+        if self.welcomed { again(why) } else { End::Over(why) }
     }
+}
+
+const fn again(why: String) -> End {
+    End::Lost { why, action: NextAction::Retry }
 }
 
 /// A socket that takes no frame any more says so by its end, and the frame goes out with the next one.
@@ -337,8 +337,8 @@ mod tests {
             cursor: None,
             welcomed: true,
             unanswered: Vec::new(),
-            failures: 0,
-            asked: Duration::ZERO,
+            backoff: Backoff::new(BackoffConfig::default()),
+            since: Instant::now(),
         };
         (connector, Link { incoming, outgoing })
     }
@@ -371,14 +371,47 @@ mod tests {
         });
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn neither_a_welcome_nor_an_event_makes_the_waits_short_again() {
+        let (mut connector, _link) = connector(Purpose::Conversation);
+        for failures in [1, 2, 3, 1] {
+            if failures == 1 {
+                tokio::time::advance(BackoffConfig::default().stable).await;
+            }
+            connector.backoff.lost(connector.now(), NextAction::Retry, 0);
+            assert_eq!(connector.backoff.failures(), failures);
+            for event in [welcome(), event()] {
+                assert_eq!(connector.take(event).await, None);
+            }
+        }
+    }
+
+    fn welcome() -> ClientEvent {
+        let text = r#"{"type": "welcome", "connection_id": "conn_0123456789abcdef0123456789abcdef",
+            "session_id": "sess_0123456789abcdef0123456789abcdef", "user_id": "ann", "server_time": 1784131200, "expires_in": 60,
+            "heartbeat": {"interval": 25, "timeout": 10}, "service_level": "normal",
+            "limits": {"message_bytes": 1, "messages_per_second": 1, "message_burst": 1, "event_bytes": 1},
+            "streams": [{"stream": "user", "event_id": "7-1", "head": "7-1", "mode": "live"}]}"#;
+        let ServerFrame::Welcome(welcome) = ServerFrame::parse(text).unwrap() else { panic!("another frame") };
+        ClientEvent::Welcome(welcome)
+    }
+
+    fn event() -> ClientEvent {
+        let text = r#"{"type": "custom", "event_id": "7-2", "seq": 2, "timestamp": 1784131200, "user_id": "ann", "name": "n",
+            "data": 1}"#;
+        let ServerFrame::Event(event) = ServerFrame::parse(text).unwrap() else { panic!("another frame") };
+        ClientEvent::Event(event)
+    }
+
     #[test]
     fn a_close_code_decides_what_follows() {
         let (mut one, _link) = connector(Purpose::OneMessage);
         for reason in trunkline_core::error::CloseReason::ALL {
             let end = one.close_frame(reason.code(), "");
             match reason.next_action() {
-                NextAction::Retry => assert!(matches!(end, End::Lost { later: false, .. }), "{reason}"),
-                NextAction::RetryLater => assert!(matches!(end, End::Lost { later: true, .. }), "{reason}"),
+                next @ (NextAction::Retry | NextAction::RetryLater) => {
+                    assert!(matches!(end, End::Lost { action, .. } if action == next), "{reason}");
+                }
                 NextAction::Nothing | NextAction::Stop | NextAction::NewToken | NextAction::RetryAfresh => {
                     assert!(matches!(end, End::Over(why) if why.contains(&reason.to_string())), "{reason}");
                 }
@@ -386,7 +419,7 @@ mod tests {
         }
         let (mut talk, _link) = connector(Purpose::Conversation);
         talk.cursor = Some((SessionId::from_bits(1), Position::NONE));
-        assert!(matches!(talk.close_frame(4300, ""), End::Lost { later: false, .. }));
+        assert!(matches!(talk.close_frame(4300, ""), End::Lost { action: NextAction::RetryAfresh, .. }));
         assert_eq!(talk.cursor, None);
     }
 
@@ -397,7 +430,7 @@ mod tests {
         talk.token = Some("old".to_owned());
         let end = talk.close_frame(4200, "");
         let why = "the server closed the connection: 4200 token_expired; logging in again".to_owned();
-        assert_eq!(end, End::Lost { why, later: false });
+        assert_eq!(end, End::Lost { why, action: NextAction::NewToken });
         assert_eq!(talk.token, None);
         assert!(matches!(talk.close_frame(4400, ""), End::Over(_)));
     }
