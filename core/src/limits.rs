@@ -67,6 +67,21 @@ pub struct Limits {
     pub requests: usize,
     /// How long the application may take to answer a request. 10 s.
     pub request_deadline: Duration,
+    /// How long a run of a producer over the wire outlives its producer's connection or silence, where `run_start` says
+    /// nothing. 30 s.
+    pub run_lease: Duration,
+    /// The longest such time that `run_start` may ask for; the shortest is 1 s. 600 s.
+    pub run_lease_max: Duration,
+    /// Producers that are connected, in all. 1,024.
+    pub producers: usize,
+    /// One message of a producer, in bytes. 1 MiB.
+    pub producer_message_bytes: usize,
+    /// Messages a producer may send, per second; one that is faster is read more slowly. 20,000.
+    pub producer_messages_per_second: u32,
+    /// Messages of a producer that may come at once on top. 2,000.
+    pub producer_message_burst: u32,
+    /// Requests, replies and errors that wait for one producer, in bytes. 4 MiB.
+    pub producer_control_bytes: usize,
     /// A WebSocket ping goes out when nothing came for this long. 25 s.
     pub heartbeat_interval: Duration,
     /// The connection is gone when nothing came for this long after the ping. 10 s, then close 4004.
@@ -113,6 +128,13 @@ impl Default for Limits {
             dedup_window: Duration::from_secs(600),
             requests: 4_096,
             request_deadline: Duration::from_secs(10),
+            run_lease: Duration::from_secs(30),
+            run_lease_max: Duration::from_secs(600),
+            producers: 1_024,
+            producer_message_bytes: 1 << 20,
+            producer_messages_per_second: 20_000,
+            producer_message_burst: 2_000,
+            producer_control_bytes: 4 << 20,
             heartbeat_interval: Duration::from_secs(25),
             heartbeat_timeout: Duration::from_secs(10),
             write_stall: Duration::from_secs(90),
@@ -162,6 +184,11 @@ impl Limits {
             ("parts_per_run", self.parts_per_run),
             ("dedup_keys", self.dedup_keys),
             ("requests", self.requests),
+            ("producers", self.producers),
+            ("producer_message_bytes", self.producer_message_bytes),
+            ("producer_messages_per_second", self.producer_messages_per_second as usize),
+            ("producer_message_burst", self.producer_message_burst as usize),
+            ("producer_control_bytes", self.producer_control_bytes),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return refuse(name, "must be at least 1");
@@ -178,6 +205,9 @@ impl Limits {
         if let Some((name, _)) = periods.into_iter().find(|(_, value)| value.is_zero()) {
             return refuse(name, "must be above zero");
         }
+        if self.run_lease < MIN_RUN_LEASE || self.run_lease > self.run_lease_max {
+            return refuse("run_lease", "must be at least 1 s and at most `run_lease_max`");
+        }
         if self.handshake_headers > MAX_HANDSHAKE_HEADERS {
             return refuse("handshake_headers", "must be at most 256");
         }
@@ -191,6 +221,9 @@ impl Limits {
         Ok(())
     }
 }
+
+/// The shortest lease of a run: the silence of its producer must be seen in less.
+pub const MIN_RUN_LEASE: Duration = Duration::from_secs(1);
 
 /// What [`Limits::handshake_headers`] may be raised to: the parser's table lives on the stack.
 pub const MAX_HANDSHAKE_HEADERS: usize = 256;

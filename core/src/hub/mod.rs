@@ -195,7 +195,7 @@ impl Hub {
         let random = self.inner.entropy.id();
         Run::start(self, |producer| RunStart {
             user: user.clone(),
-            producer,
+            producer: Some(producer),
             request: None,
             random,
             thread,

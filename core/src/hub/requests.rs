@@ -150,7 +150,7 @@ impl UserMessage {
     pub fn start_with(mut self, options: RunOptions) -> Result<Run, RunError> {
         let start = |producer| RunStart {
             user: self.ask.user.clone(),
-            producer,
+            producer: Some(producer),
             request: Some(self.ask.request),
             random: 0,
             thread: self.ask.thread.clone(),

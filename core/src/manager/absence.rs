@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::runs::OpenRun;
-use super::{Control, Manager, Output};
+use super::{Control, Manager};
 use crate::id::{RunId, UserId};
 use crate::time::Timestamp;
 
@@ -53,6 +53,11 @@ impl<H: Clone> OpenRun<H> {
         }
     }
 
+    /// Whether its producer is to wait for a device.
+    pub(super) fn is_paused(&self) -> bool {
+        self.absence.is_some() && self.on_disconnect == OnDisconnect::Pause
+    }
+
     /// What the producer is told when the grace is over.
     fn expire(&mut self, now: Timestamp, run: RunId) -> Option<Control> {
         let absence = self.absence.as_mut()?;
@@ -68,7 +73,7 @@ impl<H: Clone> Manager<H> {
         let is_watched = !user.channel.devices.is_empty();
         for (run, open) in &mut user.runs {
             let told = open.observe(now, *run, is_watched);
-            self.outputs.extend(told.map(|control| Output::Control(open.producer.clone(), control)));
+            self.outputs.extend(told.and_then(|control| open.tell(control)));
         }
     }
 
@@ -77,7 +82,7 @@ impl<H: Clone> Manager<H> {
         let Some(user) = self.users.get_mut(id) else { return };
         for (run, open) in &mut user.runs {
             let told = open.expire(now, *run);
-            self.outputs.extend(told.map(|control| Output::Control(open.producer.clone(), control)));
+            self.outputs.extend(told.and_then(|control| open.tell(control)));
         }
     }
 }

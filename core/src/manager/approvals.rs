@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::{Control, Manager, Output};
+use super::{Control, Manager};
 use crate::error::ErrorCode;
 use crate::id::{ApprovalId, RunId, UserId};
 use crate::protocol::ReplyError;
@@ -78,9 +78,9 @@ impl<H: Clone> Manager<H> {
             let too_large = matches!(error, RunError::TooLarge { .. });
             ReplyError::new(if too_large { ErrorCode::TooLarge } else { ErrorCode::RunOrder }, error.to_string())
         })?;
-        if let Some(open) = self.users.get(id).and_then(|user| user.runs.get(&run)) {
+        if let Some(open) = self.users.get_mut(id).and_then(|user| user.runs.get_mut(&run)) {
             let control = Control::Decided { run, approval_id: approval.clone(), decision };
-            self.outputs.push_back(Output::Control(open.producer.clone(), control));
+            self.outputs.extend(open.tell(control));
         }
         Ok(())
     }

@@ -46,6 +46,7 @@ impl<H: Clone> Manager<H> {
     fn user_due(&mut self, now: Now, id: UserId) {
         self.expire_requests(now.at, &id);
         self.expire_absences(now.at, &id);
+        self.expire_leases(now, &id);
         let retained = self.users.get(&id).and_then(|user| self.retained_until(&id, user.idle_since?));
         if retained.is_some_and(|until| until <= now.at) {
             self.remove_user(&id);
@@ -81,7 +82,9 @@ impl<H: Clone> Manager<H> {
         user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
         let idle_since = user.idle_since;
         let requests = user.requests.values().map(|waiting| waiting.deadline);
-        let next = requests.chain(user.runs.values().filter_map(OpenRun::cancel_at)).min();
+        let graces = user.runs.values().filter_map(OpenRun::cancel_at);
+        let leases = user.runs.values().filter_map(OpenRun::lease_until);
+        let next = requests.chain(graces).chain(leases).min();
         let wanted = match idle_since {
             Some(since) => self.retained_until(id, since),
             None => next,
@@ -108,7 +111,8 @@ impl<H: Clone> Manager<H> {
     fn retained_until(&self, id: &UserId, idle_since: Timestamp) -> Option<Timestamp> {
         let user = self.users.get(id)?;
         let log = idle_since + self.limits.log_retention;
-        Some(user.keys.expiry(&self.limits).map_or(log, |keys| keys.max(log)))
+        let keys = [&user.keys, &user.producer_keys].into_iter().filter_map(|keys| keys.expiry(&self.limits));
+        keys.chain([log]).max()
     }
 
     fn arm(&mut self, id: &UserId, at: Option<Timestamp>) {

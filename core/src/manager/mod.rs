@@ -8,6 +8,7 @@ mod absence;
 mod approvals;
 mod housekeeping;
 mod keys;
+mod leases;
 mod requests;
 mod runs;
 mod topics;
@@ -27,6 +28,8 @@ pub use absence::OnDisconnect;
 pub use approvals::Decision;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
+use leases::Leases;
+pub use leases::{Held, Holder, LeasedStart};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
 pub use runs::{Entered, RunStart, Started};
 use topics::Topic;
@@ -48,6 +51,7 @@ pub struct Manager<H> {
     deadlines: BTreeSet<(Timestamp, Due)>,
     outputs: VecDeque<Output<H>>,
     log_bytes: usize,
+    leases: Leases,
     last_epoch: u64,
     last_request: u64,
     /// Requests of all users that wait.
@@ -209,6 +213,7 @@ impl<H: Clone> Manager<H> {
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
             log_bytes: 0,
+            leases: Leases::default(),
             last_epoch: 0,
             last_request: 0,
             waiting: 0,

@@ -165,16 +165,22 @@ impl<H: Clone> Manager<H> {
                 Outcome::Waiting(request) => return self.withdraw(now, id, request).ok_or_else(not_found),
             },
         };
-        if let Some(open) = user.runs.get(&run) {
+        if let Some(open) = user.runs.get_mut(&run) {
             let control = Control::CancelRequested { run, by: id.sub().into() };
-            self.outputs.push_back(Output::Control(open.producer.clone(), control));
+            self.outputs.extend(open.tell(control));
             return Ok((run, CancelState::Requested));
         }
-        let reserved = user.requests.iter().find(|(_, waiting)| waiting.message.as_ref().is_some_and(|m| m.run == run));
-        match reserved.map(|(request, _)| *request) {
+        match self.reserved(id, run) {
             Some(request) => self.withdraw(now, id, request).ok_or_else(not_found),
             None => Err(not_found()),
         }
+    }
+
+    /// The request that has reserved a run, while it waits.
+    pub(super) fn reserved(&self, id: &UserId, run: RunId) -> Option<RequestId> {
+        let requests = &self.users.get(id)?.requests;
+        let reserves = |waiting: &Waiting<H>| waiting.message.as_ref().is_some_and(|message| message.run == run);
+        requests.iter().find(|(_, waiting)| reserves(waiting)).map(|(request, _)| *request)
     }
 
     /// Ends every request of a user whose deadline has come.

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::absence::{Absence, OnDisconnect};
+use super::leases::Lease;
 use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
 use super::{Control, Custom, Manager, Output, RequestId};
@@ -14,8 +15,10 @@ use crate::time::Now;
 /// A run that has started and has no terminal event yet.
 #[derive(Clone, Debug)]
 pub(super) struct OpenRun<H> {
-    /// Whom a cancellation is told.
-    pub(super) producer: H,
+    /// Whom a cancellation is told; `None` while no producer holds the run.
+    pub(super) producer: Option<H>,
+    /// Where its producer is no part of this process.
+    pub(super) lease: Option<Lease>,
     thread: ThreadId,
     agent_name: Box<str>,
     pub(super) machine: RunMachine,
@@ -29,8 +32,8 @@ pub(super) struct OpenRun<H> {
 pub struct RunStart<H> {
     /// Whose run.
     pub user: UserId,
-    /// Whom a cancellation is told.
-    pub producer: H,
+    /// Whom a cancellation is told; `None` where that is nobody.
+    pub producer: Option<H>,
     /// The message it answers, which brings run id and thread.
     pub request: Option<RequestId>,
     /// The run id where it answers none: random bits.
@@ -95,6 +98,11 @@ impl<H: Clone> Manager<H> {
     /// When the run has ended, or the event may not come now. Nothing is appended then.
     pub fn run_event(&mut self, now: Now, id: &UserId, run: RunId, event: RunEvent) -> Result<Entered, RunError> {
         self.assert_drained();
+        self.enter(now, id, run, event)
+    }
+
+    /// The same as a part of an operation.
+    pub(super) fn enter(&mut self, now: Now, id: &UserId, run: RunId, event: RunEvent) -> Result<Entered, RunError> {
         let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
         if let RunEvent::Suspended { approval_id: Some(wanted), .. } = &event
             && (user.decided.contains(wanted) || user.runs.values().any(|open| open.machine.knows(wanted)))
@@ -112,6 +120,7 @@ impl<H: Clone> Manager<H> {
             && let Some(open) = user.runs.remove(&run)
         {
             user.decided.remember(open.machine.decided().iter().cloned());
+            self.leases.end(run, open.lease.as_ref());
         }
         let before = user.channel.log.bytes();
         let receipt = user.channel.append([placed], &self.limits, &mut self.outputs);
@@ -204,6 +213,7 @@ impl<H: Clone> Manager<H> {
         let agent_name = start.agent_name.as_str().into();
         let open = OpenRun {
             producer,
+            lease: None,
             thread: thread.clone(),
             agent_name,
             machine,

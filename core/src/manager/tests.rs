@@ -1,6 +1,7 @@
 //! One shard alone, with numbers for handles.
 
 mod absence;
+mod leases;
 mod model;
 mod reading;
 mod rules;
@@ -59,7 +60,7 @@ fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>)
 fn run_start(name: &str, random: u128) -> RunStart<u32> {
     RunStart {
         user: user(name),
-        producer: 900,
+        producer: Some(900),
         request: None,
         random,
         thread: thread(),
@@ -159,7 +160,8 @@ fn assert_consistent(shard: &Shard) {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
         assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");
         let requests = user.requests.values().map(|waiting| waiting.deadline);
-        let next = requests.chain(user.runs.values().filter_map(|open| open.cancel_at())).min();
+        let runs = user.runs.values().flat_map(|open| open.cancel_at().into_iter().chain(open.lease_until()));
+        let next = requests.chain(runs).min();
         assert!(next.is_none() || user.armed == next, "{id:?}: the next request's or run's deadline is armed");
         let watched = !user.channel.devices.is_empty();
         assert!(user.runs.values().all(|open| open.absence.is_none() == watched), "{id:?}: runs know who is there");

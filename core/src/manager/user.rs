@@ -21,6 +21,8 @@ pub(super) struct User<H> {
     pub(super) runs: BTreeMap<RunId, OpenRun<H>>,
     pub(super) requests: BTreeMap<RequestId, Waiting<H>>,
     pub(super) keys: Keys,
+    /// The same of producers over the wire: what they send never makes the user's own be forgotten.
+    pub(super) producer_keys: Keys,
     /// Approvals of runs that have ended.
     pub(super) decided: Decided,
     /// Since when there is no device, run or request.
@@ -59,6 +61,7 @@ impl<H: Clone> User<H> {
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
+            producer_keys: Keys::default(),
             decided: Decided::default(),
             idle_since: None,
             armed: None,
@@ -91,6 +94,11 @@ impl<H: Clone> Channel<H> {
             self.log.append(entry, limits);
         }
         outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone())));
+        self.receipt()
+    }
+
+    /// What is true of an event that is in the log.
+    pub(super) const fn receipt(&self) -> Receipt {
         match self.devices.len() {
             0 => Receipt::Stored,
             // Bounded by the connections of a user, far below 2^32.

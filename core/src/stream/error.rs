@@ -72,6 +72,24 @@ pub enum RunError {
         /// The run that is not there.
         parent: RunId,
     },
+    /// No run of this id is there for this producer.
+    #[error("no run {run} is open for this producer: start it first")]
+    NoRun {
+        /// The run that is not there.
+        run: RunId,
+    },
+    /// Another producer works on it, or nobody has taken it over.
+    #[error("the run {run} is not this connection's: take it over with `run_start` once its producer is gone")]
+    RunTaken {
+        /// The run.
+        run: RunId,
+    },
+    /// Events of a producer are missing before this one.
+    #[error("`n` must be {expected}: the events of a run are numbered without a gap")]
+    Gap {
+        /// The number that is next.
+        expected: u64,
+    },
     /// Over [`Limits::runs_per_user`].
     #[error("the user has {max} open runs, as many as allowed: let one end first")]
     TooManyRuns {
