@@ -1,12 +1,14 @@
 //! One socket of a hub: the connection machine, its mailbox and its cursor. This is the one composition of the machines;
 //! adapters, tests and simulations all drive it.
 
+mod following;
 mod reading;
 
 use std::fmt;
 use std::sync::Arc as Shared;
 use std::task::Waker;
 
+use following::{FrameFault, wanted_topics};
 use reading::Cursor;
 
 use super::{Hub, Mail, RETRY_AFTER_SECS};
@@ -15,11 +17,11 @@ use crate::codec::upgrade::Refusal;
 use crate::connection::{Admission, Connection, ConnectionEvent, PhaseName};
 use crate::drive::Machine;
 use crate::error::{CloseReason, ErrorCode};
-use crate::id::{ConnectionId, FrameId, SessionId, TopicId, TopicName, UserId};
+use crate::id::{ConnectionId, FrameId, SessionId, UserId};
 use crate::manager::{Attach, Control, Decision, NewCommand, NewMessage};
 use crate::protocol::{
-    ClientFrame, FrameError, Heartbeat, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry,
-    StreamName, Welcome, WelcomeLimits,
+    ClientFrame, FrameError, Heartbeat, Mode, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry, StreamName,
+    Welcome, WelcomeLimits,
 };
 use crate::stream::Resumption;
 use crate::sync::{Arc, Lease, Mailbox, Pass, Popped};
@@ -185,41 +187,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Begins to follow a topic, or to follow it from elsewhere.
-    fn follow(&mut self, name: TopicName, resume: Option<Position>) -> Result<StreamEntry, FrameFault> {
-        let State::Attached(device) = &mut self.state else { return Err(NOT_FOUND) };
-        if !device.scopes.may_read_topic(&name) {
-            return Err(NOT_FOUND);
-        }
-        let topic = TopicId::of(&device.user, name);
-        let known = device.cursors.iter().position(|cursor| cursor.topic.as_ref() == Some(&topic));
-        if known.is_none() && device.cursors.len() > self.hub.limits().subscriptions {
-            return Err((ErrorCode::TooManySubscriptions, "as many topics as allowed are followed: leave one first"));
-        }
-        let (connection, handle) = (device.connection, Arc::clone(&self.mail));
-        let resumption =
-            self.hub.act_on_topic(&topic, |shard, now| shard.subscribe(now, &topic, connection, handle, resume));
-        let cursor = Cursor::new(Some(topic), &resumption);
-        let stream = cursor.stream();
-        match known {
-            Some(at) => device.cursors[at] = cursor,
-            None => device.cursors.push(cursor),
-        }
-        Ok(entry(stream, &resumption))
-    }
-
-    /// Stops to follow a topic.
-    fn unfollow(&mut self, name: TopicName) -> Result<ReplyOk, FrameFault> {
-        let State::Attached(device) = &mut self.state else { return Err(NOT_FOUND) };
-        let topic = TopicId::of(&device.user, name);
-        let known = device.cursors.iter().position(|cursor| cursor.topic.as_ref() == Some(&topic));
-        device.cursors.remove(known.ok_or(NOT_FOUND)?);
-        device.turn = 0;
-        let connection = device.connection;
-        self.hub.act_on_topic(&topic, |shard, now| shard.unsubscribe(now, &topic, connection));
-        Ok(ReplyOk::Done)
     }
 
     fn welcome(
@@ -399,31 +366,10 @@ impl Session {
     }
 }
 
-/// The topics that a `hello` names, each with where to continue.
-fn wanted_topics(hello: &Hello) -> Vec<(TopicName, Option<Position>)> {
-    let resumed = hello.resume.iter().filter_map(|(stream, position)| match stream {
-        StreamName::User => None,
-        StreamName::Topic(name) => Some((name.clone(), Some(*position))),
-    });
-    let mut wanted: Vec<_> = resumed.collect();
-    for name in &hello.topics {
-        if !wanted.iter().any(|(known, _)| known == name) {
-            wanted.push((name.clone(), None));
-        }
-    }
-    wanted
-}
-
 fn entry(stream: StreamName, resumption: &Resumption) -> StreamEntry {
     let Resumption { position, head, mode, lost } = *resumption;
     StreamEntry { stream, event_id: position, head, mode, lost }
 }
-
-/// Why a request of the session's own is refused.
-type FrameFault = (ErrorCode, &'static str);
-
-/// Unknown and forbidden are alike.
-const NOT_FOUND: FrameFault = (ErrorCode::NotFound, "no such topic for this token");
 
 impl Machine for Session {
     fn poll_ready(&mut self, now: Now, waker: &Waker) {
