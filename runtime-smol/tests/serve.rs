@@ -63,6 +63,7 @@ impl Server {
             token,
             session: None,
             resume: Some(Position::NONE),
+            threads: Vec::new(),
             name: "test".into(),
         };
         let (link, handle) = connect(clock.now(), config, Arc::new(SystemEntropy)).unwrap();

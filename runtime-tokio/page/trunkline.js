@@ -69,6 +69,7 @@ export class Trunkline {
    * - `token`, or `getToken()`: a promise of a token. `null` means that there is none to be had, and the client stops;
    *   a rejection means "not now", and it tries again.
    * - `position`: an event id to resume from; `START` for everything kept; absent for what comes from now on
+   * - `threads`: ids of the conversations to watch, at most 100; absent or empty for all
    * - `onState({state, reason, code, retryAt})`: `connecting`, `live`, `offline` (`retryAt` on the clock of `now`), `stopped`
    * - `onEvent(event)`: every event once, in order. It may throw `StreamFault`; the position then stays in front of the event.
    * - `onReset({lost, afresh})`: the server could not continue from the position. `afresh`: drop what was built so far.
@@ -186,6 +187,7 @@ export class Trunkline {
   #sayHello() {
     const hello = { type: "hello", client: { name: "trunkline.js", version: "1" } };
     if (this.#sessionId) hello.session_id = this.#sessionId;
+    if (this.#options.threads) hello.threads = this.#options.threads;
     if (this.#positions.size > 0) {
       hello.resume = Object.fromEntries([...this.#positions].map(([stream, at]) => [stream, formatPosition(at)]));
     }

@@ -27,6 +27,7 @@ use crate::{SystemClock, SystemEntropy, TokioTimer, TokioTransport};
 ///     token,
 ///     session: None,
 ///     resume: None,
+///     threads: Vec::new(),
 ///     name: "example".to_owned(),
 /// })?;
 /// let message = ClientFrame::UserMessage {
@@ -88,6 +89,7 @@ mod tests {
             token: token.to_owned(),
             session: None,
             resume: None,
+            threads: Vec::new(),
             name: "test".to_owned(),
         }
     }

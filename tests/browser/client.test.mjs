@@ -111,6 +111,19 @@ test("a client without a position asks for no resume", async () => {
   assert.equal("resume" in socket().sent[0], false);
 });
 
+test("a client that watches some threads names them in every hello", async () => {
+  const { socket, welcome, clock } = await world({ threads: ["t-1", "t-2"] });
+  welcome();
+  assert.deepEqual(socket().sent[0].threads, ["t-1", "t-2"]);
+  socket().drop();
+  await clock.pass(500);
+  welcome();
+  assert.deepEqual(socket().sent[0].threads, ["t-1", "t-2"]);
+  const { socket: other, welcome: welcomeOther } = await world();
+  welcomeOther();
+  assert.equal("threads" in other().sent[0], false);
+});
+
 test("after a loss the client resumes its session from its last position", async () => {
   const { socket, sockets, welcome, clock, events, state } = await world();
   welcome();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::codec::frame::{Assembler, Message, Opcode, Role, encode, encode_close};
 use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
 use crate::error::CloseReason;
-use crate::id::{Entropy, SessionId};
+use crate::id::{Entropy, SessionId, ThreadId};
 use crate::limits::Limits;
 use crate::protocol::{
     AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, Snapshot,
@@ -30,6 +30,9 @@ pub struct ClientConfig {
     pub session: Option<SessionId>,
     /// The last position of the user's own stream; [`Position::NONE`] asks for all that is kept, `None` for what is new.
     pub resume: Option<Position>,
+    /// The threads of the user's own stream to watch, at most 100; none is all. Events of others never come, and the
+    /// position moves on over them.
+    pub threads: Vec<ThreadId>,
     /// What the client calls itself.
     pub name: String,
 }
@@ -267,6 +270,7 @@ impl Client {
             session_id: self.session,
             resume: self.positions.clone(),
             client: Some(ClientInfo { name: Some(self.config.name.clone()), version: Some(version) }),
+            threads: self.config.threads.clone(),
             ..Hello::default()
         };
         self.text(&ClientFrame::Hello(Box::new(hello)).encode());

@@ -45,6 +45,7 @@ fn fresh(resume: Option<Position>) -> Client {
         token: "aa.bb.cc".into(),
         session: None,
         resume,
+        threads: Vec::new(),
         name: "test".into(),
     };
     Client::new(secs(0), config, Arc::new(Counting::default())).unwrap()
@@ -415,6 +416,7 @@ fn client_config() -> ClientConfig {
         token: String::new(),
         session: None,
         resume: None,
+        threads: Vec::new(),
         name: "t".into(),
     }
 }

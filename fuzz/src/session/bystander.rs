@@ -31,6 +31,7 @@ impl Bystander {
             token: USERS.bystander_token.clone(),
             session: None,
             resume: None,
+            threads: Vec::new(),
             name: "bystander".into(),
         };
         let client = Client::new(world.now(), config, Arc::new(Counting::default())).expect("a sound request");

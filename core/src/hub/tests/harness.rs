@@ -100,14 +100,28 @@ impl World {
     }
 
     pub(super) fn connect(&self, token: String, resume: Option<Position>, session: Option<SessionId>) -> Pair {
-        let config = ClientConfig {
+        self.connect_with(self.config(token, resume, session))
+    }
+
+    /// A device that watches these threads alone.
+    pub(super) fn watching(&self, user: &str, threads: &[ThreadId], resume: Option<Position>) -> Pair {
+        let token = self.token(&ident(user), Duration::from_secs(3600));
+        self.connect_with(ClientConfig { threads: threads.to_vec(), ..self.config(token, resume, None) })
+    }
+
+    pub(super) fn config(&self, token: String, resume: Option<Position>, session: Option<SessionId>) -> ClientConfig {
+        ClientConfig {
             host: "localhost".into(),
             target: "/ws".into(),
             token,
             session,
             resume,
+            threads: Vec::new(),
             name: "test".into(),
-        };
+        }
+    }
+
+    pub(super) fn connect_with(&self, config: ClientConfig) -> Pair {
         let client = Client::new(self.now(), config, Shared::clone(&self.entropy) as _).unwrap();
         let session = self.hub.session().unwrap();
         let mut pair = Pair { session: Some(session), client, clock: Shared::clone(&self.clock) };

@@ -165,6 +165,7 @@ impl Connector {
             token,
             session: self.cursor.map(|(session, _)| session),
             resume: self.cursor.map(|(_, position)| position),
+            threads: Vec::new(),
             name: "trunkline chat".to_owned(),
         }
     }
