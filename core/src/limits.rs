@@ -46,6 +46,9 @@ pub struct Limits {
     pub snapshot_bytes: usize,
     /// Entries that a connection may be behind before neighbouring texts are merged for it. 256.
     pub lag_entries: usize,
+    /// How often a client is moved on over events of threads that it does not watch, where nothing else does. 1 s, the
+    /// first at once; many hidden events move it on in between.
+    pub position_interval: Duration,
     /// Topics that one connection may follow. 100.
     pub subscriptions: usize,
     /// Bytes of all logs together, shared evenly among the shards. 1 GiB.
@@ -118,6 +121,7 @@ impl Default for Limits {
             log_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
             lag_entries: 256,
+            position_interval: Duration::from_secs(1),
             subscriptions: 100,
             total_log_bytes: 1 << 30,
             log_retention: Duration::from_secs(300),

@@ -3,6 +3,7 @@
 
 mod following;
 mod reading;
+mod watching;
 
 use std::fmt;
 use std::sync::Arc as Shared;
@@ -10,6 +11,7 @@ use std::task::Waker;
 
 use following::{FrameFault, wanted_topics};
 use reading::Cursor;
+use watching::Watching;
 
 use super::{Hub, Mail, RETRY_AFTER_SECS};
 use crate::auth::Scopes;
@@ -57,6 +59,8 @@ struct Device {
     scopes: Scopes,
     /// The user's own first, then the topics it follows.
     cursors: Vec<Cursor>,
+    /// Which threads of the user's own it watches; `None` is all.
+    watching: Option<Box<Watching>>,
     /// Whose turn it is to be read.
     turn: usize,
     pass: Pass,
@@ -167,6 +171,7 @@ impl Session {
             session: hello.session_id,
             fresh_session: SessionId::from_bits(self.hub.inner.entropy.id()),
             resume: hello.resume.get(&StreamName::User).copied(),
+            threads: hello.threads.clone(),
         };
         match self.hub.act(&grant.user, |shard, now| shard.attach(now, attach)) {
             Err(reason) => self.connection.close(now, reason),
@@ -175,7 +180,9 @@ impl Session {
                 let wanted = wanted_topics(&hello);
                 let cursors = vec![Cursor::new(None, &attached.stream)];
                 let user = grant.user.clone();
-                let device = Device { user: grant.user, connection, scopes: grant.scopes, cursors, turn: 0, pass };
+                let watching = Watching::new(&hello.threads, attached.stream.position);
+                let (scopes, turn) = (grant.scopes, 0);
+                let device = Device { user: grant.user, connection, scopes, cursors, watching, turn, pass };
                 self.state = State::Attached(Box::new(device));
                 let mut streams = vec![entry(StreamName::User, &attached.stream)];
                 // What the token does not grant is left out, as if it did not exist.
@@ -403,11 +410,14 @@ impl Machine for Session {
 
     fn handle_timeout(&mut self, now: Now) {
         self.connection.handle_timeout(now);
+        self.connection.end_expired(now);
         self.settle();
+        self.move_on_in_time(now);
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
-        self.connection.poll_timeout().map(|(at, _)| at)
+        let connection = self.connection.poll_timeout().map(|(at, _)| at);
+        connection.into_iter().chain(self.moves_on_at()).min()
     }
 
     fn transmit(&self) -> &[u8] {

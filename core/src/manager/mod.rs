@@ -31,6 +31,7 @@ use housekeeping::Due;
 use leases::Leases;
 pub use leases::{Held, Holder, LeasedStart};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
+use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 use topics::Topic;
 use user::{Device, User};
@@ -165,6 +166,8 @@ pub struct Attach<H> {
     pub fresh_session: SessionId,
     /// Where it was in the user's own stream.
     pub resume: Option<Position>,
+    /// The threads it watches; none is all.
+    pub threads: Vec<ThreadId>,
 }
 
 /// A connection that is in.
@@ -256,7 +259,8 @@ impl<H: Clone> Manager<H> {
             }
             None => attach.session.unwrap_or(attach.fresh_session),
         };
-        let stream = user.channel.log.resume(attach.resume, !user.runs.is_empty());
+        let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
+        let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
         user.channel.devices.push(Device { handle: attach.handle, connection: attach.connection, session });
         self.settle(now, &attach.user);
         Ok(Attached { session, stream })

@@ -19,7 +19,7 @@ pub(super) struct OpenRun<H> {
     pub(super) producer: Option<H>,
     /// Where its producer is no part of this process.
     pub(super) lease: Option<Lease>,
-    thread: ThreadId,
+    pub(super) thread: ThreadId,
     agent_name: Box<str>,
     pub(super) machine: RunMachine,
     pub(super) on_disconnect: OnDisconnect,

@@ -53,6 +53,7 @@ fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>)
             session: session.map(id),
             fresh_session: id(n),
             resume: Some(Position::NONE),
+            threads: Vec::new(),
         },
     )
 }

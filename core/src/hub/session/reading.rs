@@ -14,8 +14,8 @@ use crate::time::Now;
 pub(super) struct Cursor {
     /// `None` is the user's own stream.
     pub(super) topic: Option<TopicId>,
-    /// What the client has been given.
-    position: Position,
+    /// How far the log was read: what the client has been given, and what is hidden from it.
+    pub(super) position: Position,
     /// There may be more in the log.
     pub(super) behind: bool,
     /// It lags: texts are merged until it has caught up.
@@ -60,8 +60,12 @@ impl Session {
     /// Gives the connection what the socket can take of the log.
     pub(super) fn fill(&mut self, now: Now) {
         while self.connection.wants_events() {
+            if self.hides_much() {
+                // What is sent brings the next round, after a look at the socket.
+                return self.move_on(now);
+            }
             let State::Attached(device) = &mut self.state else { return };
-            let Some(at) = device.next_behind() else { return };
+            let Some(at) = device.next_behind() else { return self.move_on_in_time(now) };
             let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
             if let Some(frame) = cursor.snapshot.pop_front() {
                 self.connection.send(now, &frame);
@@ -75,7 +79,7 @@ impl Session {
             match read {
                 Read::Entries { entries, behind } => {
                     cursor.behind = !entries.is_empty();
-                    self.give(now, at, &entries, behind);
+                    self.give(now, at, entries, behind);
                 }
                 // Its mailbox says why.
                 Read::Detached => cursor.behind = false,
@@ -85,7 +89,7 @@ impl Session {
     }
 
     /// Adds what a read has taken, and says when merging begins and ends.
-    fn give(&mut self, now: Now, at: usize, entries: &[Entry], behind: u64) {
+    fn give(&mut self, now: Now, at: usize, mut entries: Vec<Entry>, behind: u64) {
         let State::Attached(device) = &mut self.state else { return };
         let threshold = self.hub.limits().lag_entries as u64;
         let cursor = &mut device.cursors[at];
@@ -95,9 +99,18 @@ impl Session {
             self.connection.send(now, &lag(&stream, behind, true));
         }
         let user_id = cursor.topic.is_none().then(|| device.user.sub());
-        for frame in frames_for(&stream, user_id, cursor.position, entries, cursor.merging) {
+        let mut reached = entries.last().map_or(cursor.position.seq, Entry::seq);
+        let caught_up = entries.is_empty();
+        let mut watching = device.watching.as_deref_mut().filter(|_| cursor.topic.is_none());
+        let mut from = cursor.position;
+        if let Some(watching) = &watching {
+            watching.narrow(&mut entries);
+            from.seq = watching.told();
+        }
+        for frame in frames_for(&stream, user_id, from, &entries, cursor.merging) {
             // What does not fit now is read again: events never take the room of replies.
             if !self.connection.wants_events() {
+                reached = cursor.position.seq;
                 break;
             }
             match frame.prev {
@@ -108,8 +121,12 @@ impl Session {
                 }
             }
             cursor.position.seq = frame.seq;
+            if let Some(watching) = &mut watching {
+                watching.tell(frame.seq);
+            }
         }
-        if cursor.merging && entries.is_empty() {
+        cursor.position.seq = reached;
+        if cursor.merging && caught_up {
             cursor.merging = false;
             self.connection.send(now, &lag(&stream, 0, false));
         }
@@ -126,10 +143,13 @@ impl Session {
                 start.map(|start| (start, Reducer::default()))
             }
         };
-        let Some((position, base)) = base else {
+        let Some((position, mut base)) = base else {
             cursor.behind = false;
             return;
         };
+        if let Some(watching) = device.watching.as_mut().filter(|_| cursor.topic.is_none()) {
+            watching.restart(position, &mut base);
+        }
         cursor.position = position;
         cursor.behind = true;
         cursor.snapshot = snapshot_frames(&cursor.stream(), position, &base).into();

@@ -11,4 +11,5 @@ mod lifecycle;
 mod properties;
 mod races;
 mod requests;
+mod threads;
 mod topics;
