@@ -11,10 +11,6 @@ use std::sync::{Mutex, MutexGuard};
 #[allow(clippy::disallowed_types, reason = "this is where the lock lives")]
 pub struct Lock<T>(Mutex<T>);
 
-/// What holds a [`Lock`].
-#[allow(clippy::disallowed_types, reason = "this is where the lock lives")]
-pub(super) type Guard<'a, T> = MutexGuard<'a, T>;
-
 #[allow(clippy::disallowed_types, reason = "this is where the lock lives")]
 impl<T> Lock<T> {
     /// Wraps `value`.

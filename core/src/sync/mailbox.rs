@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use super::lock::Guard;
 use super::{Lock, ReadyMark};
 
 /// What many threads leave for the one task that owns a socket, a run or the application's requests.
@@ -66,47 +65,38 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// # Errors
     /// When the mailbox is closed or full.
     pub fn offer(&self, item: T, bytes: usize) -> Result<Option<Waker>, (T, PushError)> {
-        self.push_to(self.queue.lock(), item, bytes)
+        self.put(item, bytes, |_, _| false)
     }
 
-    fn push_to(
-        &self,
-        mut queue: Guard<'_, Queue<T, E>>,
-        item: T,
-        bytes: usize,
-    ) -> Result<Option<Waker>, (T, PushError)> {
-        if queue.closed.is_some() {
-            return Err((item, PushError::Closed));
-        }
-        let after = queue.bytes.saturating_add(bytes);
-        if after > self.max_bytes {
-            return Err((item, PushError::Full));
-        }
-        queue.bytes = after;
-        queue.items.push_back((item, bytes));
-        drop(queue);
-        Ok(self.ready.mark())
-    }
-
-    /// As [`Mailbox::push`], after those that `superseded` names are taken out.
+    /// As [`Mailbox::push`], and takes those out that `superseded` names, whose bytes are free for it.
     ///
     /// # Errors
-    /// As [`Mailbox::push`]; what was superseded is out all the same.
+    /// As [`Mailbox::push`]; nothing is taken out then.
     pub fn replace(
         &self,
         item: T,
         bytes: usize,
         superseded: impl Fn(&T, &T) -> bool,
     ) -> Result<Option<Waker>, PushError> {
+        self.put(item, bytes, superseded).map_err(|(_, error)| error)
+    }
+
+    fn put(&self, item: T, bytes: usize, superseded: impl Fn(&T, &T) -> bool) -> Result<Option<Waker>, (T, PushError)> {
         let mut queue = self.queue.lock();
-        let mut freed = 0_usize;
-        queue.items.retain(|(earlier, bytes)| {
-            let goes = superseded(&item, earlier);
-            freed += if goes { *bytes } else { 0 };
-            !goes
-        });
-        queue.bytes = queue.bytes.saturating_sub(freed);
-        self.push_to(queue, item, bytes).map_err(|(_, error)| error)
+        if queue.closed.is_some() {
+            return Err((item, PushError::Closed));
+        }
+        let goes = |earlier: &T| superseded(&item, earlier);
+        let freed = queue.items.iter().filter(|(earlier, _)| goes(earlier)).map(|(_, bytes)| *bytes).sum();
+        let after = queue.bytes.saturating_sub(freed).saturating_add(bytes);
+        if after > self.max_bytes {
+            return Err((item, PushError::Full));
+        }
+        queue.items.retain(|(earlier, _)| !goes(earlier));
+        queue.items.push_back((item, bytes));
+        queue.bytes = after;
+        drop(queue);
+        Ok(self.ready.mark())
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".
@@ -171,6 +161,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_refused_supersedes_nothing() {
+        let mailbox: Mailbox<u8, ()> = Mailbox::new(8);
+        mailbox.push(1, 4).unwrap();
+        assert_eq!(mailbox.replace(2, 9, |_, _| true).unwrap_err(), PushError::Full);
+        let _ = mailbox.close(());
+        assert_eq!(mailbox.replace(3, 4, |_, _| true).unwrap_err(), PushError::Closed);
+        assert_eq!(mailbox.pop(), Popped::Item(1));
+        assert_eq!(mailbox.pop(), Popped::Closed(()));
+    }
+
+    #[test]
     fn the_bytes_are_bounded_and_given_back() {
         let mailbox: Mailbox<u8, ()> = Mailbox::new(8);
         mailbox.push(1, 4).unwrap();
@@ -184,11 +185,11 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod models {
-    use super::{Mailbox, Popped};
+    use super::{Mailbox, Popped, PushError};
     use loom::future::block_on;
     use loom::sync::Arc;
     use loom::thread;
-    use std::task::Poll;
+    use std::task::{Poll, Waker};
 
     /// Property: a push against a close is either refused or read before the end, and the reader sees the end.
     #[test]
@@ -234,5 +235,103 @@ mod models {
             assert_eq!(pusher.join().unwrap(), read);
             closer.join().unwrap();
         });
+    }
+
+    /// How one item takes the place of those of its own last digit.
+    type Replace = fn(&Mailbox<u8, ()>, u8) -> bool;
+
+    fn fire(outcome: Result<Option<Waker>, PushError>) -> bool {
+        outcome.map(|waker| waker.into_iter().for_each(Waker::wake)).is_ok()
+    }
+
+    fn same(item: &u8, earlier: &u8) -> bool {
+        item % 10 == earlier % 10
+    }
+
+    fn replace(mailbox: &Mailbox<u8, ()>, item: u8) -> bool {
+        fire(mailbox.replace(item, 1, same))
+    }
+
+    /// Broken on purpose: what is superseded goes under one lock, and its successor comes under another.
+    fn replace_in_two_steps(mailbox: &Mailbox<u8, ()>, item: u8) -> bool {
+        let mut queue = mailbox.queue.lock();
+        let before = queue.items.len();
+        queue.items.retain(|(earlier, _)| !same(&item, earlier));
+        queue.bytes -= before - queue.items.len();
+        drop(queue);
+        fire(mailbox.push(item, 1))
+    }
+
+    /// Broken on purpose: the bytes of what is superseded stay counted.
+    fn replace_without_giving_back(mailbox: &Mailbox<u8, ()>, item: u8) -> bool {
+        mailbox.queue.lock().items.retain(|(earlier, _)| !same(&item, earlier));
+        fire(mailbox.push(item, 1))
+    }
+
+    /// Reads to the end; the bytes are those of what waits, and within the bound, all the time.
+    fn read_all(mailbox: &Mailbox<u8, ()>) -> Vec<u8> {
+        let mut read = Vec::new();
+        block_on(std::future::poll_fn(|cx| {
+            loop {
+                let popped = mailbox.pop();
+                let queue = mailbox.queue.lock();
+                assert!(queue.bytes == queue.items.len() && queue.bytes <= 2, "{} bytes", queue.bytes);
+                drop(queue);
+                match popped {
+                    Popped::Item(item) => read.push(item),
+                    Popped::Closed(()) => return Poll::Ready(()),
+                    Popped::Empty => {
+                        if !mailbox.take_mark(cx.waker()) {
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        }));
+        read
+    }
+
+    fn check_replace(replace: Replace) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(model.preemption_bound.unwrap_or(2));
+        model.check(move || {
+            let mailbox = Arc::new(Mailbox::<u8, ()>::new(2));
+            assert!(fire(mailbox.push(1, 1)) && fire(mailbox.push(5, 1)), "room for two");
+            let replacer = {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || replace(&mailbox, 11))
+            };
+            let closer = {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || mailbox.close(()).into_iter().for_each(Waker::wake))
+            };
+            let read = read_all(&mailbox);
+            let replaced = replacer.join().unwrap();
+            closer.join().unwrap();
+            assert!(read.contains(&5), "superseded by nothing, and still lost: {read:?}");
+            assert!(read.contains(&1) || read.contains(&11), "superseded and superseding are both lost: {read:?}");
+            assert_eq!(read.contains(&11), replaced, "{read:?}");
+            assert!(read.is_sorted_by_key(|item| u8::from(*item == 11)), "overtaken: {read:?}");
+        });
+    }
+
+    /// Property: an item is read, or gives way to one that is read, against pop and close; the bytes are never over.
+    #[test]
+    fn what_is_superseded_is_read_or_its_successor_is() {
+        check_replace(replace);
+    }
+
+    /// Property: the model above finds the item that is lost between two locks.
+    #[test]
+    #[should_panic(expected = "are both lost")]
+    fn a_replacement_in_two_steps_is_found_out() {
+        check_replace(replace_in_two_steps);
+    }
+
+    /// Property: the model above finds bytes that are not given back.
+    #[test]
+    #[should_panic(expected = "bytes")]
+    fn a_replacement_that_keeps_the_bytes_is_found_out() {
+        check_replace(replace_without_giving_back);
     }
 }

@@ -8,6 +8,8 @@ mod heap;
 mod identity;
 mod lag;
 mod lifecycle;
+#[cfg(loom)]
+mod models;
 mod properties;
 mod races;
 mod requests;
