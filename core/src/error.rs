@@ -171,6 +171,8 @@ error_codes! {
     RunTaken = "run_taken", true;
     /// Another decision came first.
     AlreadyDecided = "already_decided", false;
+    /// A repeat of what was answered before, where the answer is not kept any more.
+    AlreadyAnswered = "already_answered", false;
     /// The event is over the size limit.
     TooLarge = "too_large", false;
     /// A refresh with a token that does not hold, or is another user's.

@@ -55,15 +55,19 @@ pub struct Limits {
     pub total_log_bytes: usize,
     /// How long a user's log is kept once the last connection left and the last run ended. 5 min.
     pub log_retention: Duration,
-    /// Open runs of one user, those that a request has reserved included; and requests of one user that wait. 100.
+    /// Open runs of one user, those that a request has reserved included; requests of one user that wait; and ended runs
+    /// that a late cancellation still finds. 100.
     pub runs_per_user: usize,
     /// Tool calls of one run, ended ones included. 64.
     pub tools_per_run: usize,
     /// Streamed texts of one run. 256.
     pub parts_per_run: usize,
-    /// Keys of requests remembered per user. 1,024.
+    /// Keys of answered requests remembered per user. 1,024; beyond, the oldest go, and their repeats are new requests.
     pub dedup_keys: usize,
-    /// How long a key is remembered. 10 min.
+    /// Bytes of the answers that are kept with those keys. 256 KiB; beyond, the oldest answers go, and a repeat is told
+    /// `already_answered`.
+    pub dedup_bytes: usize,
+    /// How long a key is remembered once its request is answered, and a run once it has ended. 10 min.
     pub dedup_window: Duration,
     /// Requests that wait for the application, in all, shared evenly among the shards; and requests that lie in the
     /// application's queue. 4,096; beyond, `busy`.
@@ -129,6 +133,7 @@ impl Default for Limits {
             tools_per_run: 64,
             parts_per_run: 256,
             dedup_keys: 1_024,
+            dedup_bytes: 256 << 10,
             dedup_window: Duration::from_secs(600),
             requests: 4_096,
             request_deadline: Duration::from_secs(10),
@@ -187,6 +192,7 @@ impl Limits {
             ("tools_per_run", self.tools_per_run),
             ("parts_per_run", self.parts_per_run),
             ("dedup_keys", self.dedup_keys),
+            ("dedup_bytes", self.dedup_bytes),
             ("requests", self.requests),
             ("producers", self.producers),
             ("producer_message_bytes", self.producer_message_bytes),

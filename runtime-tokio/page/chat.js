@@ -591,7 +591,10 @@ async function transmit(sending) {
   }
 }
 
-/** The key stays the same, so that a try that did arrive is not repeated. */
+/**
+ * The key stays the same, so that a try that did arrive is not repeated; but what was refused for good stays refused under
+ * its key, so that trying it again is another message.
+ */
 function showRefused(sending, error) {
   sending.root.className = "message refused";
   sending.root.dataset.note = `Not sent: ${error.message}`;
@@ -599,6 +602,7 @@ function showRefused(sending, error) {
   const again = element("button", { type: "button", class: "quiet" }, "Try again");
   again.addEventListener("click", () => {
     again.remove();
+    if (error.code === "refused") sending.key = newKey();
     transmit(sending);
   });
   sending.root.append(" ", again);

@@ -241,14 +241,11 @@ impl Session {
                     NewMessage { user: user.clone(), sender, id, key, thread: thread_id, content, metadata, random };
                 self.hub.act(&user, |shard, now| shard.message(now, message));
             }
-            ClientFrame::Command { id, key: Some(_), .. } => {
-                self.refuse(now, Some(id), ErrorCode::Unsupported, "commands take no `key` here: leave it out");
-            }
-            ClientFrame::Command { id, name, args, key: None } => {
+            ClientFrame::Command { id, name, args, key } => {
                 if !self.is_anybody_asked(now, &id) {
                     return;
                 }
-                let command = NewCommand { user: user.clone(), sender: Arc::clone(&self.mail), id, name, args };
+                let command = NewCommand { user: user.clone(), sender: Arc::clone(&self.mail), id, key, name, args };
                 self.hub.act(&user, |shard, now| shard.command(now, command));
             }
             ClientFrame::CancelRun { id, target } => {

@@ -2,113 +2,167 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::payload_bytes;
 use super::requests::RequestId;
 use crate::id::{IdempotencyKey, RunId};
 use crate::limits::Limits;
+use crate::protocol::{ReplyError, ReplyOk};
 use crate::time::Timestamp;
 
-/// What became of the request that came with a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Outcome {
-    Waiting(RequestId),
-    Run(RunId),
+/// What a key is for. The same text for something else is another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum KeyKind {
+    /// A message to an agent, and the cancellation that names it.
+    Message,
+    /// A command.
+    Command,
+    /// A run of a producer over the wire.
+    RunStart,
 }
 
-/// The newest keys of one user: bounded in number and age.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// A key in its namespace.
+pub(super) type Key = (KeyKind, IdempotencyKey);
+
+/// What became of the request that came with a key.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Outcome {
+    /// Nothing yet.
+    Waiting(RequestId),
+    /// A run, open or ended.
+    Run(RunId),
+    /// Its sender took it back before this run began.
+    Withdrawn(RunId),
+    /// What the application said.
+    Answered(Box<Result<ReplyOk, ReplyError>>),
+    /// The application answered, and there was no room to keep what it said.
+    AnswerGone,
+}
+
+impl Outcome {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Answered(outcome) => payload_bytes(outcome),
+            Self::Waiting(_) | Self::Run(_) | Self::Withdrawn(_) | Self::AnswerGone => 0,
+        }
+    }
+}
+
+/// Keys of one user from one kind of sender: those whose requests wait, and the newest of the others, bounded in number,
+/// age, and the bytes of the answers that are kept with them.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Keys {
-    known: BTreeMap<IdempotencyKey, Outcome>,
-    order: VecDeque<(Timestamp, IdempotencyKey)>,
+    known: BTreeMap<Key, Known>,
+    /// Those that are settled, oldest first.
+    order: VecDeque<Key>,
+    /// Those among them whose answer is kept.
+    answers: VecDeque<Key>,
+    answer_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Known {
+    /// Since when the outcome is the last one.
+    settled: Option<Timestamp>,
+    outcome: Outcome,
 }
 
 impl Keys {
-    pub(super) fn get(&mut self, now: Timestamp, key: &IdempotencyKey, limits: &Limits) -> Option<Outcome> {
-        self.age(now, limits);
-        self.known.get(key).copied()
+    pub(super) fn get(&self, now: Timestamp, key: &Key, limits: &Limits) -> Option<&Outcome> {
+        let known = self.known.get(key)?;
+        known.settled.is_none_or(|at| at + limits.dedup_window > now).then_some(&known.outcome)
     }
 
-    pub(super) fn insert(&mut self, now: Timestamp, key: IdempotencyKey, outcome: Outcome, limits: &Limits) {
-        if self.known.insert(key.clone(), outcome).is_none() {
-            self.order.push_back((now, key));
+    /// The key's first request waits: its repeats wait with it, however many other keys come.
+    pub(super) fn open(&mut self, now: Timestamp, key: Key, request: RequestId, limits: &Limits) {
+        self.age(now, limits);
+        self.known.insert(key, Known { settled: None, outcome: Outcome::Waiting(request) });
+    }
+
+    /// What the key's request came to, for its repeats from now on. The first outcome stays.
+    pub(super) fn settle(&mut self, now: Timestamp, key: Key, outcome: Outcome, limits: &Limits) {
+        self.age(now, limits);
+        if self.known.get(&key).is_some_and(|known| known.settled.is_some()) {
+            return;
         }
+        let outcome = self.with_room(&key, outcome, limits);
+        self.known.insert(key.clone(), Known { settled: Some(now), outcome });
+        self.order.push_back(key);
         while self.order.len() > limits.dedup_keys {
             self.forget_oldest();
         }
-        self.age(now, limits);
     }
 
-    /// The request has become a run. A key that was forgotten meanwhile and has come again is the later request's.
-    pub(super) fn settle(
-        &mut self,
-        now: Timestamp,
-        key: IdempotencyKey,
-        request: RequestId,
-        run: RunId,
-        limits: &Limits,
-    ) {
-        if self.known.get(&key).is_none_or(|known| *known == Outcome::Waiting(request)) {
-            self.insert(now, key, Outcome::Run(run), limits);
-        }
-    }
-
-    /// The request came to nothing: its repeat is a new request. A key that was forgotten meanwhile and has come again
-    /// is the later request's.
-    pub(super) fn remove(&mut self, key: &IdempotencyKey, request: RequestId) {
-        if self.known.get(key) == Some(&Outcome::Waiting(request)) {
+    /// The request came to nothing: its repeat is a new request.
+    pub(super) fn forget(&mut self, key: &Key) {
+        if self.known.get(key).is_some_and(|known| known.settled.is_none()) {
             self.known.remove(key);
-            self.order.retain(|(_, known)| known != key);
         }
     }
 
     /// When the last key stops to count.
     pub(super) fn expiry(&self, limits: &Limits) -> Option<Timestamp> {
-        self.order.back().map(|(at, _)| *at + limits.dedup_window)
+        let newest = self.known.get(self.order.back()?)?;
+        newest.settled.map(|at| at + limits.dedup_window)
     }
 
-    fn age(&mut self, now: Timestamp, limits: &Limits) {
-        while self.order.front().is_some_and(|(at, _)| *at + limits.dedup_window <= now) {
+    /// Lets go of the keys whose window is over.
+    pub(super) fn age(&mut self, now: Timestamp, limits: &Limits) {
+        while let Some(oldest) = self.order.front().and_then(|key| self.known.get(key)) {
+            if oldest.settled.is_none_or(|at| at + limits.dedup_window > now) {
+                break;
+            }
             self.forget_oldest();
         }
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.order.pop_front() {
-            self.known.remove(&key);
+    /// The outcome as it can be kept: of the answers, the oldest make room.
+    fn with_room(&mut self, key: &Key, outcome: Outcome, limits: &Limits) -> Outcome {
+        let bytes = outcome.bytes();
+        if bytes == 0 {
+            return outcome;
         }
+        if bytes > limits.dedup_bytes {
+            return Outcome::AnswerGone;
+        }
+        self.answers.push_back(key.clone());
+        self.answer_bytes += bytes;
+        while self.answer_bytes > limits.dedup_bytes {
+            let Some(oldest) = self.answers.pop_front() else { break };
+            if let Some(known) = self.known.get_mut(&oldest) {
+                let answer = std::mem::replace(&mut known.outcome, Outcome::AnswerGone);
+                self.answer_bytes = self.answer_bytes.saturating_sub(answer.bytes());
+            }
+        }
+        outcome
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(key) = self.order.pop_front() else { return };
+        if let Some(known) = self.known.remove(&key) {
+            self.answer_bytes = self.answer_bytes.saturating_sub(known.outcome.bytes());
+        }
+        if self.answers.front() == Some(&key) {
+            self.answers.pop_front();
+        }
+    }
+}
+
+/// The latest runs that have ended, so that a cancellation that comes too late is told so; bounded in number and age.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ended(VecDeque<(Timestamp, RunId)>);
+
+impl Ended {
+    pub(super) fn remember(&mut self, now: Timestamp, run: RunId, limits: &Limits) {
+        self.0.push_back((now, run));
+        while self.0.len() > limits.runs_per_user {
+            self.0.pop_front();
+        }
+    }
+
+    pub(super) fn contains(&self, now: Timestamp, run: RunId, limits: &Limits) -> bool {
+        self.0.iter().any(|(at, ended)| *ended == run && *at + limits.dedup_window > now)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn key(text: &str) -> IdempotencyKey {
-        IdempotencyKey::new(text).unwrap()
-    }
-
-    const RUN: Outcome = Outcome::Run(RunId::from_bits(1));
-
-    #[test]
-    fn the_number_is_bounded_and_the_oldest_goes() {
-        let limits = Limits { dedup_keys: 2, ..Limits::default() };
-        let mut keys = Keys::default();
-        for name in ["a", "b", "c"] {
-            keys.insert(Timestamp::ZERO, key(name), RUN, &limits);
-        }
-        assert_eq!(keys.get(Timestamp::ZERO, &key("a"), &limits), None);
-        assert_eq!(keys.get(Timestamp::ZERO, &key("b"), &limits), Some(RUN));
-        assert_eq!(keys.order.len(), keys.known.len());
-    }
-
-    #[test]
-    fn a_key_is_known_until_its_window_ends() {
-        let limits = Limits { dedup_window: Duration::from_micros(10), ..Limits::default() };
-        let mut keys = Keys::default();
-        keys.insert(Timestamp::ZERO, key("a"), RUN, &limits);
-        assert_eq!(keys.get(Timestamp::from_micros(9), &key("a"), &limits), Some(RUN));
-        assert_eq!(keys.get(Timestamp::from_micros(10), &key("a"), &limits), None);
-        assert_eq!(keys, Keys::default());
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::approvals::Decision;
-use super::keys::Outcome;
+use super::keys::{KeyKind, Outcome};
 use super::requests::debug_without_payload;
 use super::runs::OpenRun;
 use super::{Control, Manager, Output, RunStart};
@@ -270,17 +270,17 @@ impl<H: Clone> Manager<H> {
     }
 
     /// The run that a producer has started with this key.
-    fn run_of_key(&mut self, now: Now, id: &UserId, key: Option<&IdempotencyKey>) -> Option<RunId> {
-        let user = self.users.get_mut(id)?;
-        match user.producer_keys.get(now.at, key?, &self.limits)? {
-            Outcome::Run(run) => Some(run),
-            Outcome::Waiting(_) => None,
+    fn run_of_key(&self, now: Now, id: &UserId, key: Option<&IdempotencyKey>) -> Option<RunId> {
+        let user = self.users.get(id)?;
+        match user.producer_keys.get(now.at, &(KeyKind::RunStart, key?.clone()), &self.limits)? {
+            Outcome::Run(run) => Some(*run),
+            Outcome::Waiting(_) | Outcome::Withdrawn(_) | Outcome::Answered(_) | Outcome::AnswerGone => None,
         }
     }
 
     fn remember_run(&mut self, now: Now, id: &UserId, key: Option<IdempotencyKey>, run: RunId) {
         if let Some((user, key)) = self.users.get_mut(id).zip(key) {
-            user.producer_keys.insert(now.at, key, Outcome::Run(run), &self.limits);
+            user.producer_keys.settle(now.at, (KeyKind::RunStart, key), Outcome::Run(run), &self.limits);
         }
     }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::error::CloseReason;
 use crate::id::{ApprovalId, ConnectionId, RunId, SessionId, ThreadId, TopicId, UserId};
 use crate::limits::Limits;
-use crate::protocol::{Position, Reply, ReplyOk};
+use crate::protocol::{Position, Reply, ReplyError, ReplyOk};
 use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
@@ -114,7 +114,7 @@ impl Control {
     /// What it counts as in a mailbox: about the bytes of its frame.
     pub fn bytes(&self) -> usize {
         match self {
-            Self::Reply(reply) => 128 + payload_bytes(reply),
+            Self::Reply(reply) => 128 + payload_bytes(&reply.outcome),
             Self::GoingAway | Self::CancelRequested { .. } | Self::Paused { .. } | Self::Resumed { .. } => 128,
             Self::Decided { decision, .. } => 256 + decision.bytes(),
         }
@@ -142,12 +142,12 @@ impl Control {
     }
 }
 
-fn payload_bytes(reply: &Reply) -> usize {
-    match &reply.outcome {
+fn payload_bytes(outcome: &Result<ReplyOk, ReplyError>) -> usize {
+    match outcome {
         Ok(ReplyOk::Result(json)) => json.get().len(),
         // Everything else is of fixed size.
         Ok(_) => 0,
-        Err(error) => error.message.len(),
+        Err(error) => error.code.as_str().len() + error.message.len(),
     }
 }
 

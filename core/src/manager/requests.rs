@@ -1,11 +1,12 @@
 //! What clients ask of the application: messages to an agent, commands, cancellations.
 //!
 //! A message is accepted by starting its run: only then does it stand in the log and is its sender told so. Refused,
-//! withdrawn or left alone it leaves no trace but an error, and its repeat is a new request.
+//! withdrawn or left alone it leaves no trace but an error. A repeat, by its key, waits for the same answer or gets it
+//! again; after an error that is temporary it is a new request.
 
 use serde_json::value::RawValue;
 
-use super::keys::Outcome;
+use super::keys::{Key, KeyKind, Outcome};
 use super::{Control, Manager, Output};
 use crate::error::ErrorCode;
 use crate::id::{FrameId, IdempotencyKey, RunId, ThreadId, UserId};
@@ -15,6 +16,13 @@ use crate::time::{Now, Timestamp};
 /// Names a request on its shard; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(u64);
+
+#[cfg(test)]
+impl RequestId {
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
 
 /// A message of a user to an agent.
 #[derive(Clone)]
@@ -46,6 +54,8 @@ pub struct NewCommand<H> {
     pub sender: H,
     /// Names the answer.
     pub id: FrameId,
+    /// Makes a repeat harmless.
+    pub key: Option<IdempotencyKey>,
     /// Which command.
     pub name: String,
     /// As the client sent it.
@@ -97,13 +107,14 @@ pub(super) struct Waiting<H> {
     pub(super) deadline: Timestamp,
     /// Who is answered: one, or more where a key was repeated.
     pub(super) senders: Vec<(H, FrameId)>,
+    /// What its repeats are known by.
+    pub(super) key: Option<Key>,
     pub(super) message: Option<WaitingMessage>,
 }
 
 #[derive(Clone)]
 pub(super) struct WaitingMessage {
     pub(super) run: RunId,
-    pub(super) key: Option<IdempotencyKey>,
     pub(super) thread: ThreadId,
     pub(super) content: String,
     pub(super) metadata: Option<Box<RawValue>>,
@@ -124,31 +135,19 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    /// A command for the application: an [`Output::Ask`].
+    /// A command for the application: an [`Output::Ask`], or an answer at once to a repeat.
     pub fn command(&mut self, now: Now, command: NewCommand<H>) {
         self.assert_drained();
-        let NewCommand { user: id, sender, id: frame, name, args } = command;
-        let Some(user) = self.users.get_mut(&id).filter(|_| !self.draining) else {
-            return self.reply(&sender, Reply { id: frame, outcome: Err(draining()) });
-        };
-        // One user never takes the room of all: what bounds its runs bounds what it asks for at once.
-        if user.requests.len() >= self.limits.runs_per_user {
-            let error = ReplyError::new(ErrorCode::Busy, "too many requests of this user wait: try again in a moment");
-            return self.reply(&sender, Reply { id: frame, outcome: Err(error) });
+        let (sender, id) = (command.sender.clone(), command.id.clone());
+        if let Err(error) = self.try_command(now, command) {
+            self.reply(&sender, Reply { id, outcome: Err(error) });
         }
-        let deadline = now.at + self.limits.request_deadline;
-        let waiting = Waiting { deadline, senders: vec![(sender.clone(), frame.clone())], message: None };
-        let Some(request) = self.wait(&id, waiting) else {
-            return self.reply(&sender, Reply { id: frame, outcome: Err(busy()) });
-        };
-        self.outputs.push_back(Output::Ask(Ask::Command(CommandAsk { request, user: id.clone(), name, args })));
-        self.settle(now, &id);
     }
 
     /// The application's answer to a command, or its refusal of any request. Answers whether anybody waited for it.
     pub fn answer(&mut self, now: Now, id: &UserId, request: RequestId, outcome: Result<ReplyOk, ReplyError>) -> bool {
         self.assert_drained();
-        let open = self.close_request(id, request, &outcome);
+        let open = self.close_request(now.at, id, request, &outcome);
         self.settle(now, id);
         open
     }
@@ -160,18 +159,30 @@ impl<H: Clone> Manager<H> {
         let user = self.users.get_mut(id).ok_or_else(not_found)?;
         let run = match target {
             RunRef::Id(run) => *run,
-            RunRef::Key(key) => match user.keys.get(now.at, key, &self.limits).ok_or_else(not_found)? {
-                Outcome::Run(run) => run,
-                Outcome::Waiting(request) => return self.withdraw(now, id, request).ok_or_else(not_found),
-            },
+            RunRef::Key(key) => {
+                let key = (KeyKind::Message, key.clone());
+                match user.keys.get(now.at, &key, &self.limits).ok_or_else(not_found)? {
+                    Outcome::Waiting(request) => {
+                        let request = *request;
+                        return self.withdraw(now, id, request).ok_or_else(not_found);
+                    }
+                    Outcome::Withdrawn(run) => return Ok((*run, CancelState::Cancelled)),
+                    Outcome::Run(run) if !user.runs.contains_key(run) => return Ok((*run, CancelState::Ended)),
+                    Outcome::Run(run) => *run,
+                    // It was refused, so there never was a run.
+                    Outcome::Answered(_) | Outcome::AnswerGone => return Err(not_found()),
+                }
+            }
         };
         if let Some(open) = user.runs.get_mut(&run) {
             let control = Control::CancelRequested { run, by: id.sub().into() };
             self.outputs.extend(open.tell(control));
             return Ok((run, CancelState::Requested));
         }
+        let has_ended = user.ended.contains(now.at, run, &self.limits);
         match self.reserved(id, run) {
             Some(request) => self.withdraw(now, id, request).ok_or_else(not_found),
+            None if has_ended => Ok((run, CancelState::Ended)),
             None => Err(not_found()),
         }
     }
@@ -190,55 +201,38 @@ impl<H: Clone> Manager<H> {
             user.requests.iter().filter(|(_, waiting)| waiting.deadline <= now).map(|(request, _)| *request).collect();
         for request in due {
             let error = ReplyError::new(ErrorCode::Unavailable, "no agent answered in time: try again");
-            self.close_request(id, request, &Err(error));
+            self.close_request(now, id, request, &Err(error));
         }
     }
 
     fn try_message(&mut self, now: Now, message: &NewMessage<H>) -> Result<(), ReplyError> {
-        // The sender is attached, so its user is there, unless it was detached this very moment.
-        let user = self.users.get_mut(&message.user).ok_or_else(draining)?;
-        let known = message.key.as_ref().and_then(|key| user.keys.get(now.at, key, &self.limits));
-        match known {
-            Some(Outcome::Run(run_id)) => {
-                let reply = Reply::ok(message.id.clone(), ReplyOk::Run { run_id });
-                self.reply(&message.sender, reply);
-                return Ok(());
-            }
-            Some(Outcome::Waiting(request)) => {
-                if let Some(waiting) = user.requests.get_mut(&request) {
-                    return waiting.join(&message.sender, &message.id);
-                }
-            }
-            None => {}
+        let key = message.key.clone().map(|key| (KeyKind::Message, key));
+        if self.take_repeat(now, &message.user, key.as_ref(), &message.sender, &message.id)? {
+            return Ok(());
         }
-        if self.draining {
-            return Err(draining());
-        }
+        let user = self.users.get(&message.user).filter(|_| !self.draining).ok_or_else(draining)?;
         let max = self.limits.runs_per_user;
         if user.open_runs() >= max {
             let text = format!("{max} runs are open, as many as allowed: wait until one ends");
             return Err(ReplyError::new(ErrorCode::TooManyRuns, text));
         }
-        self.ask(now, message)
+        self.ask(now, message, key)
     }
 
-    fn ask(&mut self, now: Now, message: &NewMessage<H>) -> Result<(), ReplyError> {
+    fn ask(&mut self, now: Now, message: &NewMessage<H>, key: Option<Key>) -> Result<(), ReplyError> {
         let run = RunId::for_user(&message.user, message.random);
         let waiting = Waiting {
             deadline: now.at + self.limits.request_deadline,
             senders: vec![(message.sender.clone(), message.id.clone())],
+            key,
             message: Some(WaitingMessage {
                 run,
-                key: message.key.clone(),
                 thread: message.thread.clone(),
                 content: message.content.clone(),
                 metadata: message.metadata.clone(),
             }),
         };
-        let request = self.wait(&message.user, waiting).ok_or_else(busy)?;
-        if let Some((user, key)) = self.users.get_mut(&message.user).zip(message.key.as_ref()) {
-            user.keys.insert(now.at, key.clone(), Outcome::Waiting(request), &self.limits);
-        }
+        let request = self.wait(now.at, &message.user, waiting).ok_or_else(busy)?;
         self.outputs.push_back(Output::Ask(Ask::Message(MessageAsk {
             request,
             user: message.user.clone(),
@@ -251,19 +245,68 @@ impl<H: Clone> Manager<H> {
         Ok(())
     }
 
+    fn try_command(&mut self, now: Now, command: NewCommand<H>) -> Result<(), ReplyError> {
+        let NewCommand { user: id, sender, id: frame, key, name, args } = command;
+        let key = key.map(|key| (KeyKind::Command, key));
+        if self.take_repeat(now, &id, key.as_ref(), &sender, &frame)? {
+            return Ok(());
+        }
+        let user = self.users.get(&id).filter(|_| !self.draining).ok_or_else(draining)?;
+        // One user never takes the room of all: what bounds its runs bounds what it asks for at once.
+        if user.requests.len() >= self.limits.runs_per_user {
+            return Err(ReplyError::new(ErrorCode::Busy, "too many requests of this user wait: try again in a moment"));
+        }
+        let deadline = now.at + self.limits.request_deadline;
+        let waiting = Waiting { deadline, senders: vec![(sender, frame)], key, message: None };
+        let request = self.wait(now.at, &id, waiting).ok_or_else(busy)?;
+        self.outputs.push_back(Output::Ask(Ask::Command(CommandAsk { request, user: id.clone(), name, args })));
+        self.settle(now, &id);
+        Ok(())
+    }
+
+    /// Answers a request whose key is known as the first was answered, or lets it wait with the first. Says whether the
+    /// key is known.
+    fn take_repeat(
+        &mut self,
+        now: Now,
+        id: &UserId,
+        key: Option<&Key>,
+        sender: &H,
+        frame: &FrameId,
+    ) -> Result<bool, ReplyError> {
+        // The sender is attached, so its user is there, unless it was detached this very moment.
+        let user = self.users.get_mut(id).ok_or_else(draining)?;
+        let Some(known) = key.and_then(|key| user.keys.get(now.at, key, &self.limits)) else { return Ok(false) };
+        let outcome = match known {
+            Outcome::Waiting(request) => {
+                let Some(first) = user.requests.get_mut(request) else { return Ok(false) };
+                return first.join(sender, frame).map(|()| true);
+            }
+            Outcome::Run(run) => Ok(ReplyOk::Run { run_id: *run }),
+            Outcome::Withdrawn(_) => Err(withdrawn()),
+            Outcome::Answered(outcome) => (**outcome).clone(),
+            Outcome::AnswerGone => Err(ReplyError::new(ErrorCode::AlreadyAnswered, ANSWER_GONE)),
+        };
+        self.reply(sender, Reply { id: frame.clone(), outcome });
+        Ok(true)
+    }
+
     /// Whether the application is still waited for.
     pub fn is_waiting(&self, id: &UserId, request: RequestId) -> bool {
         self.users.get(id).is_some_and(|user| user.requests.contains_key(&request))
     }
 
     /// Lets a request wait, as far as this shard has room.
-    fn wait(&mut self, id: &UserId, waiting: Waiting<H>) -> Option<RequestId> {
+    fn wait(&mut self, now: Timestamp, id: &UserId, waiting: Waiting<H>) -> Option<RequestId> {
         if self.waiting >= self.requests_share {
             return None;
         }
         let user = self.users.get_mut(id)?;
         self.last_request += 1;
         let request = RequestId(self.last_request);
+        if let Some(key) = &waiting.key {
+            user.keys.open(now, key.clone(), request, &self.limits);
+        }
         user.requests.insert(request, waiting);
         self.waiting += 1;
         Some(request)
@@ -279,18 +322,40 @@ impl<H: Clone> Manager<H> {
     /// The user takes a message back that no run has answered yet.
     fn withdraw(&mut self, now: Now, id: &UserId, request: RequestId) -> Option<(RunId, CancelState)> {
         let run = self.users.get(id)?.requests.get(&request)?.message.as_ref()?.run;
-        let error = ReplyError::new(ErrorCode::Refused, "the message was cancelled before a run began");
-        self.close_request(id, request, &Err(error));
+        self.users.get_mut(id)?.ended.remember(now.at, run, &self.limits);
+        self.conclude(now.at, id, request, &Err(withdrawn()), Some(Outcome::Withdrawn(run)));
         self.settle(now, id);
         Some((run, CancelState::Cancelled))
     }
 
-    /// Answers everybody who waits for a request and forgets it, its key included.
-    fn close_request(&mut self, id: &UserId, request: RequestId, outcome: &Result<ReplyOk, ReplyError>) -> bool {
+    /// Answers everybody who waits for a request and ends it. The next one with its key gets the same answer, unless that
+    /// is temporary.
+    fn close_request(
+        &mut self,
+        now: Timestamp,
+        id: &UserId,
+        request: RequestId,
+        outcome: &Result<ReplyOk, ReplyError>,
+    ) -> bool {
+        let is_temporary = outcome.as_ref().is_err_and(|error| error.temporary);
+        let lasting = (!is_temporary).then(|| Outcome::Answered(Box::new(outcome.clone())));
+        self.conclude(now, id, request, outcome, lasting)
+    }
+
+    fn conclude(
+        &mut self,
+        now: Timestamp,
+        id: &UserId,
+        request: RequestId,
+        outcome: &Result<ReplyOk, ReplyError>,
+        lasting: Option<Outcome>,
+    ) -> bool {
         let Some(waiting) = self.end_wait(id, request) else { return false };
-        let key = waiting.message.and_then(|message| message.key);
-        if let Some((user, key)) = self.users.get_mut(id).zip(key) {
-            user.keys.remove(&key, request);
+        if let Some((user, key)) = self.users.get_mut(id).zip(waiting.key) {
+            match lasting {
+                Some(lasting) => user.keys.settle(now, key, lasting, &self.limits),
+                None => user.keys.forget(&key),
+            }
         }
         for (sender, id) in waiting.senders {
             let outcome = outcome.clone();
@@ -317,6 +382,13 @@ impl<H: Clone> Waiting<H> {
 
 /// How many repeats of one key may wait for its answer.
 const MAX_REPEATS: usize = 16;
+
+/// What a repeat is told when there was no room to keep the answer.
+const ANSWER_GONE: &str = "this was answered before, and the answer is not kept any more: it is not done again";
+
+fn withdrawn() -> ReplyError {
+    ReplyError::new(ErrorCode::Refused, "the message was cancelled before a run began")
+}
 
 fn busy() -> ReplyError {
     ReplyError::new(ErrorCode::Busy, "too many requests wait: try again in a moment")

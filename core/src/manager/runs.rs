@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::absence::{Absence, OnDisconnect};
+use super::keys::Outcome;
 use super::leases::Lease;
 use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
@@ -121,6 +122,7 @@ impl<H: Clone> Manager<H> {
         {
             user.decided.remember(open.machine.decided().iter().cloned());
             self.leases.end(run, open.lease.as_ref());
+            user.ended.remember(now.at, run, &self.limits);
         }
         let before = user.channel.log.bytes();
         let receipt = user.channel.append([placed], &self.limits, &mut self.outputs);
@@ -171,11 +173,11 @@ impl<H: Clone> Manager<H> {
         let message = waiting.message.clone().ok_or(RunError::RequestClosed)?;
         let body = EventBody::UserMessage { content: message.content, metadata: message.metadata };
         let started = self.begin(now, &start, message.run, message.thread, Some(body))?;
-        let senders = self.end_wait(&start.user, request).map(|waiting| waiting.senders).unwrap_or_default();
-        if let Some((user, key)) = self.users.get_mut(&start.user).zip(message.key) {
-            user.keys.settle(now.at, key, request, started.run, &self.limits);
+        let Some(waiting) = self.end_wait(&start.user, request) else { return Ok(started) };
+        if let Some((user, key)) = self.users.get_mut(&start.user).zip(waiting.key) {
+            user.keys.settle(now.at, key, Outcome::Run(started.run), &self.limits);
         }
-        for (sender, id) in senders {
+        for (sender, id) in waiting.senders {
             let reply = Reply::ok(id, ReplyOk::Run { run_id: started.run });
             self.outputs.push_back(Output::Control(sender, Control::Reply(reply)));
         }

@@ -8,7 +8,7 @@ mod rules;
 
 use std::sync::Arc;
 
-use super::{Attach, Attached, Control, Due, Manager, NewMessage, Output, RunStart};
+use super::{Attach, Attached, Control, Due, Manager, NewCommand, NewMessage, Output, RunStart};
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, FrameId, IdempotencyKey, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
@@ -83,6 +83,12 @@ fn message(name: &str, sender: u32, id: &str, key: Option<&str>, random: u128) -
         metadata: None,
         random,
     }
+}
+
+/// A command of ann's.
+fn command(id: &str, sender: u32, key: Option<&str>) -> NewCommand<u32> {
+    let key = key.map(|key| IdempotencyKey::new(key).unwrap());
+    NewCommand { user: user("ann"), sender, id: frame(id), key, name: "n".into(), args: None }
 }
 
 /// What one operation means for others, in the order in which it leaves.
@@ -174,6 +180,10 @@ fn assert_consistent(shard: &Shard) {
         assert_eq!(sessions.len(), user.channel.devices.len(), "{id:?}: a session is there once");
         assert!(user.channel.devices.len() <= shard.limits.connections_per_user);
         assert!(user.open_runs() <= shard.limits.runs_per_user);
+        user.keys.assert_consistent(&shard.limits);
+        user.producer_keys.assert_consistent(&shard.limits);
+        let keyed = user.requests.values().filter(|waiting| waiting.key.is_some()).count();
+        assert_eq!(user.keys.waiting(), keyed, "{id:?}: a key waits as long as its request");
     }
     let counts = shard.counts();
     assert_eq!(counts.users, shard.users.len());

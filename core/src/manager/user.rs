@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Output;
 use super::approvals::Decided;
-use super::keys::Keys;
+use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
 use super::runs::OpenRun;
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
@@ -20,9 +20,12 @@ pub(super) struct User<H> {
     pub(super) channel: Channel<H>,
     pub(super) runs: BTreeMap<RunId, OpenRun<H>>,
     pub(super) requests: BTreeMap<RequestId, Waiting<H>>,
+    /// Keys that the user's own devices sent: no other sender's keys take their room.
     pub(super) keys: Keys,
     /// The same of producers over the wire: what they send never makes the user's own be forgotten.
     pub(super) producer_keys: Keys,
+    /// Runs that have ended, and reserved ones that were withdrawn.
+    pub(super) ended: Ended,
     /// Approvals of runs that have ended.
     pub(super) decided: Decided,
     /// Since when there is no device, run or request.
@@ -62,6 +65,7 @@ impl<H: Clone> User<H> {
             requests: BTreeMap::new(),
             keys: Keys::default(),
             producer_keys: Keys::default(),
+            ended: Ended::default(),
             decided: Decided::default(),
             idle_since: None,
             armed: None,

@@ -45,7 +45,7 @@ fn without_an_application_a_message_is_refused_at_once_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_dropped_refused_or_late_request_is_answered_and_its_key_is_free_again() {
+fn a_dropped_or_late_request_is_answered_and_its_key_is_free_again_and_a_refused_one_stays_refused() {
     let world = World::new();
     let mut requests = world.hub.requests().unwrap();
     let mut ann = world.device("ann");
@@ -55,7 +55,10 @@ fn a_dropped_refused_or_late_request_is_answered_and_its_key_is_free_again() {
     ann.send(&message("m2", Some("k"), "hello"));
     next_message(&mut requests).refuse("not today");
     assert_eq!(code(&ann.replies()[0]), "refused");
-    ann.send(&message("m3", Some("k"), "hello"));
+    ann.send(&message("again", Some("k"), "hello"));
+    assert_eq!(code(&ann.replies()[0]), "refused");
+    assert!(poll_now(requests.next()).is_pending(), "nobody is asked again");
+    ann.send(&message("m3", Some("k3"), "hello"));
     let late = next_message(&mut requests);
     world.sleep(Limits::default().request_deadline, &mut [&mut ann]);
     assert_eq!(code(&ann.replies()[0]), "unavailable");
@@ -107,8 +110,11 @@ fn a_run_is_cancelled_by_id_by_key_and_before_it_starts() {
     }
     run.cancelled("ann", "asked to").unwrap();
     ann.events();
-    ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Id(run.id()) });
-    assert_eq!(code(&ann.replies()[0]), "not_found");
+    for target in [RunRef::Id(run.id()), RunRef::Key("k1".parse().unwrap())] {
+        ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target });
+        let expected = ReplyOk::Cancel { run_id: run.id(), state: CancelState::Ended };
+        assert_eq!(ann.replies()[0].outcome, Ok(expected));
+    }
 
     ann.send(&message("m2", Some("k2"), "hello"));
     let taken = next_message(&mut requests);
@@ -149,6 +155,38 @@ fn a_command_is_answered_by_the_application() {
     let replies = ann.replies();
     assert_eq!((replies[0].id.as_str(), code(&replies[0])), ("b", "refused"));
     assert!(matches!(&replies[1].outcome, Ok(ReplyOk::Result(json)) if json.get() == r#"{"pong":true}"#));
+}
+
+#[test]
+fn a_repeated_command_gets_the_same_result_byte_for_byte_over_another_connection() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let (mut phone, mut tablet, mut bob) = (world.device("ann"), world.device("ann"), world.device("bob"));
+    let keyed = |id: &str| ClientFrame::Command {
+        id: frame_id(id),
+        name: "count".into(),
+        args: None,
+        key: Some("k".parse().unwrap()),
+    };
+    phone.send(&keyed("a"));
+    tablet.send(&keyed("b"));
+    let Poll::Ready(Some(Request::Command(first))) = poll_now(requests.next()) else { panic!("nothing waits") };
+    phone.cut();
+    first.reply(&serde_json::json!({"count": 1, "of": [1.5, "é"]})).unwrap();
+    tablet.send(&keyed("c"));
+    let results: Vec<_> = tablet
+        .replies()
+        .into_iter()
+        .map(|reply| match reply.outcome {
+            Ok(ReplyOk::Result(json)) => (reply.id.as_str().to_owned(), json.get().to_owned()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let json = r#"{"count":1,"of":[1.5,"é"]}"#;
+    assert_eq!(results, [("b".to_owned(), json.to_owned()), ("c".to_owned(), json.to_owned())]);
+    assert!(poll_now(requests.next()).is_pending(), "it was asked once");
+    bob.send(&keyed("d"));
+    assert!(poll_now(requests.next()).is_ready(), "another user's key is another key");
 }
 
 #[test]

@@ -55,8 +55,8 @@ struct User {
     runs: Vec<RunId>,
     /// Request, deadline, key, waiting senders.
     requests: Vec<(RequestId, u64, Option<u8>, Vec<u32>)>,
-    /// Keys whose run began, and when each was sent.
-    begun: BTreeMap<u8, u64>,
+    /// Keys whose message was answered: when, and whether by a run.
+    answered: BTreeMap<u8, (u64, bool)>,
     events: u64,
     idle_since: Option<u64>,
 }
@@ -189,8 +189,13 @@ fn play(shard: &mut Shard, model: &mut Model, op: &Op) {
 fn answer(shard: &mut Shard, model: &mut Model, user: usize, request: usize, how: u8) -> Vec<Told> {
     let now = at(model.now);
     let found = model.users.get(&user).and_then(|user| user.requests.get(request).cloned());
-    let Some((request, deadline, key, senders)) = found else { return vec![] };
-    model.user(user).requests.retain(|waiting| waiting.0 != request);
+    let Some((request, _, key, senders)) = found else { return vec![] };
+    let time = model.now;
+    let known = model.user(user);
+    known.requests.retain(|waiting| waiting.0 != request);
+    if let Some(key) = key {
+        known.answered.insert(key, (time, how != 0));
+    }
     let mut told: Vec<Told> =
         senders.iter().map(|to| Told::Reply(*to, "m".into(), (how == 0).then(|| "refused".to_owned()))).collect();
     if how == 0 {
@@ -203,9 +208,6 @@ fn answer(shard: &mut Shard, model: &mut Model, user: usize, request: usize, how
     let known = model.user(user);
     known.runs.push(run);
     known.events += 2;
-    if let Some(key) = key {
-        known.begun.insert(key, deadline - REQUEST);
-    }
     told.extend(model.ready(user));
     told
 }
@@ -223,8 +225,8 @@ fn said(shard: &mut Shard, model: &mut Model, user: usize, key: Option<u8>, n: u
         return vec![];
     };
     let waiting = known.requests.iter_mut().find(|waiting| key.is_some() && waiting.2 == key);
-    if key.is_some_and(|key| known.begun.contains_key(&key)) {
-        assert_eq!(told, reply(None));
+    if let Some((_, began)) = key.and_then(|key| known.answered.get(&key)) {
+        assert_eq!(told, reply((!began).then_some("refused")));
     } else if let Some(waiting) = waiting {
         if waiting.3.len() < 16 {
             waiting.3.push(sender);
@@ -303,7 +305,7 @@ proptest! {
             // Keys have a window of their own; the model forgets them with it.
             let now = model.now;
             for user in model.users.values_mut() {
-                user.begun.retain(|_, at| *at + RETENTION > now);
+                user.answered.retain(|_, (at, _)| *at + RETENTION > now);
             }
             play(&mut shard, &mut model, op);
             assert_consistent(&shard);

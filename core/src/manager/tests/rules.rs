@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::value::to_raw_value;
 
 use super::{
-    Told, asked, assert_consistent, at, attach, conn, done, drain, frame, message, run_start, shard, tick, user,
+    Told, asked, assert_consistent, at, attach, command, conn, done, drain, message, run_start, shard, tick, user,
 };
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{IdempotencyKey, RunId};
 use crate::limits::Limits;
-use crate::manager::{Custom, NewCommand};
-use crate::protocol::{CancelState, ReplyError, RunRef};
+use crate::manager::Custom;
+use crate::protocol::{CancelState, ReplyError, ReplyOk, RunRef};
 use crate::stream::{RunError, RunEvent};
 use crate::time::Timestamp;
 
@@ -155,22 +155,135 @@ fn a_request_is_answered_at_its_deadline_and_its_repeat_is_a_new_one() {
 }
 
 #[test]
-fn a_forgotten_keys_old_request_does_not_take_the_new_ones_key_with_it() {
+fn a_key_is_not_forgotten_while_its_request_waits_however_many_follow() {
     let mut shard = shard(Limits { dedup_keys: 1, ..Limits::default() });
     attach(&mut shard, at(0), "ann", 1, None).unwrap();
     let ask = |shard: &mut super::Shard, id: &str, key: &str| {
         shard.message(at(0), message("ann", 1, id, Some(key), 7));
         asked(&drain(shard))
     };
-    let old = ask(&mut shard, "a", "k");
-    // Another key takes the only place, then the first comes again as a request of its own.
-    ask(&mut shard, "b", "other");
-    let new = ask(&mut shard, "c", "k");
-    let refused = Err(ReplyError::new(ErrorCode::Refused, "no"));
-    assert!(shard.answer(at(0), &user("ann"), old, refused));
-    drain(&mut shard);
+    ask(&mut shard, "a", "k");
+    for key in ["l", "m"] {
+        let other = ask(&mut shard, key, key);
+        assert!(shard.answer(at(0), &user("ann"), other, done()));
+        drain(&mut shard);
+    }
     shard.message(at(0), message("ann", 1, "d", Some("k"), 8));
-    assert_eq!(drain(&mut shard), [], "it waits with {new:?}");
+    assert_eq!(drain(&mut shard), [], "it waits with the first");
+    assert_consistent(&shard);
+}
+
+#[test]
+fn a_command_and_its_repeats_are_one_request_with_one_answer() {
+    let mut shard = shard(Limits::default());
+    for n in [1, 2] {
+        attach(&mut shard, at(0), "ann", n, None).unwrap();
+    }
+    shard.command(at(0), command("a", 1, Some("k")));
+    let request = asked(&drain(&mut shard));
+    shard.command(at(0), command("b", 2, Some("k")));
+    assert_eq!(drain(&mut shard), [], "it waits with the first");
+    assert!(shard.answer(at(MICROS), &user("ann"), request, done()));
+    assert_eq!(drain(&mut shard), [Told::Reply(1, "a".into(), None), Told::Reply(2, "b".into(), None)]);
+    let window = u64::try_from(Limits::default().dedup_window.as_micros()).unwrap();
+    shard.command(at(MICROS + window - 1), command("c", 2, Some("k")));
+    assert_eq!(drain(&mut shard), [Told::Reply(2, "c".into(), None)]);
+    shard.command(at(MICROS + window), command("d", 1, Some("k")));
+    asked(&drain(&mut shard));
+    assert_consistent(&shard);
+}
+
+#[test]
+fn a_refusal_is_repeated_and_an_error_that_passes_is_not() {
+    let mut shard = shard(Limits { runs_per_user: 1, requests: 2, ..Limits::default() });
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    attach(&mut shard, at(0), "bob", 2, None).unwrap();
+    let refused = |code| Err(ReplyError::new(code, "no"));
+    let reply = |id: &str, code: &str| Told::Reply(1, id.into(), Some(code.into()));
+    // Nobody answers; the application refuses; its refusal is what a repeat gets.
+    shard.command(at(0), command("a", 1, Some("k")));
+    let first = asked(&drain(&mut shard));
+    assert!(shard.answer(at(0), &user("ann"), first, refused(ErrorCode::Unavailable)));
+    assert_eq!(drain(&mut shard), [reply("a", "unavailable")]);
+    shard.command(at(0), command("b", 1, Some("k")));
+    let second = asked(&drain(&mut shard));
+    // No room for another one: that passes too.
+    shard.command(at(0), command("c", 1, Some("l")));
+    assert_eq!(drain(&mut shard), [reply("c", "busy")]);
+    assert!(shard.answer(at(0), &user("ann"), second, refused(ErrorCode::Refused)));
+    drain(&mut shard);
+    shard.command(at(0), command("d", 1, Some("k")));
+    assert_eq!(drain(&mut shard), [reply("d", "refused")]);
+    shard.command(at(0), command("e", 1, Some("l")));
+    asked(&drain(&mut shard));
+    // A shard that drains asks nobody, and still says what became of what it knows.
+    shard.begin_drain();
+    shard.command(at(0), command("f", 1, Some("k")));
+    assert_eq!(drain(&mut shard), [reply("f", "refused")]);
+    shard.command(at(0), command("g", 1, Some("m")));
+    assert_eq!(drain(&mut shard), [reply("g", "draining")]);
+}
+
+#[test]
+fn an_answer_that_finds_no_room_is_not_given_again_and_the_command_not_done_again() {
+    let mut shard = shard(Limits { dedup_bytes: 4, ..Limits::default() });
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    for (key, result, again) in [("a", "1234", None), ("b", "12345", Some("already_answered"))] {
+        shard.command(at(0), command("x", 1, Some(key)));
+        let request = asked(&drain(&mut shard));
+        let result = serde_json::value::RawValue::from_string(result.into()).unwrap();
+        assert!(shard.answer(at(0), &user("ann"), request, Ok(ReplyOk::Result(result))));
+        drain(&mut shard);
+        shard.command(at(0), command("y", 1, Some(key)));
+        assert_eq!(drain(&mut shard), [Told::Reply(1, "y".into(), again.map(str::to_owned))], "{key}");
+    }
+    assert_consistent(&shard);
+}
+
+#[test]
+fn a_withdrawn_message_stays_withdrawn_for_its_repeats_and_for_repeated_cancellations() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    shard.message(at(0), message("ann", 1, "a", Some("k"), 7));
+    asked(&drain(&mut shard));
+    let by_key = RunRef::Key(IdempotencyKey::new("k").unwrap());
+    let (run, state) = shard.cancel(at(0), &user("ann"), &by_key).unwrap();
+    assert_eq!(state, CancelState::Cancelled);
+    drain(&mut shard);
+    shard.message(at(0), message("ann", 1, "b", Some("k"), 8));
+    assert_eq!(drain(&mut shard), [Told::Reply(1, "b".into(), Some("refused".into()))], "nobody is asked");
+    assert_eq!(shard.cancel(at(0), &user("ann"), &by_key), Ok((run, CancelState::Cancelled)));
+    assert_eq!(shard.cancel(at(0), &user("ann"), &RunRef::Id(run)), Ok((run, CancelState::Ended)));
+    assert_consistent(&shard);
+}
+
+#[test]
+fn a_cancellation_that_comes_after_the_end_says_so_as_long_as_the_run_is_known() {
+    let limits = Limits { runs_per_user: 1, dedup_window: Duration::from_secs(60), ..Limits::default() };
+    let mut shard = shard(limits);
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    attach(&mut shard, at(0), "bob", 2, None).unwrap();
+    let end = || RunEvent::Completed { final_response: None, result: None };
+    shard.message(at(0), message("ann", 1, "m", Some("k"), 7 << 32));
+    let start = super::RunStart { request: Some(asked(&drain(&mut shard))), ..run_start("ann", 0) };
+    let run = shard.start_run(at(0), start).unwrap().run;
+    drain(&mut shard);
+    shard.run_event(at(0), &user("ann"), run, end()).unwrap();
+    drain(&mut shard);
+    let by_key = RunRef::Key(IdempotencyKey::new("k").unwrap());
+    for target in [&RunRef::Id(run), &by_key] {
+        assert_eq!(shard.cancel(at(60 * MICROS - 1), &user("ann"), target), Ok((run, CancelState::Ended)));
+        assert!(shard.cancel(at(60 * MICROS), &user("ann"), target).is_err(), "{target:?}: the window is over");
+        assert!(shard.cancel(at(0), &user("bob"), target).is_err(), "{target:?}: another user's");
+    }
+    // One more than are remembered: by its id it is forgotten, by its key it is not.
+    let next = shard.start_run(at(0), run_start("ann", 8 << 32)).unwrap().run;
+    drain(&mut shard);
+    shard.run_event(at(0), &user("ann"), next, end()).unwrap();
+    drain(&mut shard);
+    assert!(shard.cancel(at(0), &user("ann"), &RunRef::Id(run)).is_err());
+    assert_eq!(shard.cancel(at(0), &user("ann"), &by_key), Ok((run, CancelState::Ended)));
+    assert_eq!(shard.cancel(at(0), &user("ann"), &RunRef::Id(next)), Ok((next, CancelState::Ended)));
 }
 
 #[test]
@@ -189,8 +302,7 @@ fn repeats_that_wait_for_one_answer_are_bounded() {
 fn an_answer_goes_to_who_asked_and_a_second_one_to_nobody() {
     let mut shard = shard(Limits::default());
     attach(&mut shard, at(0), "ann", 1, None).unwrap();
-    let command = NewCommand { user: user("ann"), sender: 1, id: frame("c"), name: "n".into(), args: None };
-    shard.command(at(0), command);
+    shard.command(at(0), command("c", 1, None));
     let request = asked(&drain(&mut shard));
     assert!(!shard.answer(at(0), &user("bob"), request, done()), "another user's");
     assert!(shard.answer(at(0), &user("ann"), request, done()));
@@ -215,7 +327,7 @@ fn a_cancellation_reaches_the_producer_of_an_open_run_and_withdraws_a_waiting_on
     let key = RunRef::Key(IdempotencyKey::new("k").unwrap());
     assert!(matches!(shard.cancel(at(0), &user("ann"), &key), Ok((_, CancelState::Cancelled))));
     assert_eq!(drain(&mut shard), [Told::Reply(1, "m".into(), Some("refused".into()))]);
-    assert!(shard.cancel(at(0), &user("ann"), &key).is_err());
+    assert!(shard.cancel(at(0), &user("bob"), &key).is_err());
     assert_consistent(&shard);
 }
 
