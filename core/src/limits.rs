@@ -41,8 +41,8 @@ pub struct Limits {
     pub log_entries: usize,
     /// Bytes of one stream's log. 1 MiB.
     pub log_bytes: usize,
-    /// Bytes of text that are kept of the runs that were open before a log's oldest entry. 1 MiB; beyond, texts lose
-    /// their beginnings, and a snapshot says so.
+    /// Bytes of thoughts, calls and texts that are kept of the runs that were open before a log's oldest entry. 1 MiB;
+    /// beyond, runs lose the least of them, and a snapshot says so.
     pub snapshot_bytes: usize,
     /// Entries that a connection may be behind before neighbouring texts are merged for it. 256.
     pub lag_entries: usize,

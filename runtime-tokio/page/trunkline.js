@@ -336,13 +336,14 @@ export class Trunkline {
     this.#options.onReset?.({ lost: lost ?? null, afresh: !continues });
   }
 
-  /** One that no welcome announced comes to a reader who fell out of the log. */
+  /** One that no welcome announced comes to a reader who fell out of the log, and says what is lost. */
   #snapshot(frame) {
     const first = (frame.part ?? 1) === 1;
-    if (first && !this.#snapshotAhead && this.position) {
-      this.#options.onReset?.({ lost: { from: this.position, to: frame.event_id }, afresh: true });
+    const own = (frame.stream ?? OWN_STREAM) === OWN_STREAM;
+    if (own && first && !this.#snapshotAhead && this.position) {
+      this.#options.onReset?.({ lost: frame.lost ?? { from: this.position, to: frame.event_id }, afresh: true });
     }
-    if (first) this.#snapshotAhead = false;
+    if (own && first) this.#snapshotAhead = false;
     this.#options.onSnapshot?.(frame);
     const last = (frame.part ?? 1) >= (frame.of ?? 1);
     if (last) this.#positions.set(frame.stream ?? OWN_STREAM, parsePosition(frame.event_id));
@@ -554,8 +555,10 @@ export function restoreRun(run, piece) {
   const events = [
     ...(piece.thoughts ?? []).map((thought) => ({ type: "agent_thinking", thought })),
     ...(piece.tools ?? []).flatMap((tool) => {
-      const opened = { ...tool, type: "tool_executing" };
-      return tool.success == null ? [opened] : [opened, { ...tool, type: "tool_completed" }];
+      // A large call comes in two pieces: the second one is no other call.
+      const known = before.tools.some((other) => other.toolCallId === tool.tool_call_id);
+      const opened = known ? [] : [{ ...tool, type: "tool_executing" }];
+      return tool.success == null ? opened : [...opened, { ...tool, type: "tool_completed" }];
     }),
     ...(piece.parts ?? []).map((part) => ({ ...part, type: "agent_delta" })),
   ];

@@ -252,6 +252,26 @@ test("a snapshot that no welcome announced says what is lost", async () => {
   resets.length = 0;
   socket().receive({ type: "snapshot", stream: "user", event_id: "7-30", part: 1, of: 1, runs: [] });
   assert.deepEqual(resets, [{ lost: { from: "7-3", to: "7-30" }, afresh: true }]);
+  resets.length = 0;
+  const lost = { from: "7-30", to: "7-44" };
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-44", part: 1, of: 1, lost, runs: [] });
+  assert.deepEqual(resets, [{ lost, afresh: true }], "as the server says it");
+  resets.length = 0;
+  const topic = { stream: "topic:news", lost: { from: "7-1", to: "7-2" } };
+  socket().receive({ type: "snapshot", ...topic, event_id: "7-2", part: 1, of: 1, runs: [] });
+  assert.deepEqual(resets, [], "what a topic has lost is nothing of the user's own stream");
+});
+
+test("a large call comes in two pieces and is one call", () => {
+  const head = { run_id: "run_1", status: "running", run_seq: 9 };
+  const call = { tool_call_id: "c", tool_name: "sum" };
+  const pieces = [
+    { ...head, tools: [{ ...call, parameters: [2, 2] }] },
+    { ...head, tools: [{ ...call, results: 4, success: true }] },
+  ];
+  const { tools, steps } = pieces.reduce((run, piece) => restoreRun(run, piece), undefined);
+  assert.deepEqual([tools.length, steps.length], [1, 1]);
+  assert.deepEqual([tools[0].parameters, tools[0].results, tools[0].success], [[2, 2], 4, true]);
 });
 
 test("a run is restored from the pieces of a snapshot and goes on from there", () => {

@@ -190,7 +190,7 @@ impl Session {
                 let welcome = self.welcome(now, &user, connection, expires_in, attached.session, streams);
                 self.connection.handle_attached(now, &welcome);
                 if attached.stream.mode == Mode::Snapshot {
-                    self.take_snapshot(0);
+                    self.take_snapshot(0, None);
                 }
             }
         }

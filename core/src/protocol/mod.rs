@@ -11,6 +11,7 @@ mod position;
 mod produced;
 mod reply;
 mod server;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -27,10 +28,11 @@ pub use position::{Position, PositionError, StreamName};
 pub use produced::RunEvent;
 pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};
 pub use server::{
-    Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, RunStatus, ServerFrame, ServiceLevel, Snapshot,
-    SnapshotPart, SnapshotRun, SnapshotTool, StreamEntry, Welcome, WelcomeLimits,
+    Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, ServerFrame, ServiceLevel, StreamEntry, Welcome,
+    WelcomeLimits,
 };
-pub use wire::{MAX_DEPTH, NUMBER_END};
+pub use snapshot::{RunStatus, Snapshot, SnapshotPart, SnapshotRun, SnapshotTool};
+pub use wire::{MAX_DEPTH, NUMBER_END, encoded_text_len};
 
 use crate::error::ErrorCode;
 use crate::id::FrameId;

@@ -433,6 +433,25 @@ pub(super) fn push_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Bytes of a text as a JSON string in a frame: its escapes and both quotes included.
+///
+/// ```
+/// use trunkline_core::protocol::encoded_text_len;
+/// assert_eq!(encoded_text_len("a\"\n\u{1}"), r#""a\"\n\u0001""#.len());
+/// ```
+pub fn encoded_text_len(text: &str) -> usize {
+    text.bytes().map(encoded_byte_len).sum::<usize>() + 2
+}
+
+/// What [`push_text`] makes of one byte.
+const fn encoded_byte_len(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    }
+}
+
 fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Entry, Reducer};
-use crate::protocol::{AgentDeltas, DeltaPart, Position, ServerFrame, Snapshot, SnapshotRun, StreamName};
+use crate::protocol::{AgentDeltas, DeltaPart, Lost, Position, ServerFrame, Snapshot, SnapshotRun, StreamName};
 
 /// One frame for one reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Outgoing {
     pub frame: Bytes,
 }
 
-/// How much text one window may hold, in bytes before escapes: an escape is at most six times as long, but real text is
-/// nearly free of them.
+/// Bytes of the frames that one window may stand for, their escapes included. What a window says of a text stands in its
+/// frame too, so that the window has no more than this and its own head.
 const WINDOW_BYTES: usize = 32 << 10;
 
 /// The frames that take a reader of `stream` from `from` over `entries`, which follow it. With `merging`, neighbouring
@@ -86,19 +86,27 @@ fn merged(stream: &StreamName, user_id: Option<&str>, from: Position, window: &[
     Some(Outgoing { prev: None, seq: last.seq(), frame: Bytes::from(frame.encode()) })
 }
 
-/// Text of a snapshot's frames, in bytes before escapes.
+/// Bytes of one of a snapshot's frames as it is encoded.
 const SNAPSHOT_BYTES: usize = 32 << 10;
+/// What stands in it before its runs: names, positions, numbers and what is lost.
+const SNAPSHOT_HEAD: usize = 1 << 10;
 
-/// A state as the frames that carry it: at least one, each of at most 32 KiB of text unless a single tool call has
-/// more.
-pub fn snapshot_frames(stream: &StreamName, position: Position, state: &Reducer) -> Vec<ServerFrame> {
+/// A state as the frames that carry it: at least one, each of at most 32 KiB, escapes included. A single thought, or
+/// what a single call was given or gave, may have more: it then has a frame of its own, which is at most 1 KiB larger
+/// than the frame of its event was. The first says what is `lost`.
+pub fn snapshot_frames(
+    stream: &StreamName,
+    position: Position,
+    lost: Option<Lost>,
+    state: &Reducer,
+) -> Vec<ServerFrame> {
     let mut parts: Vec<Vec<SnapshotRun>> = vec![Vec::new()];
-    let mut bytes = 0;
+    let mut bytes = SNAPSHOT_HEAD;
     for piece in state.pieces(SNAPSHOT_BYTES / 2) {
-        let size = PIECE_OVERHEAD + piece_bytes(&piece);
-        if bytes + size > SNAPSHOT_BYTES && bytes > 0 {
+        let size = piece.encoded_len() + 1;
+        if bytes + size > SNAPSHOT_BYTES && bytes > SNAPSHOT_HEAD {
             parts.push(Vec::new());
-            bytes = 0;
+            bytes = SNAPSHOT_HEAD;
         }
         bytes += size;
         if let Some(last) = parts.last_mut() {
@@ -108,18 +116,8 @@ pub fn snapshot_frames(stream: &StreamName, position: Position, state: &Reducer)
     // Bounded by the bytes that a base may hold: far below 2^32.
     let of = parts.len() as u32;
     let frame = |(part, runs)| {
-        ServerFrame::Snapshot(Box::new(Snapshot { stream: stream.clone(), event_id: position, part, of, runs }))
+        let lost = lost.filter(|_| part == 1);
+        ServerFrame::Snapshot(Box::new(Snapshot { stream: stream.clone(), event_id: position, part, of, lost, runs }))
     };
     (1..).zip(parts).map(frame).collect()
-}
-
-/// Names, ids and punctuation of a piece.
-const PIECE_OVERHEAD: usize = 512;
-
-fn piece_bytes(piece: &SnapshotRun) -> usize {
-    let raw = |json: &Option<Box<serde_json::value::RawValue>>| json.as_ref().map_or(0, |json| json.get().len());
-    let thoughts: usize = piece.thoughts.iter().map(|thought| size_of::<String>() + thought.len()).sum();
-    let parts: usize = piece.parts.iter().map(|part| part.text.len()).sum();
-    let tools: usize = piece.tools.iter().map(|tool| raw(&tool.parameters) + raw(&tool.results)).sum();
-    thoughts + parts + tools
 }

@@ -4,16 +4,21 @@ mod entry;
 mod error;
 mod log;
 mod merge;
+mod pieces;
 mod reducer;
 mod run;
+#[cfg(test)]
+mod tests;
 mod threads;
+mod view;
 
 pub use entry::{Entry, MergedText};
 pub use error::RunError;
 pub use log::{Log, Resumption};
 pub use merge::{Outgoing, frames_for, snapshot_frames};
-pub use reducer::{ApprovalView, PartView, Reducer, RunView, ToolView};
+pub use reducer::Reducer;
 pub use run::{DECIDED_KEPT, RunMachine};
 pub use threads::Threads;
+pub use view::{ApprovalView, PartView, RunView, ToolView};
 
 pub use crate::protocol::RunEvent;

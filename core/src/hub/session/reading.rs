@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{Device, Session, State};
 use crate::id::TopicId;
 use crate::manager::Read;
-use crate::protocol::{Position, ServerFrame, StreamName, prev_prefix};
+use crate::protocol::{Lost, Position, ServerFrame, StreamName, prev_prefix};
 use crate::stream::{Entry, Reducer, Resumption, frames_for, snapshot_frames};
 use crate::time::Now;
 
@@ -83,7 +83,7 @@ impl Session {
                 }
                 // Its mailbox says why.
                 Read::Detached => cursor.behind = false,
-                Read::Lost => self.take_snapshot(at),
+                Read::Lost => self.take_snapshot(at, Some(from)),
             }
         }
     }
@@ -132,8 +132,9 @@ impl Session {
         }
     }
 
-    /// Takes a reader who has nothing before the log to its beginning.
-    pub(super) fn take_snapshot(&mut self, at: usize) {
+    /// Takes a reader who has nothing before the log to its beginning; one who has `missed` what came after a position is
+    /// told of the loss.
+    pub(super) fn take_snapshot(&mut self, at: usize, missed: Option<Position>) {
         let State::Attached(device) = &mut self.state else { return };
         let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
         let base = match &cursor.topic {
@@ -147,12 +148,13 @@ impl Session {
             cursor.behind = false;
             return;
         };
+        let lost = missed.map(|from| Lost { from, to: position });
         if let Some(watching) = device.watching.as_mut().filter(|_| cursor.topic.is_none()) {
             watching.restart(position, &mut base);
         }
         cursor.position = position;
         cursor.behind = true;
-        cursor.snapshot = snapshot_frames(&cursor.stream(), position, &base).into();
+        cursor.snapshot = snapshot_frames(&cursor.stream(), position, lost, &base).into();
     }
 }
 

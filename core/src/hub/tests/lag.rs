@@ -8,7 +8,7 @@ use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
 use crate::id::PartId;
 use crate::limits::Limits;
-use crate::protocol::{EventBody, EventKind, Mode, Position, ServerFrame};
+use crate::protocol::{EventBody, EventKind, Lost, Mode, Position, ServerFrame};
 
 fn start(world: &World) -> Run {
     world.hub.start_run(&ident("ann"), thread("t"), RunOptions::named("assistant")).unwrap()
@@ -133,7 +133,8 @@ fn a_device_that_joins_during_a_run_gets_its_state_and_the_tail() {
     let events = late.events();
     let ClientEvent::Welcome(welcome) = &events[0] else { panic!("{events:?}") };
     assert_eq!(welcome.streams[0].mode, Mode::Snapshot);
-    assert!(matches!(frames(&events).next(), Some(ServerFrame::Snapshot(_))));
+    let Some(ServerFrame::Snapshot(snapshot)) = frames(&events).next() else { panic!("{events:?}") };
+    assert_eq!(snapshot.lost, None, "it has lost nothing");
     first.events();
     assert_eq!(late.client.reducer(), first.client.reducer());
     // With nothing open, a new device begins at the end.
@@ -152,9 +153,11 @@ fn a_live_reader_that_leaves_its_log_behind_gets_a_snapshot_and_the_tail() {
         run.delta(format!("{n} ")).unwrap();
         fast.events();
     }
+    let known = ann.client.position().unwrap();
     let events = ann.events();
     assert_eq!((ann.fault(), ann.closed_with()), (None, None));
-    assert!(matches!(frames(&events).next(), Some(ServerFrame::Snapshot(_))), "{events:?}");
+    let Some(ServerFrame::Snapshot(first)) = frames(&events).next() else { panic!("{events:?}") };
+    assert_eq!(first.lost, Some(Lost { from: known, to: first.event_id }), "and says what is gone");
     run.completed(None).unwrap();
     assert_eq!(ann.kinds(), [EventKind::AgentCompleted]);
     fast.events();
