@@ -73,11 +73,15 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
     use trunkline_core::client::{ClientEvent, Fault};
     use trunkline_core::hub::{Hub, HubConfig};
-    use trunkline_core::id::UserId;
+    use trunkline_core::id::{ThreadId, UserId};
+    use trunkline_core::limits::Limits;
+    use trunkline_core::protocol::ServerFrame;
 
     use super::*;
     use crate::serve_connection;
@@ -96,19 +100,26 @@ mod tests {
 
     /// A hub's end of a connection, and a token that it takes.
     fn served() -> (DuplexStream, String) {
+        let (_, stream, token) = served_with(Limits::default());
+        (stream, token)
+    }
+
+    /// The same with the hub, within these limits.
+    fn served_with(limits: Limits) -> (Hub, DuplexStream, String) {
         let keys = Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap();
-        let (user, ttl) = (UserId::new(None, "ann").unwrap(), std::time::Duration::from_secs(60));
+        let (user, ttl) = (UserId::new(None, "ann").unwrap(), Duration::from_secs(60));
         let issued_at = SystemClock::new().now().unix;
         let token = keys.issue(&NewToken { user: &user, issued_at, ttl, scope: "", token_id: None }).unwrap();
         let clock = Arc::new(SystemClock::new());
-        let (hub, housekeeper) =
-            Hub::new(HubConfig::default(), Arc::new(keys), clock, Arc::new(SystemEntropy)).unwrap();
+        let config = HubConfig { limits, ..HubConfig::default() };
+        let (hub, housekeeper) = Hub::new(config, Arc::new(keys), clock, Arc::new(SystemEntropy)).unwrap();
         let (near, far) = duplex(4096);
+        let server = hub.clone();
         tokio::spawn(async move {
             let _housekeeper = housekeeper;
-            serve_connection(&hub, far).await;
+            serve_connection(&server, far).await;
         });
-        (near, token)
+        (hub, near, token)
     }
 
     #[tokio::test]
@@ -119,6 +130,24 @@ mod tests {
         assert_eq!(welcome.user_id, "ann");
         handle.close();
         assert_eq!(handle.next().await.unwrap_err().unwrap().0, 1000);
+    }
+
+    #[tokio::test]
+    async fn what_is_hidden_moves_the_client_on_though_nothing_else_wakes_the_connection() {
+        let interval = Duration::from_millis(20);
+        let (hub, stream, token) = served_with(Limits { position_interval: interval, ..Limits::default() });
+        let [watched, other] = ["watched", "other"].map(|name| ThreadId::new(name).unwrap());
+        let mut handle = connect(stream, ClientConfig { threads: vec![watched], ..config(&token) }).unwrap();
+        assert!(matches!(handle.next().await, Ok(ClientEvent::Welcome(_))));
+        let ann = UserId::new(None, "ann").unwrap();
+        // The first is told at once, the second only by a timer.
+        for seq in 1..=2 {
+            hub.publish(&ann, Some(other.clone()), "note", &seq).unwrap();
+            let moved = tokio::time::timeout(Duration::from_secs(20), handle.next()).await.expect("nothing comes");
+            let Ok(ClientEvent::Frame(frame)) = moved else { panic!("{moved:?}") };
+            let ServerFrame::Position { prev, event_id, .. } = *frame else { panic!("{frame:?}") };
+            assert_eq!((prev, event_id.seq), (seq - 1, seq));
+        }
     }
 
     #[tokio::test]

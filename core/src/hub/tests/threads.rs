@@ -5,14 +5,14 @@ mod properties;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::harness::{Pair, World, ident, thread};
+use super::harness::{Pair, World, frame_id, ident, thread};
 use crate::auth::{ClaimRules, Hs256, NewToken};
 use crate::client::{ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
 use crate::id::{ThreadId, TopicId, TopicName};
 use crate::limits::Limits;
-use crate::protocol::{EventBody, EventKind, Mode, Position, ServerFrame};
+use crate::protocol::{ClientFrame, Event, EventBody, Mode, Position, ServerFrame, StreamName};
 
 fn start(world: &World, user: &str, name: &str) -> Run {
     world.hub.start_run(&ident(user), thread(name), RunOptions::named("a")).unwrap()
@@ -223,9 +223,8 @@ fn a_position_says_how_far_the_stream_was_covered_for_its_filter() {
     assert_eq!(spans(&mut other), [(3, 4, "position")]);
 }
 
-#[test]
-fn topics_are_not_filtered() {
-    let world = World::new();
+/// A device that watches thread `a` and follows the topic `news`.
+fn following(world: &World) -> (Pair, TopicId) {
     let name = TopicName::new("news").unwrap();
     let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
     let user = ident("ann");
@@ -233,15 +232,41 @@ fn topics_are_not_filtered() {
     let token = NewToken { user: &user, issued_at: world.now().unix, ttl, scope: "topic:*", token_id: None };
     let config = world.config(issuer.issue(&token).unwrap(), None, None);
     let mut ann = world.connect_with(ClientConfig { threads: vec![thread("a")], ..config });
-    ann.send(&crate::protocol::ClientFrame::Subscribe {
-        id: super::harness::frame_id("s"),
-        topic: name.clone(),
-        resume: None,
-    });
+    ann.send(&ClientFrame::Subscribe { id: frame_id("s"), topic: name.clone(), resume: None });
     ann.events();
-    world.hub.publish_topic(&TopicId::new(None, name).unwrap(), "headline", &1).unwrap();
+    (ann, TopicId::new(None, name).unwrap())
+}
+
+#[test]
+fn topics_are_not_filtered() {
+    let world = World::new();
+    let (mut ann, topic) = following(&world);
+    for own in ["a", "b", "b"] {
+        note(&world, "ann", Some(own));
+        world.hub.publish_topic(&topic, "headline", &1).unwrap();
+    }
+    let seqs = |events: Vec<Event>| -> Vec<_> { events.iter().map(|e| (e.stream.clone(), e.position.seq)).collect() };
+    let news = |seq| (StreamName::Topic(topic.name().clone()), seq);
+    // The two positions have nothing to do with each other.
+    assert_eq!(seqs(ann.stream()), [(StreamName::User, 1), news(1), news(2), news(3)]);
+    world.hub.publish_topic(&topic, "headline", &1).unwrap();
+    assert_eq!(seqs(ann.stream()), [news(4)]);
+    assert_eq!(ann.fault(), None);
+}
+
+#[test]
+fn a_topic_that_is_left_behind_leaves_the_own_streams_position_alone() {
+    let world = World::with(Limits { log_entries: 4, ..Limits::default() });
+    let (mut ann, topic) = following(&world);
     note(&world, "ann", Some("b"));
-    assert_eq!(ann.kinds(), [EventKind::Custom]);
+    assert_eq!(spans(&mut ann), [(0, 1, "position")]);
+    note(&world, "ann", Some("b"));
+    for _ in 0..10 {
+        world.hub.publish_topic(&topic, "headline", &1).unwrap();
+    }
+    assert_eq!(spans(&mut ann).len(), 4, "what the topic still has");
+    note(&world, "ann", Some("a"));
+    assert_eq!(spans(&mut ann), [(1, 3, "custom")]);
     assert_eq!(ann.fault(), None);
 }
 
