@@ -47,7 +47,8 @@ pub struct Manager<H> {
     limits: Arc<Limits>,
     /// This shard's part of [`Limits::total_log_bytes`].
     log_share: usize,
-    users: BTreeMap<UserId, User<H>>,
+    /// Boxed, since a tree's nodes stand half empty.
+    users: BTreeMap<UserId, Box<User<H>>>,
     topics: BTreeMap<TopicId, Topic<H>>,
     deadlines: BTreeSet<(Timestamp, Due)>,
     outputs: VecDeque<Output<H>>,
@@ -332,12 +333,12 @@ impl<H: Clone> Manager<H> {
 
     /// The state of a user, made where it is not there. Every incarnation of a stream has a higher epoch.
     fn user<'a>(
-        users: &'a mut BTreeMap<UserId, User<H>>,
+        users: &'a mut BTreeMap<UserId, Box<User<H>>>,
         last_epoch: &mut u64,
         now: Now,
         id: &UserId,
     ) -> &'a mut User<H> {
-        users.entry(id.clone()).or_insert_with(|| User::new(next_epoch(last_epoch, now)))
+        users.entry(id.clone()).or_insert_with(|| Box::new(User::new(next_epoch(last_epoch, now))))
     }
 
     fn assert_drained(&self) {
