@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use trunkline_core::drive::Driver;
 use trunkline_core::error::CloseReason;
-use trunkline_core::hub::{Housekeeper, Hub, Session};
+use trunkline_core::hub::{Housekeeper, Hub, Rejected, Session};
 
 use crate::{Rewound, TokioTimer, TokioTransport};
 
@@ -90,12 +90,16 @@ pub async fn serve(
 
 /// Serves one socket of any kind to its end, unless it is a request for somebody else.
 pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
-    serve_session(hub, stream).await.0
+    serve_session(hub, hub.session(), stream).await.0
 }
 
 /// The same with the session, which holds the socket's place among all sockets until it is dropped.
-async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, mut stream: S) -> (Outcome<S>, Option<Session>) {
-    let session = match hub.session() {
+async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(
+    hub: &Hub,
+    session: Result<Session, Rejected>,
+    mut stream: S,
+) -> (Outcome<S>, Option<Session>) {
+    let session = match session {
         Ok(session) => session,
         Err(rejected) => {
             // The peer may be gone: there is nobody to tell.
@@ -125,10 +129,11 @@ async fn accept(
         Ok((stream, _)) => {
             // Small frames go out at once; where the system refuses, they only come later.
             let _ = stream.set_nodelay(true);
-            let (hub, web) = (hub.clone(), web.clone());
+            // Here, not in the task: the hub goes by the order of the sockets.
+            let (session, hub, web) = (hub.session(), hub.clone(), web.clone());
             tasks.spawn(async move {
                 // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
-                let (outcome, _place) = serve_session(&hub, stream).await;
+                let (outcome, _place) = serve_session(&hub, session, stream).await;
                 if let Outcome::Web(stream) = outcome {
                     web.serve(stream).await;
                 }

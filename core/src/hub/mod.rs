@@ -177,7 +177,8 @@ impl Hub {
         Ok((hub.clone(), Housekeeper::new(hub)))
     }
 
-    /// Admits a socket that was accepted. It counts as unauthenticated until its token is verified.
+    /// Admits a socket that was accepted. It counts as unauthenticated until its token is verified. Call it in the order in
+    /// which sockets were accepted: of two that continue one session, the later call's is the one that stays.
     ///
     /// # Errors
     /// When there is no room: answer with [`Rejected::response`] and drop the socket.

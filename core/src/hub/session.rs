@@ -38,7 +38,7 @@ pub struct Session {
     mail: Mail,
     state: State,
     handoff: Option<Vec<u8>>,
-    _room: Lease,
+    room: Lease,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Session {
         let connection = Connection::new(hub.now(), Shared::clone(&hub.inner.settings));
         let mail = Arc::new(Mailbox::new(hub.limits().control_bytes));
         let state = State::Stranger(unauthenticated);
-        Self { hub, connection, input: Vec::new(), mail, state, handoff: None, _room: room }
+        Self { hub, connection, input: Vec::new(), mail, state, handoff: None, room }
     }
 
     /// The hub it belongs to.
@@ -167,6 +167,7 @@ impl Session {
         let attach = Attach {
             handle: Arc::clone(&self.mail),
             connection,
+            order: self.room.number(),
             user: grant.user.clone(),
             session: hello.session_id,
             fresh_session: SessionId::from_bits(self.hub.inner.entropy.id()),

@@ -159,6 +159,8 @@ pub struct Attach<H> {
     pub handle: H,
     /// The connection.
     pub connection: ConnectionId,
+    /// Rises from one accepted socket to the next.
+    pub order: u64,
     /// Whose.
     pub user: UserId,
     /// The session it says it continues.
@@ -238,7 +240,8 @@ impl<H: Clone> Manager<H> {
     /// Lets a connection in. From here on it is told of every append.
     ///
     /// # Errors
-    /// The reason to close it with: the shard drains, or the user has as many connections as allowed.
+    /// The reason to close it with: the shard drains, the user has as many connections as allowed, or a socket that was
+    /// accepted after this one continues its session already.
     pub fn attach(&mut self, now: Now, attach: Attach<H>) -> Result<Attached, CloseReason> {
         self.assert_drained();
         if self.draining {
@@ -248,6 +251,8 @@ impl<H: Clone> Manager<H> {
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
         let known = attach.session.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
         let session = match known {
+            // What a client sent before it gave up and tried again may be read late: the last try counts.
+            Some(newer) if user.channel.devices[newer].order > attach.order => return Err(CloseReason::Superseded),
             // The device is back before its old socket is known to be dead.
             Some(old) => {
                 let old = user.channel.devices.remove(old);
@@ -262,7 +267,8 @@ impl<H: Clone> Manager<H> {
         };
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
-        user.channel.devices.push(Device { handle: attach.handle, connection: attach.connection, session });
+        let Attach { handle, connection, order, .. } = attach;
+        user.channel.devices.push(Device { handle, connection, order, session });
         self.settle(now, &attach.user);
         Ok(Attached { session, stream })
     }

@@ -49,6 +49,7 @@ fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>)
         Attach {
             handle: n,
             connection: conn(n),
+            order: n.into(),
             user: user(name),
             session: session.map(id),
             fresh_session: id(n),

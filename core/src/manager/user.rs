@@ -45,6 +45,7 @@ pub(super) struct Channel<H> {
 pub(super) struct Device<H> {
     pub(super) handle: H,
     pub(super) connection: ConnectionId,
+    pub(super) order: u64,
     pub(super) session: SessionId,
 }
 

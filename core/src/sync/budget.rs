@@ -1,7 +1,7 @@
 //! A counted budget: sockets, handshakes, requests.
 
 use super::Arc;
-use super::atomic::{AtomicUsize, Ordering};
+use super::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Something of which only so much may be in use at once. What is leased is given back when the [`Lease`] drops, so the
 /// count is the sum of the live leases and can neither drift nor go below zero.
@@ -13,13 +13,14 @@ pub struct Budget {
 #[derive(Debug)]
 struct Count {
     used: AtomicUsize,
+    given: AtomicU64,
     max: usize,
 }
 
 impl Budget {
     /// A budget of `max` units, none in use.
     pub fn new(max: usize) -> Self {
-        Self { count: Arc::new(Count { used: AtomicUsize::new(0), max }) }
+        Self { count: Arc::new(Count { used: AtomicUsize::new(0), given: AtomicU64::new(0), max }) }
     }
 
     /// Takes `units`, or `None` when they are not free.
@@ -28,7 +29,10 @@ impl Budget {
         loop {
             let after = used.checked_add(units).filter(|after| *after <= self.count.max)?;
             match self.count.used.compare_exchange_weak(used, after, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Some(Lease { count: Arc::clone(&self.count), units }),
+                Ok(_) => {
+                    let number = self.count.given.fetch_add(1, Ordering::Relaxed);
+                    return Some(Lease { count: Arc::clone(&self.count), units, number });
+                }
                 Err(now) => used = now,
             }
         }
@@ -45,6 +49,14 @@ impl Budget {
 pub struct Lease {
     count: Arc<Count>,
     units: usize,
+    number: u64,
+}
+
+impl Lease {
+    /// Rises from lease to lease of one budget.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl Drop for Lease {

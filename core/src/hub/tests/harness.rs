@@ -122,9 +122,13 @@ impl World {
     }
 
     pub(super) fn connect_with(&self, config: ClientConfig) -> Pair {
+        self.connect_on(self.hub.session().unwrap(), config)
+    }
+
+    /// A client on a socket that was accepted before.
+    pub(super) fn connect_on(&self, accepted: Session, config: ClientConfig) -> Pair {
         let client = Client::new(self.now(), config, Shared::clone(&self.entropy) as _).unwrap();
-        let session = self.hub.session().unwrap();
-        let mut pair = Pair { session: Some(session), client, clock: Shared::clone(&self.clock) };
+        let mut pair = Pair { session: Some(accepted), client, clock: Shared::clone(&self.clock) };
         pair.pump();
         pair
     }

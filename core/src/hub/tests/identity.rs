@@ -130,6 +130,22 @@ fn a_session_that_is_resumed_supersedes_its_old_socket_and_no_other() {
 }
 
 #[test]
+fn a_try_that_was_given_up_and_is_read_late_takes_nothing_from_the_one_after_it() {
+    let world = World::new();
+    let mut first = world.device("ann");
+    let (position, session) = (first.client.position(), first.client.session());
+    first.cut();
+    // Accepted in this order; what the first of them says is read last.
+    let given_up = world.hub.session().unwrap();
+    let mut live = world.resuming("ann", position, session);
+    let token = world.token(&ident("ann"), Duration::from_secs(60));
+    let late = world.connect_on(given_up, world.config(token, position, session));
+    assert_eq!((late.is_in(), late.closed_with()), (false, Some(4409)));
+    live.pump();
+    assert!(live.is_in() && world.hub.counts().connections == 1);
+}
+
+#[test]
 fn a_claimed_user_that_is_not_the_verified_one_is_refused() {
     let world = World::new();
     let mut ann = world.device("ann");
