@@ -79,6 +79,10 @@ pub struct Limits {
     pub run_lease: Duration,
     /// The longest such time that `run_start` may ask for; the shortest is 1 s. 600 s.
     pub run_lease_max: Duration,
+    /// Sessions and tokens that are revoked, in all; over it, those revoked first are forgotten. 100,000.
+    pub revocations: usize,
+    /// How long a revocation is remembered: at least as long as tokens live. 24 h.
+    pub revocation_memory: Duration,
     /// Producers that are connected, in all. 1,024.
     pub producers: usize,
     /// One message of a producer, in bytes. 1 MiB.
@@ -139,6 +143,8 @@ impl Default for Limits {
             request_deadline: Duration::from_secs(10),
             run_lease: Duration::from_secs(30),
             run_lease_max: Duration::from_secs(600),
+            revocations: 100_000,
+            revocation_memory: Duration::from_secs(86_400),
             producers: 1_024,
             producer_message_bytes: 1 << 20,
             producer_messages_per_second: 20_000,
@@ -194,6 +200,7 @@ impl Limits {
             ("dedup_keys", self.dedup_keys),
             ("dedup_bytes", self.dedup_bytes),
             ("requests", self.requests),
+            ("revocations", self.revocations),
             ("producers", self.producers),
             ("producer_message_bytes", self.producer_message_bytes),
             ("producer_messages_per_second", self.producer_messages_per_second as usize),

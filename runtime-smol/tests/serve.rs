@@ -64,6 +64,7 @@ impl Server {
             session: None,
             resume: Some(Position::NONE),
             threads: Vec::new(),
+            producer: None,
             name: "test".into(),
         };
         let (link, handle) = connect(clock.now(), config, Arc::new(SystemEntropy)).unwrap();

@@ -28,6 +28,7 @@ use crate::{SystemClock, SystemEntropy, TokioTimer, TokioTransport};
 ///     session: None,
 ///     resume: None,
 ///     threads: Vec::new(),
+///     producer: None,
 ///     name: "example".to_owned(),
 /// })?;
 /// let message = ClientFrame::UserMessage {
@@ -94,6 +95,7 @@ mod tests {
             session: None,
             resume: None,
             threads: Vec::new(),
+            producer: None,
             name: "test".to_owned(),
         }
     }

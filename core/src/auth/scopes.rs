@@ -11,7 +11,7 @@ pub const MAX_SCOPES: usize = 64;
 ///
 /// | word | right |
 /// |---|---|
-/// | `publish` | publish for every user of the token's own tenant |
+/// | `publish` | publish for every user of the token's own tenant, and to its topics |
 /// | `publish:<sub>` | publish for this user of the token's own tenant |
 /// | `topic:*` | read every topic |
 /// | `topic:<name>` | read this topic |
@@ -62,6 +62,11 @@ impl Scopes {
     /// Whether the token may publish for anybody at all: what opening a producer connection takes.
     pub fn may_publish(&self) -> bool {
         self.0.as_ref().is_some_and(|rights| rights.publishes_all || !rights.publishes.is_empty())
+    }
+
+    /// Whether the token may publish to topics of its own tenant.
+    pub fn may_publish_to_topics(&self) -> bool {
+        self.0.as_ref().is_some_and(|rights| rights.publishes_all)
     }
 
     /// Whether the token may revoke tokens and see what operators see.

@@ -11,8 +11,8 @@ use crate::error::CloseReason;
 use crate::id::{Entropy, SessionId, ThreadId};
 use crate::limits::Limits;
 use crate::protocol::{
-    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, Snapshot,
-    StreamName, Token, Welcome,
+    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, ProducerHello, Reply, ReplyOk, ServerFrame,
+    Snapshot, StreamName, Token, Welcome,
 };
 use crate::stream::Reducer;
 use crate::time::{Now, Timestamp};
@@ -33,6 +33,8 @@ pub struct ClientConfig {
     /// The threads of the user's own stream to watch, at most 100; none is all. Events of others never come, and the
     /// position moves on over them.
     pub threads: Vec<ThreadId>,
+    /// Makes it a producer's connection: it has no stream of its own and is told of what its users ask.
+    pub producer: Option<ProducerHello>,
     /// What the client calls itself.
     pub name: String,
 }
@@ -271,6 +273,7 @@ impl Client {
             resume: self.positions.clone(),
             client: Some(ClientInfo { name: Some(self.config.name.clone()), version: Some(version) }),
             threads: self.config.threads.clone(),
+            producer: self.config.producer.clone(),
             ..Hello::default()
         };
         self.text(&ClientFrame::Hello(Box::new(hello)).encode());
@@ -320,9 +323,12 @@ impl Client {
 
     fn welcome(&mut self, now: Now, welcome: Box<Welcome>) {
         let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
-        let Some(entry) = own else { return self.fail(Fault::Protocol("the welcome names no stream".into())) };
-        if entry.mode == Mode::Reset {
-            self.reducer.clear();
+        match own {
+            Some(entry) if entry.mode == Mode::Reset => self.reducer.clear(),
+            Some(_) => {}
+            // A producer has none.
+            None if self.config.producer.is_some() => {}
+            None => return self.fail(Fault::Protocol("the welcome names no stream".into())),
         }
         for entry in &welcome.streams {
             self.positions.insert(entry.stream.clone(), entry.event_id);

@@ -46,6 +46,7 @@ fn fresh(resume: Option<Position>) -> Client {
         session: None,
         resume,
         threads: Vec::new(),
+        producer: None,
         name: "test".into(),
     };
     Client::new(secs(0), config, Arc::new(Counting::default())).unwrap()
@@ -417,6 +418,7 @@ fn client_config() -> ClientConfig {
         session: None,
         resume: None,
         threads: Vec::new(),
+        producer: None,
         name: "t".into(),
     }
 }

@@ -1,7 +1,9 @@
 //! Frames of an open WebSocket: messages, keepalive, refresh, close.
 
+use std::time::Duration;
+
 use super::phase::{Closing, Phase};
-use super::rate::Rate;
+use super::rate::{Allowance, Rate};
 use super::{Connection, ConnectionEvent, TimerKind};
 use crate::auth::{AuthError, Grant, Token};
 use crate::codec::frame::{Message, Opcode};
@@ -17,8 +19,6 @@ pub(super) struct Live {
     user: UserId,
     expires: UnixTime,
     expires_at: Timestamp,
-    /// The last byte from the peer.
-    heard: Timestamp,
     /// Our ping since then: when the socket had taken it, or when it was made while it waits.
     pinged: Option<Timestamp>,
     /// The ping is not with the socket yet.
@@ -27,8 +27,19 @@ pub(super) struct Live {
     spoken: Timestamp,
     drain: Option<Timestamp>,
     rate: Rate,
+    /// Where it is a producer's.
+    producer: Option<Box<Producer>>,
     /// A refresh whose token is being verified.
     refreshing: Option<FrameId>,
+}
+
+/// What is different for a producer.
+#[derive(Debug, Default)]
+struct Producer {
+    /// It is over its rate: nothing is read until then.
+    paused: Option<Timestamp>,
+    /// Its silence must be seen within this time.
+    silence: Option<Duration>,
 }
 
 impl Live {
@@ -37,12 +48,12 @@ impl Live {
             user: grant.user.clone(),
             expires: grant.expires,
             expires_at: expiry(now, grant.expires, limits),
-            heard: now.at,
             pinged: None,
             ping_waits: false,
             spoken: now.at,
             drain: None,
-            rate: Rate::new(now.at, limits),
+            rate: Rate::new(now.at, Allowance::of_client(limits)),
+            producer: None,
             refreshing: None,
         }
     }
@@ -66,17 +77,21 @@ impl Live {
     /// does not read our ping cannot answer it.
     pub(super) fn timeout(
         &self,
+        heard: Timestamp,
         stall: Option<(Timestamp, TimerKind)>,
         limits: &Limits,
     ) -> Option<(Timestamp, TimerKind)> {
+        let silence =
+            self.producer.as_ref().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3);
         let heartbeat = match self.pinged {
-            None => (self.heard + limits.heartbeat_interval, TimerKind::Ping),
-            Some(at) => (at + limits.heartbeat_timeout, TimerKind::Heartbeat),
+            None => (heard + limits.heartbeat_interval.min(silence), TimerKind::Ping),
+            Some(at) => (at + limits.heartbeat_timeout.min(silence), TimerKind::Heartbeat),
         };
         let idle = limits.idle_deadline.map(|idle| (self.spoken + idle, TimerKind::Idle));
         let drain = self.drain.map(|at| (at, TimerKind::Drain));
         let expiry = (self.expires_at, TimerKind::TokenExpiry);
-        [Some(stall.unwrap_or(heartbeat)), idle, drain, Some(expiry)].into_iter().flatten().min()
+        let pace = self.producer.as_ref().and_then(|producer| producer.paused).map(|at| (at, TimerKind::Pace));
+        [Some(stall.unwrap_or(heartbeat)), idle, drain, pace, Some(expiry)].into_iter().flatten().min()
     }
 }
 
@@ -89,11 +104,11 @@ impl Connection {
     /// Takes bytes until a message needs somebody else, or all are used.
     pub(super) fn read_frames(&mut self, now: Now, bytes: &[u8]) -> usize {
         if let Phase::Live(live) = &mut self.phase {
-            live.heard = now.at;
+            self.heard = now.at;
             live.pinged = None;
         }
         let mut rest = bytes;
-        while self.event.is_none() && self.reads_frames() && self.has_room() {
+        while self.event.is_none() && self.reads_frames() && self.has_room() && !self.is_paused() {
             match self.assembler.push(&mut rest) {
                 Ok(Some(message)) => self.message(now, message),
                 Ok(None) => break,
@@ -115,6 +130,38 @@ impl Connection {
             | Phase::Live(_)
             | Phase::Closing(_)
             | Phase::Handoff(_) => bytes.len() - rest.len(),
+        }
+    }
+
+    /// From here on a producer is at the other end: it may send more, and is read more slowly where it sends too much.
+    pub fn serve_producer(&mut self, now: Now) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.rate = Rate::new(now.at, Allowance::of_producer(&self.settings.limits));
+            live.producer = Some(Box::default());
+            self.assembler.set_max_message(self.settings.limits.producer_message_bytes);
+        }
+    }
+
+    /// Sees to it that the silence of a producer closes the connection within `within`.
+    pub fn watch_silence(&mut self, within: Duration) {
+        if let Phase::Live(live) = &mut self.phase
+            && let Some(producer) = &mut live.producer
+        {
+            producer.silence = Some(producer.silence.map_or(within, |known| known.min(within)));
+        }
+    }
+
+    /// Whether a producer is over its rate.
+    pub(super) fn is_paused(&self) -> bool {
+        matches!(&self.phase, Phase::Live(live) if live.producer.as_ref().is_some_and(|producer| producer.paused.is_some()))
+    }
+
+    /// A producer that was over its rate may be read again.
+    pub(super) fn unpause(&mut self) {
+        if let Phase::Live(live) = &mut self.phase
+            && let Some(producer) = &mut live.producer
+        {
+            producer.paused = None;
         }
     }
 
@@ -188,8 +235,18 @@ impl Connection {
     fn text(&mut self, now: Now, text: &str) {
         let Phase::Live(live) = &mut self.phase else { return };
         live.spoken = now.at;
-        if !live.rate.allow(now.at, &self.settings.limits) {
-            return self.close(now, CloseReason::RateLimited);
+        let limits = &self.settings.limits;
+        match &mut live.producer {
+            Some(producer) => {
+                let allowance = Allowance::of_producer(limits);
+                live.rate.allow(now.at, allowance);
+                producer.paused = live.rate.pause(allowance);
+            }
+            None => {
+                if !live.rate.allow(now.at, Allowance::of_client(limits)) {
+                    return self.close(now, CloseReason::RateLimited);
+                }
+            }
         }
         match ClientFrame::parse(text) {
             Ok(parsed) if parsed.user_id.as_ref().is_none_or(|claimed| claimed == live.user.sub()) => {

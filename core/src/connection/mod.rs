@@ -47,6 +47,8 @@ pub struct Connection {
     refusal: Option<Refusal>,
     /// Why the socket closes; set once.
     reason: Option<CloseReason>,
+    /// The last byte from the peer.
+    heard: Timestamp,
 }
 
 /// What all connections of a hub share.
@@ -93,6 +95,8 @@ pub enum TimerKind {
     Heartbeat,
     /// The socket takes nothing.
     WriteStall,
+    /// A producer over its rate is read again.
+    Pace,
     /// No application message.
     Idle,
     /// The token expires.
@@ -118,6 +122,7 @@ impl Connection {
             event: None,
             refusal: None,
             reason: None,
+            heard: now.at,
         }
     }
 
@@ -170,6 +175,7 @@ impl Connection {
         let Phase::Attaching(grant) = &self.phase else { return };
         let live = Live::new(now, grant, &self.settings.limits);
         self.assembler.set_max_message(self.settings.limits.message_bytes);
+        self.heard = now.at;
         self.phase_deadline = Timestamp::MAX;
         self.phase = Phase::Live(live);
         self.send(now, welcome);
@@ -199,7 +205,7 @@ impl Connection {
                 Some((self.phase_deadline, TimerKind::Hello))
             }
             Phase::Closing(_) => Some((self.phase_deadline, TimerKind::Close)),
-            Phase::Live(live) => return live.timeout(stall, &self.settings.limits),
+            Phase::Live(live) => return live.timeout(self.heard, stall, &self.settings.limits),
             Phase::Handoff(_) | Phase::Closed => None,
         };
         phase.into_iter().chain(stall.filter(|_| phase.is_some())).min()
@@ -225,7 +231,7 @@ impl Connection {
     /// is behind does not.
     pub fn wants_read(&self) -> bool {
         match &self.phase {
-            Phase::Head(_) | Phase::AwaitHello(_) | Phase::Live(_) => self.has_room(),
+            Phase::Head(_) | Phase::AwaitHello(_) | Phase::Live(_) => self.has_room() && !self.is_paused(),
             Phase::Closing(_) => true,
             Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => false,
             Phase::Handoff(_) | Phase::Closed => false,
@@ -321,6 +327,11 @@ impl Connection {
         Some(bytes)
     }
 
+    /// When the last byte came from the peer.
+    pub const fn heard(&self) -> Timestamp {
+        self.heard
+    }
+
     /// Where the machine stands.
     pub const fn phase(&self) -> PhaseName {
         self.phase.name()
@@ -333,6 +344,7 @@ impl Connection {
             TimerKind::Ping => self.ping(now),
             TimerKind::Heartbeat => self.close(now, CloseReason::HeartbeatTimeout),
             TimerKind::WriteStall => self.stalled(now),
+            TimerKind::Pace => self.unpause(),
             TimerKind::Idle => self.close(now, CloseReason::IdleTimeout),
             TimerKind::TokenExpiry => self.close(now, CloseReason::TokenExpired),
             TimerKind::Drain => self.close(now, CloseReason::Restart),

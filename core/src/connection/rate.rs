@@ -1,40 +1,69 @@
 //! How many messages a client may send: a token bucket in integers.
 
+use std::time::Duration;
+
 use crate::limits::Limits;
 use crate::time::Timestamp;
 
-/// Credit in microseconds: one message costs what its share of a second is.
+/// Credit in nanoseconds: one message costs what its share of a second is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
     credit: u64,
     at: Timestamp,
 }
 
+/// What a peer may send: so many a second, and so many at once on top.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    per_second: u32,
+    burst: u32,
+}
+
 impl Rate {
-    pub(super) fn new(now: Timestamp, limits: &Limits) -> Self {
-        Self { credit: full(limits), at: now }
+    pub(super) fn new(now: Timestamp, allowance: Allowance) -> Self {
+        Self { credit: allowance.full(), at: now }
     }
 
     /// Counts one message; `false` when it is over the rate.
-    pub(super) fn allow(&mut self, now: Timestamp, limits: &Limits) -> bool {
-        let earned = now.as_micros().saturating_sub(self.at.as_micros());
+    pub(super) fn allow(&mut self, now: Timestamp, allowance: Allowance) -> bool {
+        let earned = now.as_micros().saturating_sub(self.at.as_micros()).saturating_mul(1_000);
         self.at = self.at.max(now);
-        self.credit = self.credit.saturating_add(earned).min(full(limits));
-        let cost = cost(limits);
-        let enough = self.credit >= cost;
+        self.credit = self.credit.saturating_add(earned).min(allowance.full());
+        let enough = self.credit >= allowance.cost();
         if enough {
-            self.credit -= cost;
+            self.credit -= allowance.cost();
         }
         enough
     }
+
+    /// When the next messages may come, where none may come now: as many at once as a hundredth of a second brings.
+    pub(super) fn pause(&self, allowance: Allowance) -> Option<Timestamp> {
+        if self.credit >= allowance.cost() {
+            return None;
+        }
+        let wanted = (1_000_000_000 / 100).clamp(allowance.cost(), allowance.full());
+        Some(self.at + Duration::from_nanos(wanted.saturating_sub(self.credit)) + Duration::from_micros(1))
+    }
 }
 
-fn cost(limits: &Limits) -> u64 {
-    1_000_000 / u64::from(limits.messages_per_second.max(1))
-}
+impl Allowance {
+    /// What a client may send.
+    pub(super) const fn of_client(limits: &Limits) -> Self {
+        Self { per_second: limits.messages_per_second, burst: limits.message_burst }
+    }
 
-fn full(limits: &Limits) -> u64 {
-    cost(limits).saturating_mul(u64::from(limits.message_burst.max(1)))
+    /// What a producer may send.
+    pub(super) const fn of_producer(limits: &Limits) -> Self {
+        Self { per_second: limits.producer_messages_per_second, burst: limits.producer_message_burst }
+    }
+
+    fn cost(self) -> u64 {
+        1_000_000_000 / u64::from(self.per_second.max(1))
+    }
+
+    fn full(self) -> u64 {
+        self.cost().saturating_mul(u64::from(self.burst.max(1)))
+    }
 }
 
 #[cfg(test)]
@@ -44,19 +73,40 @@ mod tests {
     #[test]
     fn the_burst_passes_and_one_more_does_not_until_time_has_passed() {
         let limits = Limits { messages_per_second: 10, message_burst: 3, ..Limits::default() };
-        let mut rate = Rate::new(Timestamp::ZERO, &limits);
-        assert!((0..3).all(|_| rate.allow(Timestamp::ZERO, &limits)));
-        assert!(!rate.allow(Timestamp::ZERO, &limits));
-        assert!(!rate.allow(Timestamp::from_micros(99_999), &limits));
-        assert!(rate.allow(Timestamp::from_micros(100_000), &limits));
-        assert!(!rate.allow(Timestamp::from_micros(100_000), &limits));
+        let allowance = Allowance::of_client(&limits);
+        let mut rate = Rate::new(Timestamp::ZERO, allowance);
+        assert!((0..3).all(|_| rate.allow(Timestamp::ZERO, allowance)));
+        assert!(!rate.allow(Timestamp::ZERO, allowance));
+        assert!(!rate.allow(Timestamp::from_micros(99_999), allowance));
+        assert!(rate.allow(Timestamp::from_micros(100_000), allowance));
+        assert!(!rate.allow(Timestamp::from_micros(100_000), allowance));
+    }
+
+    #[test]
+    fn a_pause_ends_when_there_is_credit_again() {
+        let limits = Limits { producer_messages_per_second: 20_000, producer_message_burst: 500, ..Limits::default() };
+        let allowance = Allowance::of_producer(&limits);
+        let mut rate = Rate::new(Timestamp::ZERO, allowance);
+        let mut now = Timestamp::ZERO;
+        let (mut sent, mut pauses) = (0_u32, 0);
+        while now < Timestamp::from_micros(1_000_000) {
+            assert!(rate.allow(now, allowance));
+            sent += 1;
+            if let Some(at) = rate.pause(allowance) {
+                assert!(at > now);
+                (now, pauses) = (at, pauses + 1);
+            }
+        }
+        assert!((20_000..21_000).contains(&sent), "{sent}");
+        assert!(pauses <= 101, "{pauses}: it is not woken for every message");
     }
 
     #[test]
     fn rest_earns_no_more_than_the_burst() {
         let limits = Limits { messages_per_second: 10, message_burst: 3, ..Limits::default() };
-        let mut rate = Rate::new(Timestamp::ZERO, &limits);
+        let allowance = Allowance::of_client(&limits);
+        let mut rate = Rate::new(Timestamp::ZERO, allowance);
         let later = Timestamp::from_micros(60_000_000);
-        assert_eq!((0..10).filter(|_| rate.allow(later, &limits)).count(), 3);
+        assert_eq!((0..10).filter(|_| rate.allow(later, allowance)).count(), 3);
     }
 }

@@ -30,6 +30,10 @@
 
 mod approval;
 mod housekeeper;
+mod producers;
+pub(crate) mod publisher;
+mod publishing;
+mod registry;
 mod requests;
 mod run;
 mod session;
@@ -39,17 +43,13 @@ mod tests;
 use std::sync::Arc as Shared;
 use std::task::{Context, Poll};
 
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
-
 use crate::auth::TokenVerifier;
 use crate::codec::upgrade::Refusal;
 use crate::connection::Settings;
 use crate::error::CloseReason;
 use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
 use crate::limits::{Limits, LimitsError};
-use crate::manager::{Ask, Control, Counts, Custom, Manager, Output, RunStart};
-use crate::protocol::Receipt;
+use crate::manager::{Ask, Control, Counts, Manager, Output, RunStart};
 use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
@@ -57,6 +57,8 @@ use crate::time::{Clock, Now, Timestamp};
 pub use crate::manager::{Decision, OnDisconnect};
 pub use approval::Approval;
 pub use housekeeper::Housekeeper;
+use publishing::json;
+use registry::Registry;
 pub use requests::{Command, Request, Requests, UserMessage};
 pub use run::{DEFAULT_PART, Run, ToolCall};
 pub use session::Session;
@@ -81,6 +83,7 @@ struct Inner {
     connections: Budget,
     unauthenticated: Budget,
     requests: Arc<Mailbox<Request, ()>>,
+    producers: Lock<Registry<Mail>>,
     requests_taken: Lock<bool>,
     /// Set when a shard's earliest deadline has moved earlier.
     rearm: ReadyMark,
@@ -164,6 +167,7 @@ impl Hub {
             unauthenticated: Budget::new(config.limits.unauthenticated),
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),
+            producers: Lock::new(Registry::new(config.limits.producers)),
             settings: Shared::new(Settings { limits: config.limits, endpoint: config.endpoint }),
             verifier,
             clock,
@@ -207,44 +211,6 @@ impl Hub {
         })
     }
 
-    /// Sends an event of the application's own to every device of a user; it arrives as `custom`.
-    ///
-    /// # Errors
-    /// When the data are not JSON or too large.
-    pub fn publish(
-        &self,
-        user: &UserId,
-        thread: Option<ThreadId>,
-        name: impl Into<String>,
-        data: &impl Serialize,
-    ) -> Result<Receipt, RunError> {
-        let data = json(data)?;
-        let custom = Custom { thread, name: name.into() };
-        self.act(user, |shard, now| shard.publish(now, user, custom, data))
-    }
-
-    /// Sends an event of the application's own to everybody who follows a topic; it arrives as `custom`.
-    ///
-    /// # Errors
-    /// When the data are not JSON or too large.
-    pub fn publish_topic(
-        &self,
-        topic: &TopicId,
-        name: impl Into<String>,
-        data: &impl Serialize,
-    ) -> Result<Receipt, RunError> {
-        let data = json(data)?;
-        let receipt = self.act_on_topic(topic, |shard, now| shard.publish_topic(now, topic, name.into(), data))?;
-        // The event is in the log: whoever is not told yet may read it all the same.
-        let mut last = None;
-        loop {
-            last = self.act_on_topic(topic, |shard, _| shard.ready_some(topic, last, FAN_OUT_BATCH));
-            if last.is_none() {
-                return Ok(receipt);
-            }
-        }
-    }
-
     /// What users ask of the application. There is one receiver: the second call answers `None`.
     pub fn requests(&self) -> Option<Requests> {
         let mut taken = self.inner.requests_taken.lock();
@@ -264,6 +230,7 @@ impl Hub {
         if let Some(waker) = waker {
             waker.wake();
         }
+        self.drain_producers();
         for shard in 0..self.inner.shards.len() {
             self.on_shard(shard, |manager, _| manager.begin_drain());
             let mut last = None;
@@ -330,7 +297,12 @@ impl Hub {
     }
 
     fn shard_of(&self, user: &UserId) -> usize {
-        usize::from(user.shard_hash()) % self.inner.shards.len()
+        self.shard_of_hash(user.shard_hash())
+    }
+
+    /// The shard that a user's or a run's hash leads to.
+    fn shard_of_hash(&self, hash: u16) -> usize {
+        usize::from(hash) % self.inner.shards.len()
     }
 
     fn on_shard<R>(&self, shard: usize, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
@@ -350,24 +322,11 @@ impl Hub {
             wakers.push(self.inner.rearm.mark());
         }
         wakers.wake();
-        asks.into_iter().for_each(|ask| self.ask(ask));
+        asks.into_iter().for_each(|(ask, again)| self.ask(ask, again));
         result
-    }
-
-    /// Hands a request to the application, or answers it where that is not possible.
-    fn ask(&self, ask: Ask) {
-        match self.inner.requests.offer(Request::new(self.clone(), ask), 1) {
-            Ok(Some(waker)) => waker.wake(),
-            Ok(None) => {}
-            Err((request, PushError::Full)) => request.turn_away(),
-            // The application is gone, which the request says as it drops.
-            Err((_, PushError::Closed)) => {}
-        }
     }
 }
 
-/// How many subscribers are told of an event under one lock.
-const FAN_OUT_BATCH: usize = 256;
 /// How many users are told of a shutdown under one lock.
 const DRAIN_BATCH: usize = 256;
 
@@ -376,11 +335,17 @@ fn deadline(manager: &Manager<Mail>) -> Timestamp {
 }
 
 /// Puts one effect where it belongs. Called under the shard's lock, so that effects keep their order.
-fn deliver(output: Output<Mail>, wakers: &mut Wakers, asks: &mut Vec<Ask>) {
+fn deliver(output: Output<Mail>, wakers: &mut Wakers, asks: &mut Vec<(Ask, bool)>) {
     match output {
         Output::Ready(mail) => wakers.push(mail.mark()),
         Output::Close(mail, reason) => wakers.push(mail.close(reason)),
-        Output::Ask(ask) => asks.push(ask),
+        Output::Ask(ask) => asks.push((ask, false)),
+        Output::AskAgain(ask) => asks.push((ask, true)),
+        // It is lost where much waits already: the first to be shed.
+        Output::Control(mail, event @ Control::Ephemeral(_)) => {
+            let bytes = event.bytes();
+            wakers.push(mail.push_spare(event, bytes).ok().flatten());
+        }
         Output::Control(mail, control) => {
             let bytes = control.bytes();
             match mail.replace(control, bytes, Control::supersedes) {
@@ -391,10 +356,6 @@ fn deliver(output: Output<Mail>, wakers: &mut Wakers, asks: &mut Vec<Ask>) {
             }
         }
     }
-}
-
-fn json(value: &impl Serialize) -> Result<Box<RawValue>, RunError> {
-    to_raw_value(value).map_err(|error| RunError::NotJson(error.to_string()))
 }
 
 /// The clock that the hub's deadlines are on: timers and drivers of its sessions read it too.

@@ -1,7 +1,9 @@
 //! One socket of a hub: the connection machine, its mailbox and its cursor. This is the one composition of the machines;
 //! adapters, tests and simulations all drive it.
 
+mod attaching;
 mod following;
+mod producing;
 mod reading;
 mod watching;
 
@@ -9,22 +11,20 @@ use std::fmt;
 use std::sync::Arc as Shared;
 use std::task::Waker;
 
-use following::{FrameFault, wanted_topics};
+use following::FrameFault;
+use producing::Producing;
 use reading::Cursor;
 use watching::Watching;
 
 use super::{Hub, Mail, RETRY_AFTER_SECS};
 use crate::auth::Scopes;
 use crate::codec::upgrade::Refusal;
-use crate::connection::{Admission, Connection, ConnectionEvent, PhaseName};
+use crate::connection::{Connection, ConnectionEvent, PhaseName};
 use crate::drive::Machine;
 use crate::error::{CloseReason, ErrorCode};
-use crate::id::{ConnectionId, FrameId, SessionId, UserId};
-use crate::manager::{Attach, Control, Decision, NewCommand, NewMessage};
-use crate::protocol::{
-    ClientFrame, FrameError, Heartbeat, Mode, Reply, ReplyOk, ServerFrame, ServiceLevel, StreamEntry, StreamName,
-    Welcome, WelcomeLimits,
-};
+use crate::id::{ConnectionId, FrameId, UserId};
+use crate::manager::{Control, Decision, NewCommand, NewMessage};
+use crate::protocol::{ClientFrame, FrameError, Reply, ReplyOk, ServerFrame, StreamEntry, StreamName};
 use crate::stream::Resumption;
 use crate::sync::{Arc, Lease, Mailbox, Pass, Popped};
 use crate::time::{Clock, Now, Timestamp};
@@ -63,6 +63,8 @@ struct Device {
     watching: Option<Box<Watching>>,
     /// Whose turn it is to be read.
     turn: usize,
+    /// Where it is a back end's.
+    producing: Option<Box<Producing>>,
     pass: Pass,
 }
 
@@ -146,6 +148,7 @@ impl Session {
             match event {
                 ConnectionEvent::Verify(token) => {
                     let verdict = self.hub.inner.verifier.verify(token.as_str(), now.unix);
+                    let verdict = self.refreshed(verdict);
                     self.connection.handle_verified(now, verdict);
                 }
                 ConnectionEvent::Attach(admission) => self.attach(now, *admission),
@@ -158,84 +161,15 @@ impl Session {
         decided
     }
 
-    fn attach(&mut self, now: Now, admission: Admission) {
-        let Admission { grant, hello } = admission;
-        let Some(pass) = self.hub.inner.gate.enter() else {
-            return self.connection.close(now, CloseReason::Restart);
-        };
-        let connection = ConnectionId::from_bits(self.hub.inner.entropy.id());
-        let attach = Attach {
-            handle: Arc::clone(&self.mail),
-            connection,
-            order: self.room.number(),
-            user: grant.user.clone(),
-            session: hello.session_id,
-            fresh_session: SessionId::from_bits(self.hub.inner.entropy.id()),
-            resume: hello.resume.get(&StreamName::User).copied(),
-            threads: hello.threads.clone(),
-        };
-        match self.hub.act(&grant.user, |shard, now| shard.attach(now, attach)) {
-            Err(reason) => self.connection.close(now, reason),
-            Ok(attached) => {
-                let expires_in = grant.expires.saturating_since(now.unix).as_secs_f64();
-                let wanted = wanted_topics(&hello);
-                let cursors = vec![Cursor::new(None, &attached.stream)];
-                let user = grant.user.clone();
-                let watching = Watching::new(&hello.threads, attached.stream.position);
-                let (scopes, turn) = (grant.scopes, 0);
-                let device = Device { user: grant.user, connection, scopes, cursors, watching, turn, pass };
-                self.state = State::Attached(Box::new(device));
-                let mut streams = vec![entry(StreamName::User, &attached.stream)];
-                // What the token does not grant is left out, as if it did not exist.
-                streams.extend(wanted.into_iter().filter_map(|(topic, resume)| self.follow(topic, resume).ok()));
-                let welcome = self.welcome(now, &user, connection, expires_in, attached.session, streams);
-                self.connection.handle_attached(now, &welcome);
-                if attached.stream.mode == Mode::Snapshot {
-                    self.take_snapshot(0, None);
-                }
-            }
-        }
-    }
-
-    fn welcome(
-        &self,
-        now: Now,
-        user: &UserId,
-        connection_id: ConnectionId,
-        expires_in: f64,
-        session_id: SessionId,
-        streams: Vec<StreamEntry>,
-    ) -> ServerFrame {
-        let limits = self.hub.limits();
-        ServerFrame::Welcome(Box::new(Welcome {
-            connection_id,
-            session_id,
-            user_id: user.sub().to_owned(),
-            server_time: now.unix.as_secs_f64(),
-            expires_in,
-            heartbeat: Heartbeat {
-                interval: limits.heartbeat_interval.as_secs_f64(),
-                timeout: limits.heartbeat_timeout.as_secs_f64(),
-            },
-            limits: WelcomeLimits {
-                message_bytes: limits.message_bytes as u64,
-                messages_per_second: limits.messages_per_second,
-                message_burst: limits.message_burst,
-                event_bytes: limits.event_bytes as u64,
-            },
-            service_level: ServiceLevel::Normal,
-            streams,
-        }))
-    }
-
     fn frame(&mut self, now: Now, frame: ClientFrame) {
         let State::Attached(device) = &self.state else { return };
+        if device.producing.is_some() && !is_for_producers(&frame) {
+            let message = "a producer's connection takes no frames of users";
+            return self.refuse(now, frame.id().cloned(), ErrorCode::Unexpected, message);
+        }
         let user = device.user.clone();
         match frame {
             ClientFrame::UserMessage { id, key, thread_id, content, metadata } => {
-                if !self.is_anybody_asked(now, &id) {
-                    return;
-                }
                 let random = self.hub.inner.entropy.id();
                 let sender = Arc::clone(&self.mail);
                 let message =
@@ -243,9 +177,6 @@ impl Session {
                 self.hub.act(&user, |shard, now| shard.message(now, message));
             }
             ClientFrame::Command { id, name, args, key } => {
-                if !self.is_anybody_asked(now, &id) {
-                    return;
-                }
                 let command = NewCommand { user: user.clone(), sender: Arc::clone(&self.mail), id, key, name, args };
                 self.hub.act(&user, |shard, now| shard.command(now, command));
             }
@@ -274,10 +205,7 @@ impl Session {
             | ClientFrame::RunEvent { .. }
             | ClientFrame::Publish { .. }
             | ClientFrame::Revoke { .. }
-            | ClientFrame::Reply(_)) => {
-                let id = other.id().cloned();
-                self.refuse(now, id, ErrorCode::Unsupported, "this server takes no frames of producers");
-            }
+            | ClientFrame::Reply(_)) => self.producer_frame(now, other),
             // The connection's own.
             ClientFrame::Hello(_) | ClientFrame::Refresh { .. } | ClientFrame::Ping { .. } => {}
         }
@@ -291,15 +219,6 @@ impl Session {
         self.connection.send(now, &ServerFrame::Reply(Box::new(reply)));
     }
 
-    /// Whether an application is there to ask; where none is, that is the answer.
-    fn is_anybody_asked(&mut self, now: Now, id: &FrameId) -> bool {
-        let is_there = *self.hub.inner.requests_taken.lock();
-        if !is_there {
-            self.refuse(now, Some(id.clone()), ErrorCode::Unavailable, "no agent is here to answer: try again later");
-        }
-        is_there
-    }
-
     fn refuse(&mut self, now: Now, id: Option<FrameId>, code: ErrorCode, message: &str) {
         self.connection.send_error(now, FrameError { code, message: message.to_owned(), id });
     }
@@ -310,7 +229,8 @@ impl Session {
             // The mark does not say which of the logs has grown.
             device.cursors.iter_mut().for_each(|cursor| cursor.behind = true);
         }
-        loop {
+        // What a producer does not read yet stays where it is bounded.
+        while !self.is_producer() || self.connection.has_room() {
             match self.mail.pop() {
                 Popped::Item(Control::Reply(reply)) if self.connection.has_room() => {
                     self.connection.send(now, &ServerFrame::Reply(Box::new(reply)));
@@ -318,13 +238,14 @@ impl Session {
                 // As when the mailbox is full: what is not read must not pile up here instead.
                 Popped::Item(Control::Reply(_)) => self.connection.close(now, CloseReason::WriteStalled),
                 Popped::Item(Control::GoingAway) => self.go_away(now),
-                // A word for producers, and this is none.
+                Popped::Item(Control::Ephemeral(event)) => self.pass_on(now, &event),
                 Popped::Item(
-                    Control::CancelRequested { .. }
+                    word @ (Control::Request(_)
+                    | Control::CancelRequested { .. }
                     | Control::Decided { .. }
                     | Control::Paused { .. }
-                    | Control::Resumed { .. },
-                ) => {}
+                    | Control::Resumed { .. }),
+                ) => self.tell_producer(now, word),
                 Popped::Empty => break,
                 Popped::Closed(reason) => {
                     self.connection.close(now, reason);
@@ -361,13 +282,38 @@ impl Session {
         // The end is absorbing before the hub forgets: no late effect finds an open mailbox.
         let _ = self.mail.close(CloseReason::Normal);
         if let State::Attached(device) = std::mem::replace(&mut self.state, State::Gone(None)) {
-            let Device { user, connection, cursors, pass, .. } = *device;
-            self.hub.act(&user, |shard, now| shard.detach(now, &user, connection));
+            let Device { user, connection, cursors, producing, pass, .. } = *device;
+            match producing {
+                Some(producing) => self.hub.leave_producer(producing.name(), connection, self.connection.heard()),
+                None => self.hub.act(&user, |shard, now| shard.detach(now, &user, connection)),
+            }
             for topic in cursors.iter().filter_map(|cursor| cursor.topic.as_ref()) {
                 self.hub.act_on_topic(topic, |shard, now| shard.unsubscribe(now, topic, connection));
             }
             self.state = State::Gone(Some(pass));
         }
+    }
+}
+
+/// Whether a frame means something from a back end.
+const fn is_for_producers(frame: &ClientFrame) -> bool {
+    match frame {
+        ClientFrame::RunStart(_)
+        | ClientFrame::RunEvent { .. }
+        | ClientFrame::Publish { .. }
+        | ClientFrame::Revoke { .. }
+        | ClientFrame::Reply(_)
+        | ClientFrame::Subscribe { .. }
+        | ClientFrame::Unsubscribe { .. }
+        | ClientFrame::Ack { .. }
+        // The connection's own.
+        | ClientFrame::Hello(_)
+        | ClientFrame::Refresh { .. }
+        | ClientFrame::Ping { .. } => true,
+        ClientFrame::UserMessage { .. }
+        | ClientFrame::CancelRun { .. }
+        | ClientFrame::Approve { .. }
+        | ClientFrame::Command { .. } => false,
     }
 }
 
@@ -381,6 +327,9 @@ impl Machine for Session {
         self.connection.end_expired(now);
         self.settle();
         while self.mail.take_mark(waker) {
+            self.collect(now);
+        }
+        if self.is_producer() {
             self.collect(now);
         }
         self.resume_input(now);

@@ -111,8 +111,8 @@ impl<H: Clone> Manager<H> {
     fn retained_until(&self, id: &UserId, idle_since: Timestamp) -> Option<Timestamp> {
         let user = self.users.get(id)?;
         let log = idle_since + self.limits.log_retention;
-        let keys = [&user.keys, &user.producer_keys].into_iter().filter_map(|keys| keys.expiry(&self.limits));
-        keys.chain([log]).max()
+        let keys = user.producer_keys.as_deref().into_iter().chain([&user.keys]);
+        keys.filter_map(|keys| keys.expiry(&self.limits)).chain([log]).max()
     }
 
     fn arm(&mut self, id: &UserId, at: Option<Timestamp>) {

@@ -18,6 +18,8 @@ pub(crate) enum KeyKind {
     Command,
     /// A run of a producer over the wire.
     RunStart,
+    /// An event of a back end's own.
+    Publish,
 }
 
 /// A key in its namespace.
@@ -66,7 +68,18 @@ struct Known {
     outcome: Outcome,
 }
 
+impl Outcome {
+    /// Done, with nothing to keep.
+    pub(super) fn done() -> Self {
+        Self::Answered(Box::new(Ok(ReplyOk::Done)))
+    }
+}
+
 impl Keys {
+    pub(super) fn has(&self, now: Timestamp, key: &Key, limits: &Limits) -> bool {
+        self.get(now, key, limits).is_some()
+    }
+
     pub(super) fn get(&self, now: Timestamp, key: &Key, limits: &Limits) -> Option<&Outcome> {
         let known = self.known.get(key)?;
         known.settled.is_none_or(|at| at + limits.dedup_window > now).then_some(&known.outcome)

@@ -78,6 +78,13 @@ pub struct Held {
     pub last_n: u64,
 }
 
+impl<H: Clone> Manager<H> {
+    /// Whose run it is, where it is open and a producer over the wire's.
+    pub fn owner_of(&self, run: RunId) -> Option<&UserId> {
+        self.leases.owner(run)
+    }
+}
+
 impl Leases {
     /// Whose run it is.
     fn owner(&self, run: RunId) -> Option<&UserId> {
@@ -132,7 +139,12 @@ impl<H: Clone> OpenRun<H> {
                 Control::Decided { approval_id, decision, .. } => {
                     lease.decided = Some((approval_id.clone(), decision.clone()));
                 }
-                Control::Reply(_) | Control::GoingAway | Control::Paused { .. } | Control::Resumed { .. } => {}
+                Control::Reply(_)
+                | Control::GoingAway
+                | Control::Ephemeral(_)
+                | Control::Request(_)
+                | Control::Paused { .. }
+                | Control::Resumed { .. } => {}
             }
         }
         self.producer.clone().map(|producer| Output::Control(producer, control))
@@ -272,7 +284,7 @@ impl<H: Clone> Manager<H> {
     /// The run that a producer has started with this key.
     fn run_of_key(&self, now: Now, id: &UserId, key: Option<&IdempotencyKey>) -> Option<RunId> {
         let user = self.users.get(id)?;
-        match user.producer_keys.get(now.at, &(KeyKind::RunStart, key?.clone()), &self.limits)? {
+        match user.producer_keys.as_ref()?.get(now.at, &(KeyKind::RunStart, key?.clone()), &self.limits)? {
             Outcome::Run(run) => Some(*run),
             Outcome::Waiting(_) | Outcome::Withdrawn(_) | Outcome::Answered(_) | Outcome::AnswerGone => None,
         }
@@ -280,7 +292,12 @@ impl<H: Clone> Manager<H> {
 
     fn remember_run(&mut self, now: Now, id: &UserId, key: Option<IdempotencyKey>, run: RunId) {
         if let Some((user, key)) = self.users.get_mut(id).zip(key) {
-            user.producer_keys.settle(now.at, (KeyKind::RunStart, key), Outcome::Run(run), &self.limits);
+            user.producer_keys.get_or_insert_default().settle(
+                now.at,
+                (KeyKind::RunStart, key),
+                Outcome::Run(run),
+                &self.limits,
+            );
         }
     }
 

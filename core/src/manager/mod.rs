@@ -6,10 +6,13 @@
 
 mod absence;
 mod approvals;
+mod asked;
+mod ephemeral;
 mod housekeeping;
 mod keys;
 mod leases;
 mod requests;
+mod revocation;
 mod runs;
 mod topics;
 mod user;
@@ -18,19 +21,23 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::error::CloseReason;
-use crate::id::{ApprovalId, ConnectionId, RunId, SessionId, ThreadId, TopicId, UserId};
+use crate::id::{ApprovalId, ConnectionId, IdempotencyKey, RunId, SessionId, ThreadId, TopicId, UserId};
 use crate::limits::Limits;
-use crate::protocol::{Position, Reply, ReplyError, ReplyOk};
+use crate::protocol::{Position, Reply, ReplyError, ReplyOk, Request};
 use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
 pub use absence::OnDisconnect;
 pub use approvals::Decision;
+use asked::Asked;
+pub use ephemeral::Ephemeral;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
 use leases::Leases;
 pub use leases::{Held, Holder, LeasedStart};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
+use revocation::Denied;
+pub use revocation::Revoked;
 use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 use topics::Topic;
@@ -56,8 +63,10 @@ pub struct Manager<H> {
     leases: Leases,
     last_epoch: u64,
     last_request: u64,
-    /// Requests of all users that wait.
-    waiting: usize,
+    asked: Asked,
+    denied: Denied,
+    /// This shard's part of [`Limits::revocations`].
+    denied_share: usize,
     /// This shard's part of [`Limits::requests`].
     requests_share: usize,
     draining: bool,
@@ -74,6 +83,8 @@ pub enum Output<H> {
     Close(H, CloseReason),
     /// A request for the application. The ids are what it answers with.
     Ask(Ask),
+    /// The same once more: whoever was asked has gone.
+    AskAgain(Ask),
 }
 
 /// What goes to one mailbox beside the log.
@@ -83,6 +94,10 @@ pub enum Control {
     Reply(Reply),
     /// The server shuts down: tell the client, and close within the drain.
     GoingAway,
+    /// An event that is for now only.
+    Ephemeral(Ephemeral),
+    /// What a user asks of a producer over the wire.
+    Request(Box<Request>),
     /// A producer's run should stop.
     CancelRequested {
         /// Which run.
@@ -116,6 +131,8 @@ impl Control {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Reply(reply) => 128 + payload_bytes(&reply.outcome),
+            Self::Ephemeral(event) => event.frame.len(),
+            Self::Request(request) => 256 + request.body.payload_bytes(),
             Self::GoingAway | Self::CancelRequested { .. } | Self::Paused { .. } | Self::Resumed { .. } => 128,
             Self::Decided { decision, .. } => 256 + decision.bytes(),
         }
@@ -136,6 +153,8 @@ impl Control {
                 | Self::Resumed { .. }
                 | Self::Reply(_)
                 | Self::GoingAway
+                | Self::Ephemeral(_)
+                | Self::Request(_)
                 | Self::Decided { .. },
                 _,
             ) => false,
@@ -167,6 +186,8 @@ pub struct Attach<H> {
     pub session: Option<SessionId>,
     /// The session it gets where it continues none.
     pub fresh_session: SessionId,
+    /// The `jti` of its token.
+    pub token: Option<Box<str>>,
     /// Where it was in the user's own stream.
     pub resume: Option<Position>,
     /// The threads it watches; none is all.
@@ -205,6 +226,8 @@ pub struct Custom {
     pub thread: Option<ThreadId>,
     /// The application's name for it.
     pub name: String,
+    /// Makes a repeat harmless.
+    pub key: Option<IdempotencyKey>,
 }
 
 impl<H: Clone> Manager<H> {
@@ -213,6 +236,7 @@ impl<H: Clone> Manager<H> {
         Self {
             log_share: limits.total_log_bytes / shards.max(1),
             requests_share: (limits.requests / shards.max(1)).max(1),
+            denied_share: (limits.revocations / shards.max(1)).max(1),
             limits,
             users: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -222,7 +246,8 @@ impl<H: Clone> Manager<H> {
             leases: Leases::default(),
             last_epoch: 0,
             last_request: 0,
-            waiting: 0,
+            asked: Asked::default(),
+            denied: Denied::default(),
             draining: false,
         }
     }
@@ -247,6 +272,9 @@ impl<H: Clone> Manager<H> {
         if self.draining {
             return Err(CloseReason::Restart);
         }
+        if self.is_revoked(now, &attach.user, attach.session, attach.token.as_deref()) {
+            return Err(CloseReason::TokenRevoked);
+        }
         let max = self.limits.connections_per_user;
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
         let known = attach.session.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
@@ -267,8 +295,8 @@ impl<H: Clone> Manager<H> {
         };
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
-        let Attach { handle, connection, order, .. } = attach;
-        user.channel.devices.push(Device { handle, connection, order, session });
+        let Attach { handle, connection, order, token, .. } = attach;
+        user.channel.devices.push(Device { handle, connection, order, session, token });
         self.settle(now, &attach.user);
         Ok(Attached { session, stream })
     }

@@ -15,7 +15,7 @@ use crate::time::{Now, Timestamp};
 
 /// Names a request on its shard; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId(pub(crate) u64);
 
 #[cfg(test)]
 impl RequestId {
@@ -71,6 +71,24 @@ pub enum Ask {
     Command(CommandAsk),
 }
 
+impl Ask {
+    /// Whose it is.
+    pub const fn user(&self) -> &UserId {
+        match self {
+            Self::Message(ask) => &ask.user,
+            Self::Command(ask) => &ask.user,
+        }
+    }
+
+    /// What to answer with.
+    pub const fn request(&self) -> RequestId {
+        match self {
+            Self::Message(ask) => ask.request,
+            Self::Command(ask) => ask.request,
+        }
+    }
+}
+
 /// See [`Ask::Message`].
 #[derive(Clone)]
 pub struct MessageAsk {
@@ -110,6 +128,13 @@ pub(super) struct Waiting<H> {
     /// What its repeats are known by.
     pub(super) key: Option<Key>,
     pub(super) message: Option<WaitingMessage>,
+    pub(super) command: Option<WaitingCommand>,
+}
+
+#[derive(Clone)]
+pub(super) struct WaitingCommand {
+    name: String,
+    args: Option<Box<RawValue>>,
 }
 
 #[derive(Clone)]
@@ -121,6 +146,16 @@ pub(super) struct WaitingMessage {
 }
 
 impl<H> Waiting<H> {
+    /// The request as the application gets it.
+    pub(super) fn ask(&self, request: RequestId, id: &UserId) -> Option<Ask> {
+        let user = id.clone();
+        if let Some(WaitingMessage { run, thread, content, metadata, .. }) = self.message.clone() {
+            return Some(Ask::Message(MessageAsk { request, user, run, thread, content, metadata }));
+        }
+        let WaitingCommand { name, args } = self.command.clone()?;
+        Some(Ask::Command(CommandAsk { request, user, name, args }))
+    }
+
     pub(super) const fn is_message(&self) -> bool {
         self.message.is_some()
     }
@@ -231,16 +266,9 @@ impl<H: Clone> Manager<H> {
                 content: message.content.clone(),
                 metadata: message.metadata.clone(),
             }),
+            command: None,
         };
-        let request = self.wait(now.at, &message.user, waiting).ok_or_else(busy)?;
-        self.outputs.push_back(Output::Ask(Ask::Message(MessageAsk {
-            request,
-            user: message.user.clone(),
-            run,
-            thread: message.thread.clone(),
-            content: message.content.clone(),
-            metadata: message.metadata.clone(),
-        })));
+        self.wait(now.at, &message.user, waiting)?;
         self.settle(now, &message.user);
         Ok(())
     }
@@ -257,9 +285,8 @@ impl<H: Clone> Manager<H> {
             return Err(ReplyError::new(ErrorCode::Busy, "too many requests of this user wait: try again in a moment"));
         }
         let deadline = now.at + self.limits.request_deadline;
-        let waiting = Waiting { deadline, senders: vec![(sender, frame)], key, message: None };
-        let request = self.wait(now.at, &id, waiting).ok_or_else(busy)?;
-        self.outputs.push_back(Output::Ask(Ask::Command(CommandAsk { request, user: id.clone(), name, args })));
+        let command = Some(WaitingCommand { name, args });
+        self.wait(now.at, &id, Waiting { deadline, senders: vec![(sender, frame)], key, message: None, command })?;
         self.settle(now, &id);
         Ok(())
     }
@@ -296,26 +323,27 @@ impl<H: Clone> Manager<H> {
         self.users.get(id).is_some_and(|user| user.requests.contains_key(&request))
     }
 
-    /// Lets a request wait, as far as this shard has room.
-    fn wait(&mut self, now: Timestamp, id: &UserId, waiting: Waiting<H>) -> Option<RequestId> {
-        if self.waiting >= self.requests_share {
-            return None;
+    /// Asks, and lets the request wait, as far as this shard has room.
+    fn wait(&mut self, now: Timestamp, id: &UserId, waiting: Waiting<H>) -> Result<(), ReplyError> {
+        if self.asked.len() >= self.requests_share {
+            return Err(busy());
         }
-        let user = self.users.get_mut(id)?;
+        let user = self.users.get_mut(id).ok_or_else(draining)?;
         self.last_request += 1;
         let request = RequestId(self.last_request);
         if let Some(key) = &waiting.key {
             user.keys.open(now, key.clone(), request, &self.limits);
         }
+        self.outputs.extend(waiting.ask(request, id).map(Output::Ask));
         user.requests.insert(request, waiting);
-        self.waiting += 1;
-        Some(request)
+        self.asked.insert(request, id);
+        Ok(())
     }
 
     /// Ends the wait of a request, whose room is free again, whoever still holds it.
     pub(super) fn end_wait(&mut self, id: &UserId, request: RequestId) -> Option<Waiting<H>> {
         let waiting = self.users.get_mut(id)?.requests.remove(&request)?;
-        self.waiting = self.waiting.saturating_sub(1);
+        self.asked.remove(request);
         Some(waiting)
     }
 
@@ -416,4 +444,5 @@ debug_without_payload! {
     MessageAsk: request, user, run, thread;
     CommandAsk: request, user;
     WaitingMessage: run, thread;
+    WaitingCommand: ;
 }

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::absence::{Absence, OnDisconnect};
-use super::keys::Outcome;
+use super::keys::{KeyKind, Outcome};
 use super::leases::Lease;
 use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
@@ -140,12 +140,20 @@ impl<H: Clone> Manager<H> {
     /// When it is too large; nothing is appended then.
     pub fn publish(&mut self, now: Now, id: &UserId, custom: Custom, data: Box<RawValue>) -> Result<Receipt, RunError> {
         self.assert_drained();
+        let key = custom.key.map(|key| (KeyKind::Publish, key));
         let body = EventBody::Custom { name: custom.name, data };
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, id);
+        if user.producer_keys.as_ref().zip(key.as_ref()).is_some_and(|(keys, key)| keys.has(now.at, key, &self.limits))
+        {
+            return Ok(user.channel.receipt());
+        }
         let unplaced = Unplaced { owner: Owner::User(id), thread: custom.thread.as_ref(), run: None, body: &body };
         let encoded = unplaced.encode(now, &user.channel.log, 0, &self.limits);
         let before = user.channel.log.bytes();
         let receipt = encoded.map(|frame| user.channel.append([frame], &self.limits, &mut self.outputs));
+        if let (Ok(_), Some(key)) = (&receipt, key) {
+            user.producer_keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &self.limits);
+        }
         self.account(id, before);
         self.settle(now, id);
         receipt

@@ -54,6 +54,7 @@ fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>)
             session: session.map(id),
             fresh_session: id(n),
             resume: Some(Position::NONE),
+            token: None,
             threads: Vec::new(),
         },
     )
@@ -101,6 +102,7 @@ fn drain(shard: &mut Shard) -> Vec<Told> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     Ready(u32),
+    Ephemeral(u32),
     Closed(u32, CloseReason),
     GoingAway(u32),
     Cancel(u32),
@@ -118,6 +120,8 @@ impl Told {
             Output::Ready(to) => Self::Ready(to),
             Output::Close(to, reason) => Self::Closed(to, reason),
             Output::Control(to, Control::GoingAway) => Self::GoingAway(to),
+            Output::Control(to, Control::Ephemeral(_)) => Self::Ephemeral(to),
+            Output::Control(_, Control::Request(_)) => panic!("a shard asks by `Output::Ask`"),
             Output::Control(to, Control::CancelRequested { .. }) => Self::Cancel(to),
             Output::Control(to, Control::Paused { .. }) => Self::Paused(to),
             Output::Control(to, Control::Resumed { .. }) => Self::Resumed(to),
@@ -126,8 +130,7 @@ impl Told {
                 let error = reply.outcome.err().map(|error| error.code.as_str().to_owned());
                 Self::Reply(to, reply.id.as_str().to_owned(), error)
             }
-            Output::Ask(super::Ask::Message(ask)) => Self::Asked(ask.user, ask.request),
-            Output::Ask(super::Ask::Command(ask)) => Self::Asked(ask.user, ask.request),
+            Output::Ask(ask) | Output::AskAgain(ask) => Self::Asked(ask.user().clone(), ask.request()),
         }
     }
 }
@@ -182,7 +185,7 @@ fn assert_consistent(shard: &Shard) {
         assert!(user.channel.devices.len() <= shard.limits.connections_per_user);
         assert!(user.open_runs() <= shard.limits.runs_per_user);
         user.keys.assert_consistent(&shard.limits);
-        user.producer_keys.assert_consistent(&shard.limits);
+        user.producer_keys.iter().for_each(|keys| keys.assert_consistent(&shard.limits));
         let keyed = user.requests.values().filter(|waiting| waiting.key.is_some()).count();
         assert_eq!(user.keys.waiting(), keyed, "{id:?}: a key waits as long as its request");
     }
@@ -190,6 +193,6 @@ fn assert_consistent(shard: &Shard) {
     assert_eq!(counts.users, shard.users.len());
     assert_eq!(counts.connections, shard.users.values().map(|user| user.channel.devices.len()).sum::<usize>());
     assert_eq!(counts.runs, shard.users.values().map(|user| user.runs.len()).sum::<usize>());
-    assert_eq!(counts.requests, shard.waiting, "what waits is counted");
+    assert_eq!(counts.requests, shard.asked.len(), "what waits is counted");
     assert_eq!(counts.requests, shard.users.values().map(|user| user.requests.len()).sum::<usize>());
 }

@@ -6,8 +6,9 @@ use std::ops::Bound::{Excluded, Unbounded};
 use serde_json::value::RawValue;
 
 use super::housekeeping::{Due, shed_to};
+use super::keys::{KeyKind, Keys, Outcome};
 use super::user::{Owner, Unplaced};
-use super::{Manager, Output, Read, next_epoch};
+use super::{Custom, Manager, Output, Read, next_epoch};
 use crate::id::{ConnectionId, TopicId};
 use crate::protocol::{EventBody, Position, Receipt, StreamName};
 use crate::stream::{Log, Resumption, RunError};
@@ -18,8 +19,24 @@ use crate::time::{Now, Timestamp};
 pub(super) struct Topic<H> {
     log: Log,
     subscribers: BTreeMap<ConnectionId, H>,
+    /// Keys of what was published.
+    keys: Option<Box<Keys>>,
     idle_since: Option<Timestamp>,
     armed: Option<Timestamp>,
+}
+
+impl<H> Topic<H> {
+    /// What is true of an event that is in the log.
+    fn receipt(&self) -> Receipt {
+        match self.subscribers.len() {
+            0 => Receipt::Stored,
+            n => Receipt::DeliveredTo(u32::try_from(n).unwrap_or(u32::MAX)),
+        }
+    }
+
+    pub(super) const fn subscribers(&self) -> &BTreeMap<ConnectionId, H> {
+        &self.subscribers
+    }
 }
 
 impl<H: Clone> Manager<H> {
@@ -57,24 +74,28 @@ impl<H: Clone> Manager<H> {
         &mut self,
         now: Now,
         id: &TopicId,
-        name: String,
+        custom: Custom,
         data: Box<RawValue>,
     ) -> Result<Receipt, RunError> {
         self.assert_drained();
+        let key = custom.key.map(|key| (KeyKind::Publish, key));
         let limits = std::sync::Arc::clone(&self.limits);
         let stream = StreamName::Topic(id.name().clone());
-        let body = EventBody::Custom { name, data };
+        let body = EventBody::Custom { name: custom.name, data };
         let unplaced = Unplaced { owner: Owner::Topic(&stream), thread: None, run: None, body: &body };
         let topic = self.topic(now, id);
+        if topic.keys.as_ref().zip(key.as_ref()).is_some_and(|(keys, key)| keys.has(now.at, key, &limits)) {
+            return Ok(topic.receipt());
+        }
         let before = topic.log.bytes();
         let entry = unplaced.encode(now, &topic.log, 0, &limits);
         let receipt = entry.map(|entry| {
             topic.log.append(entry, &limits);
-            match topic.subscribers.len() {
-                0 => Receipt::Stored,
-                n => Receipt::DeliveredTo(u32::try_from(n).unwrap_or(u32::MAX)),
-            }
+            topic.receipt()
         });
+        if let (Ok(_), Some(key)) = (&receipt, key) {
+            topic.keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &limits);
+        }
         self.account_topic(id, before);
         self.settle_topic(now, id);
         receipt
@@ -121,6 +142,7 @@ impl<H: Clone> Manager<H> {
         self.topics.entry(id.clone()).or_insert_with(|| Topic {
             log: Log::new(next_epoch(last_epoch, now)),
             subscribers: BTreeMap::new(),
+            keys: None,
             idle_since: None,
             armed: None,
         })
@@ -130,7 +152,8 @@ impl<H: Clone> Manager<H> {
         let retention = self.limits.log_retention;
         let Some(topic) = self.topics.get_mut(id) else { return };
         topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
-        let until = topic.idle_since.map(|since| since + retention);
+        let keys = topic.keys.as_ref().and_then(|keys| keys.expiry(&self.limits));
+        let until = topic.idle_since.map(|since| keys.map_or(since + retention, |keys| keys.max(since + retention)));
         self.arm_topic(id, until);
     }
 

@@ -23,7 +23,7 @@ pub(super) struct User<H> {
     /// Keys that the user's own devices sent: no other sender's keys take their room.
     pub(super) keys: Keys,
     /// The same of producers over the wire: what they send never makes the user's own be forgotten.
-    pub(super) producer_keys: Keys,
+    pub(super) producer_keys: Option<Box<Keys>>,
     /// Runs that have ended, and reserved ones that were withdrawn.
     pub(super) ended: Ended,
     /// Approvals of runs that have ended.
@@ -47,6 +47,8 @@ pub(super) struct Device<H> {
     pub(super) connection: ConnectionId,
     pub(super) order: u64,
     pub(super) session: SessionId,
+    /// The `jti` of its token.
+    pub(super) token: Option<Box<str>>,
 }
 
 /// What of a run stands in the head of its events.
@@ -65,7 +67,7 @@ impl<H: Clone> User<H> {
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
-            producer_keys: Keys::default(),
+            producer_keys: None,
             ended: Ended::default(),
             decided: Decided::default(),
             idle_since: None,

@@ -340,6 +340,20 @@ frames! {
     }
 }
 
+impl RequestBody {
+    /// Bytes of the payload within.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        let raw = |value: &Option<Box<RawValue>>| value.as_ref().map_or(0, |raw| raw.get().len());
+        match self {
+            Self::UserMessage { content, metadata, .. } => content.len() + raw(metadata),
+            Self::Approve { decision, data, .. } => decision.len() + raw(data),
+            Self::Command { name, args, .. } => name.len() + raw(args),
+            Self::CancelRun { by, .. } => by.len(),
+            Self::Pause { .. } | Self::Resume { .. } => 0,
+        }
+    }
+}
+
 impl Record for Request {
     fn read_fields(object: &Object<'_>) -> Result<Self, Fault> {
         let kind: String = Field::take(object, "request")?;

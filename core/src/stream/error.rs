@@ -1,8 +1,34 @@
 //! Why an event does not enter a run.
 
+use crate::error::ErrorCode;
 use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 #[cfg(doc)]
 use crate::limits::Limits;
+
+impl RunError {
+    /// What a peer is told.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Ended => ErrorCode::RunEnded,
+            Self::ToolNotOpen { .. }
+            | Self::ToolTwice { .. }
+            | Self::ToolOpen { .. }
+            | Self::Offset { .. }
+            | Self::Suspended { .. }
+            | Self::NotSuspended { .. }
+            | Self::ApprovalTwice { .. }
+            | Self::Gap { .. } => ErrorCode::RunOrder,
+            Self::TooManyTools { .. } | Self::TooManyParts { .. } | Self::AgentName { .. } | Self::NotJson(_) => {
+                ErrorCode::Invalid
+            }
+            Self::NoParent { .. } | Self::NoRun { .. } | Self::RequestClosed => ErrorCode::NotFound,
+            Self::RunTaken { .. } => ErrorCode::RunTaken,
+            Self::TooManyRuns { .. } => ErrorCode::TooManyRuns,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
+            Self::Draining => ErrorCode::Draining,
+        }
+    }
+}
 
 /// Why an event does not enter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -13,13 +13,13 @@ use super::{Lock, ReadyMark};
 pub struct Mailbox<T, E> {
     ready: ReadyMark,
     queue: Lock<Queue<T, E>>,
-    max_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Queue<T, E> {
     items: VecDeque<(T, usize)>,
     bytes: usize,
+    max_bytes: usize,
     closed: Option<E>,
 }
 
@@ -48,8 +48,14 @@ pub enum Popped<T, E> {
 impl<T, E: Clone> Mailbox<T, E> {
     /// An open, empty mailbox that accepts items of `max_bytes` in all.
     pub fn new(max_bytes: usize) -> Self {
-        let queue = Queue { items: VecDeque::new(), bytes: 0, closed: None };
-        Self { ready: ReadyMark::default(), queue: Lock::new(queue), max_bytes }
+        let queue = Queue { items: VecDeque::new(), bytes: 0, max_bytes, closed: None };
+        Self { ready: ReadyMark::default(), queue: Lock::new(queue) }
+    }
+
+    /// From here on it accepts items of at least `max_bytes` in all.
+    pub fn widen(&self, max_bytes: usize) {
+        let mut queue = self.queue.lock();
+        queue.max_bytes = queue.max_bytes.max(max_bytes);
     }
 
     /// Puts `item`, which counts as `bytes`. The waker is to be fired once no lock is held.
@@ -65,7 +71,7 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// # Errors
     /// When the mailbox is closed or full.
     pub fn offer(&self, item: T, bytes: usize) -> Result<Option<Waker>, (T, PushError)> {
-        self.put(item, bytes, |_, _| false)
+        self.put(item, bytes, |queue| queue.max_bytes, |_, _| false)
     }
 
     /// As [`Mailbox::push`], and takes those out that `superseded` names, whose bytes are free for it.
@@ -78,10 +84,16 @@ impl<T, E: Clone> Mailbox<T, E> {
         bytes: usize,
         superseded: impl Fn(&T, &T) -> bool,
     ) -> Result<Option<Waker>, PushError> {
-        self.put(item, bytes, superseded).map_err(|(_, error)| error)
+        self.put(item, bytes, |queue| queue.max_bytes, superseded).map_err(|(_, error)| error)
     }
 
-    fn put(&self, item: T, bytes: usize, superseded: impl Fn(&T, &T) -> bool) -> Result<Option<Waker>, (T, PushError)> {
+    fn put(
+        &self,
+        item: T,
+        bytes: usize,
+        max: impl FnOnce(&Queue<T, E>) -> usize,
+        superseded: impl Fn(&T, &T) -> bool,
+    ) -> Result<Option<Waker>, (T, PushError)> {
         let mut queue = self.queue.lock();
         if queue.closed.is_some() {
             return Err((item, PushError::Closed));
@@ -89,7 +101,7 @@ impl<T, E: Clone> Mailbox<T, E> {
         let goes = |earlier: &T| superseded(&item, earlier);
         let freed = queue.items.iter().filter(|(earlier, _)| goes(earlier)).map(|(_, bytes)| *bytes).sum();
         let after = queue.bytes.saturating_sub(freed).saturating_add(bytes);
-        if after > self.max_bytes {
+        if after > max(&queue) {
             return Err((item, PushError::Full));
         }
         queue.items.retain(|(earlier, _)| !goes(earlier));
@@ -97,6 +109,15 @@ impl<T, E: Clone> Mailbox<T, E> {
         queue.bytes = after;
         drop(queue);
         Ok(self.ready.mark())
+    }
+
+    /// As [`Mailbox::push`], but only as long as half of the bytes stay free for what must arrive.
+    ///
+    /// # Errors
+    /// As [`Mailbox::push`].
+    pub fn push_spare(&self, item: T, bytes: usize) -> Result<Option<Waker>, PushError> {
+        let spare = |queue: &Queue<T, E>| queue.max_bytes / 2;
+        self.put(item, bytes, spare, |_, _| false).map_err(|(_, error)| error)
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".
@@ -169,6 +190,17 @@ mod tests {
         assert_eq!(mailbox.replace(3, 4, |_, _| true).unwrap_err(), PushError::Closed);
         assert_eq!(mailbox.pop(), Popped::Item(1));
         assert_eq!(mailbox.pop(), Popped::Closed(()));
+    }
+
+    #[test]
+    fn what_may_be_lost_leaves_half_of_the_room() {
+        let mailbox: Mailbox<u8, ()> = Mailbox::new(8);
+        mailbox.push_spare(1, 4).unwrap();
+        assert_eq!(mailbox.push_spare(2, 1).unwrap_err(), PushError::Full);
+        mailbox.push(3, 4).unwrap();
+        mailbox.widen(16);
+        assert_eq!(mailbox.push_spare(4, 1).unwrap_err(), PushError::Full);
+        mailbox.push(5, 8).unwrap();
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Bystander {
             session: None,
             resume: None,
             threads: Vec::new(),
+            producer: None,
             name: "bystander".into(),
         };
         let client = Client::new(world.now(), config, Arc::new(Counting::default())).expect("a sound request");

@@ -16,7 +16,8 @@ impl Session {
         }
         let topic = TopicId::of(&device.user, name);
         let known = device.cursors.iter().position(|cursor| cursor.topic.as_ref() == Some(&topic));
-        if known.is_none() && device.cursors.len() > self.hub.limits().subscriptions {
+        let topics = device.cursors.iter().filter(|cursor| cursor.topic.is_some()).count();
+        if known.is_none() && topics >= self.hub.limits().subscriptions {
             return Err((ErrorCode::TooManySubscriptions, "as many topics as allowed are followed: leave one first"));
         }
         let (connection, handle) = (device.connection, Arc::clone(&self.mail));
@@ -41,6 +42,19 @@ impl Session {
         let connection = device.connection;
         self.hub.act_on_topic(&topic, |shard, now| shard.unsubscribe(now, &topic, connection));
         Ok(ReplyOk::Done)
+    }
+}
+
+impl Session {
+    /// Leaves the topics that the token does not grant any more, as if they did not exist.
+    pub(super) fn leave_forbidden(&mut self) {
+        let State::Attached(device) = &mut self.state else { return };
+        let names = device.cursors.iter().filter_map(|cursor| cursor.topic.as_ref()).map(TopicId::name);
+        let forbidden: Vec<_> = names.filter(|name| !device.scopes.may_read_topic(name)).cloned().collect();
+        for name in forbidden {
+            // It is followed, so leaving it is not refused.
+            let _ = self.unfollow(name);
+        }
     }
 }
 

@@ -47,6 +47,12 @@ impl Watching {
 }
 
 impl Session {
+    /// Whether an event of this conversation is shown.
+    pub(super) fn watches(&self, thread: Option<&ThreadId>) -> bool {
+        let State::Attached(device) = &self.state else { return false };
+        device.watching.as_ref().is_none_or(|watching| watching.threads.shows_thread(thread))
+    }
+
     /// Whether as much is hidden as may be before the client is moved on.
     pub(super) fn hides_much(&self) -> bool {
         self.hidden().is_some_and(|(hidden, _)| hidden >= MAX_HIDDEN)

@@ -117,6 +117,7 @@ impl World {
             session,
             resume,
             threads: Vec::new(),
+            producer: None,
             name: "test".into(),
         }
     }
@@ -225,6 +226,12 @@ impl Pair {
 
     pub(super) fn kinds(&mut self) -> Vec<EventKind> {
         self.stream().iter().map(|event| event.body.kind()).collect()
+    }
+
+    /// Everything but events and the welcome.
+    pub(super) fn frames(&mut self) -> Vec<ServerFrame> {
+        let frame = |event| if let ClientEvent::Frame(frame) = event { Some(*frame) } else { None };
+        self.events().into_iter().filter_map(frame).collect()
     }
 
     pub(super) fn replies(&mut self) -> Vec<Reply> {

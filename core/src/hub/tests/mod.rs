@@ -10,6 +10,7 @@ mod lag;
 mod lifecycle;
 #[cfg(loom)]
 mod models;
+mod producers;
 mod properties;
 mod races;
 mod requests;

@@ -60,7 +60,8 @@ fn device(hub: &Hub) -> (Session, Client) {
     let (issued_at, ttl) = (Fixed.now().unix, Duration::from_secs(60));
     let token = keys.issue(&NewToken { user: &ann(), issued_at, ttl, scope: "", token_id: None }).unwrap();
     let (host, target, name) = ("localhost".into(), "/ws".into(), "model".into());
-    let config = ClientConfig { host, target, token, session: None, resume: None, name };
+    let (session, resume, threads, producer) = (None, None, Vec::new(), None);
+    let config = ClientConfig { host, target, token, session, resume, threads, producer, name };
     let mut client = Client::new(Fixed.now(), config, Shared::new(Fixed)).unwrap();
     let mut session = hub.session().unwrap();
     while !matches!(client.poll_event(), Some(ClientEvent::Welcome(_))) {

@@ -280,8 +280,10 @@ fn frames_that_this_version_does_not_take_are_answered_and_the_connection_stays(
         (r#"{"type":"approve","id":"x","approval_id":"a","decision":"yes"}"#, "not_found"),
         (
             r#"{"type":"revoke","id":"x","user_id":"bob","session_id":"sess_00000000000000000000000000000001"}"#,
-            "unsupported",
+            "not_found",
         ),
+        (r#"{"type":"run_start","id":"x","user_id":"bob","thread_id":"t","agent_name":"a"}"#, "unexpected"),
+        (r#"{"type":"publish","id":"x","user_id":"bob","name":"n","data":1}"#, "not_found"),
         (r#"{"type":"dance","id":"x"}"#, "unknown_type"),
         (r#"{"type":"user_message","id":"x"}"#, "invalid"),
     ];

@@ -173,7 +173,7 @@ fn play(shard: &mut Shard, model: &mut Model, op: &Op) {
             vec![Told::Cancel(900)]
         }
         Op::Publish { user } => {
-            let custom = Custom { thread: None, name: "n".into() };
+            let custom = Custom { thread: None, name: "n".into(), key: None };
             let receipt = shard.publish(now, &super::user(USERS[*user]), custom, to_raw_value(&1).unwrap());
             assert_eq!(receipt.unwrap(), model.receipt(*user));
             model.user(*user).events += 1;
@@ -342,7 +342,7 @@ fn blind(shard: &mut Shard, ops: &[Op], now: &mut u64) -> Vec<Told> {
                 shard.message(at(*now), message(USERS[*user], n, "m", key.as_deref(), u128::from(n) << 32));
             }
             Op::Publish { user } => {
-                let custom = Custom { thread: None, name: "n".into() };
+                let custom = Custom { thread: None, name: "n".into(), key: None };
                 let _ = shard.publish(at(*now), &super::user(USERS[*user]), custom, to_raw_value(&1).unwrap());
             }
             Op::Wait(micros) => {

@@ -10,7 +10,7 @@ use crate::protocol::Position;
 
 fn publish(shard: &mut super::Shard, name: &str, bytes: usize) {
     let data = to_raw_value(&"x".repeat(bytes)).unwrap();
-    shard.publish(at(0), &user(name), Custom { thread: None, name: "n".into() }, data).unwrap();
+    shard.publish(at(0), &user(name), Custom { thread: None, name: "n".into(), key: None }, data).unwrap();
     drain(shard);
 }
 

@@ -363,7 +363,7 @@ fn an_event_that_is_refused_leaves_no_trace() {
     let long = "x".repeat(400);
     let thinking = RunEvent::Thinking { thought: long.clone(), step: None, progress: None };
     assert!(matches!(shard.run_event(at(0), &user("ann"), run, thinking), Err(RunError::TooLarge { .. })));
-    let custom = Custom { thread: None, name: "n".into() };
+    let custom = Custom { thread: None, name: "n".into(), key: None };
     let data = to_raw_value(&long).unwrap();
     assert!(matches!(shard.publish(at(0), &user("ann"), custom, data), Err(RunError::TooLarge { .. })));
     assert!(

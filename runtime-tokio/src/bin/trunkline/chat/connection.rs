@@ -166,6 +166,7 @@ impl Connector {
             session: self.cursor.map(|(session, _)| session),
             resume: self.cursor.map(|(_, position)| position),
             threads: Vec::new(),
+            producer: None,
             name: "trunkline chat".to_owned(),
         }
     }

@@ -1,0 +1,147 @@
+//! Whom a request of a user goes to: a producer over the wire that wants it, or the application of this process.
+
+use super::registry::{Producer, ProducerName};
+use super::{Hub, Mail, Request};
+use crate::error::{CloseReason, ErrorCode};
+use crate::id::{ConnectionId, FrameId, UserId};
+use crate::manager::{Ask, Control, RequestId, Revoked};
+use crate::protocol::{self, ReplyError, RequestBody, RevokeTarget};
+use crate::sync::PushError;
+use crate::time::{Clock, Timestamp};
+
+/// How many runs of a producer that is gone are let go under one lock.
+const RELEASE_BATCH: usize = 64;
+
+impl Hub {
+    /// Makes a connection the producer of its name; the one that was it before is closed, and lets go of its runs.
+    ///
+    /// # Errors
+    /// What to close it with: as many producers as allowed are there, or the server shuts down.
+    pub(super) fn join_producer(&self, name: ProducerName, producer: Producer<Mail>) -> Result<(), CloseReason> {
+        let superseded = self.inner.producers.lock().join(name, producer)?;
+        if let Some(old) = superseded {
+            let waker = old.handle.close(CloseReason::Superseded);
+            self.release_producer(old.connection, self.now().at);
+            waker.into_iter().for_each(std::task::Waker::wake);
+        }
+        Ok(())
+    }
+
+    /// Takes a producer's connection out, whose peer was last heard at `heard`.
+    pub(super) fn leave_producer(&self, name: &ProducerName, connection: ConnectionId, heard: Timestamp) {
+        self.inner.producers.lock().leave(name, connection);
+        self.release_producer(connection, heard);
+    }
+
+    /// Asks a producer that has come what was left by others.
+    pub(super) fn ask_orphans(&self) {
+        for shard in 0..self.inner.shards.len() {
+            self.on_shard(shard, |shard, _| shard.ask_orphans());
+        }
+    }
+
+    /// Tells every producer that the server shuts down; nobody joins any more.
+    pub(super) fn drain_producers(&self) {
+        let producers: Vec<Mail> = self.inner.producers.lock().drain();
+        for mail in producers {
+            if let Ok(Some(waker)) = mail.push(Control::GoingAway, Control::GoingAway.bytes()) {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Puts a request before whoever answers for its user. Where nobody does, that is the answer; one whose producer has gone
+    /// waits for the next until its deadline.
+    pub(super) fn ask(&self, ask: Ask, again: bool) {
+        let candidates = self.inner.producers.lock().for_user(ask.user());
+        for (connection, mail) in candidates {
+            if self.ask_producer(&ask, connection, &mail) {
+                return;
+            }
+        }
+        if *self.inner.requests_taken.lock() {
+            self.ask_application(ask);
+        } else if again {
+            self.on_shard(self.shard_of(ask.user()), |shard, _| shard.orphaned(ask.request()));
+        } else {
+            let error = ReplyError::new(ErrorCode::Unavailable, "no agent is here to answer: try again later");
+            self.act(ask.user(), |shard, now| shard.answer(now, ask.user(), ask.request(), Err(error)));
+        }
+    }
+
+    /// Revokes a session or a token: who is connected by it is closed. Answers how many connections that were.
+    pub(crate) fn revoke(&self, user: &UserId, target: &RevokeTarget) -> u32 {
+        let revoked = match target {
+            RevokeTarget::Session(session) => Revoked::Session(*session),
+            RevokeTarget::Token(token) => Revoked::Token(token.as_str().into()),
+        };
+        let closed = self.act(user, |shard, now| shard.revoke(now, user, &revoked));
+        // A producer that joins from here on finds the token revoked.
+        let producers = match target {
+            RevokeTarget::Session(_) => Vec::new(),
+            RevokeTarget::Token(token) => self.inner.producers.lock().of_token(user, token),
+        };
+        let also = producers.len();
+        for mail in producers {
+            if let Some(waker) = mail.close(CloseReason::TokenRevoked) {
+                waker.wake();
+            }
+        }
+        closed.saturating_add(u32::try_from(also).unwrap_or(u32::MAX))
+    }
+
+    /// Lets the runs of a connection that is gone go on under their leases, and asks others what it was asked.
+    fn release_producer(&self, connection: ConnectionId, since: Timestamp) {
+        for shard in 0..self.inner.shards.len() {
+            while self.on_shard(shard, |shard, now| shard.release_producer(now, connection, since, RELEASE_BATCH)) {}
+            self.on_shard(shard, |shard, _| shard.ask_again(connection));
+        }
+    }
+
+    /// Whether the request is with this producer now.
+    fn ask_producer(&self, ask: &Ask, connection: ConnectionId, mail: &Mail) -> bool {
+        let shard = self.shard_of(ask.user());
+        let Some(request) = on_the_wire(shard, ask) else { return false };
+        let control = Control::Request(Box::new(request));
+        let bytes = control.bytes();
+        match mail.push(control, bytes) {
+            Ok(waker) => {
+                self.on_shard(shard, |shard, _| shard.asked(ask.request(), connection));
+                waker.into_iter().for_each(std::task::Waker::wake);
+            }
+            Err(PushError::Full | PushError::Closed) => return false,
+        }
+        // It may have gone before that was noted, and has not looked at it then.
+        if !self.inner.producers.lock().has(connection) {
+            self.on_shard(shard, |shard, _| shard.ask_again(connection));
+        }
+        true
+    }
+
+    fn ask_application(&self, ask: Ask) {
+        match self.inner.requests.offer(Request::new(self.clone(), ask), 1) {
+            Ok(Some(waker)) => waker.wake(),
+            Ok(None) => {}
+            Err((request, PushError::Full)) => request.turn_away(),
+            // The application is gone, which the request says as it drops.
+            Err((_, PushError::Closed)) => {}
+        }
+    }
+}
+
+/// A request as a producer sees it: its id leads back to its shard.
+fn on_the_wire(shard: usize, ask: &Ask) -> Option<protocol::Request> {
+    let RequestId(number) = ask.request();
+    let body = match ask {
+        Ask::Message(ask) => RequestBody::UserMessage {
+            run_id: ask.run,
+            thread_id: ask.thread.clone(),
+            content: ask.content.clone(),
+            metadata: ask.metadata.clone(),
+        },
+        Ask::Command(ask) => RequestBody::Command { name: ask.name.clone(), args: ask.args.clone() },
+    };
+    // Short and printable: it always is an id.
+    let id = FrameId::new(&format!("q-{shard}-{number}")).ok()?;
+    Some(protocol::Request { id, user_id: ask.user().sub().to_owned(), body })
+}

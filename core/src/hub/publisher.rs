@@ -1,0 +1,175 @@
+//! What a verified token may do for others: start runs, send their events, publish, revoke. Producers over the wire and back
+//! ends over HTTP both act through it.
+
+use std::time::Duration;
+
+use super::{Hub, Mail};
+use crate::auth::Scopes;
+use crate::error::ErrorCode;
+use crate::id::{ConnectionId, RunId, TopicId, UserId};
+use crate::limits::MIN_RUN_LEASE;
+use crate::manager::{Custom, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
+use crate::protocol::{self, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
+use crate::stream::RunError;
+use crate::sync::Arc;
+
+/// The longest grace that a run may have for its user's return. 24 h.
+const MAX_GRACE: Duration = Duration::from_secs(86_400);
+
+/// What a frame or a request over HTTP comes to.
+pub(crate) type Outcome = Result<ReplyOk, ReplyError>;
+
+/// A token that was verified, with the hub it acts on.
+#[derive(Clone)]
+pub(crate) struct Publisher<'a> {
+    pub(super) hub: &'a Hub,
+    /// Whose token it is: it acts within this tenant.
+    pub(super) owner: &'a UserId,
+    pub(super) scopes: &'a Scopes,
+}
+
+impl Publisher<'_> {
+    /// Starts a run, or takes one over. Without a holder its lease runs from event to event.
+    pub(crate) fn start_run(&self, frame: protocol::RunStart, holder: Option<(ConnectionId, &Mail)>) -> Outcome {
+        let user = self.user(&frame.user_id)?;
+        let lease = frame.lease.map(|seconds| self.lease(seconds)).transpose()?;
+        let on_disconnect = on_disconnect(frame.on_disconnect, frame.grace)?;
+        let start = RunStart {
+            user: user.clone(),
+            producer: holder.map(|(_, mail)| Arc::clone(mail)),
+            request: None,
+            random: self.hub.inner.entropy.id(),
+            thread: frame.thread_id,
+            agent_name: frame.agent_name,
+            parent: frame.parent_run_id,
+            message: frame.message,
+            on_disconnect,
+        };
+        let holder = holder.map(|(connection, mail)| Holder { connection, handle: Arc::clone(mail) });
+        let leased = LeasedStart { holder, start, wanted: frame.run_id, key: frame.key, lease };
+        let held = self.hub.act(&user, |shard, now| shard.start_leased(now, leased))?;
+        Ok(ReplyOk::RunStarted { run_id: held.run, last_n: held.last_n })
+    }
+
+    /// Takes an event of a run in that `by` holds.
+    pub(crate) fn run_event(&self, by: Option<ConnectionId>, run: RunId, n: u64, event: RunEvent) -> Outcome {
+        let shard = self.hub.shard_of_hash(run.shard_hash());
+        let may = |user: &UserId| self.scopes.may_publish_for(user);
+        let receipt = self.hub.on_shard(shard, |shard, now| shard.leased_event(now, by, run, n, event, may))?;
+        Ok(ReplyOk::Receipt(receipt))
+    }
+
+    /// Sends an event of the application's own to a user or a topic.
+    pub(crate) fn publish(&self, publish: Publish) -> Outcome {
+        let Publish { target, custom, data, ephemeral } = publish;
+        let receipt = match target {
+            PublishTarget::User(sub) => {
+                let user = self.user(&sub)?;
+                if ephemeral {
+                    self.hub.publish_ephemeral_raw(&user, custom, data)?
+                } else {
+                    self.hub.act(&user, |shard, now| shard.publish(now, &user, custom, data))?
+                }
+            }
+            PublishTarget::Topic(name) => {
+                if !self.scopes.may_publish_to_topics() {
+                    return Err(not_found());
+                }
+                if custom.thread.is_some() {
+                    return Err(invalid("`thread_id` stands only beside `user_id`"));
+                }
+                let topic = TopicId::of(self.owner, name);
+                if ephemeral {
+                    self.hub.publish_topic_ephemeral_raw(&topic, custom.name, data)?
+                } else {
+                    self.hub.publish_topic_raw(&topic, custom, data)?
+                }
+            }
+        };
+        Ok(ReplyOk::Receipt(receipt))
+    }
+
+    /// Ends a session or a token.
+    pub(crate) fn revoke(&self, sub: &str, target: &RevokeTarget) -> Outcome {
+        if !self.scopes.is_admin() {
+            return Err(not_found());
+        }
+        let user = UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))?;
+        Ok(ReplyOk::Revoked { closed: self.hub.revoke(&user, target) })
+    }
+
+    /// Answers a request that a producer was asked.
+    pub(crate) fn answer(&self, reply: Reply) {
+        let Some((shard, request)) = self.hub.parse_request(reply.id.as_str()) else { return };
+        let may = |user: &UserId| self.scopes.may_publish_for(user);
+        let outcome = match reply.outcome {
+            // What a producer says beside a result is nobody's to read.
+            Ok(ReplyOk::Result(result)) => Ok(ReplyOk::Result(result)),
+            Ok(_) => Ok(ReplyOk::Done),
+            Err(error) => Err(error),
+        };
+        self.hub.on_shard(shard, |shard, now| shard.answer_by(now, request, outcome, may));
+    }
+
+    /// A user this token may act for; one that is not there and one that is not its to see are alike.
+    pub(crate) fn user(&self, sub: &str) -> Result<UserId, ReplyError> {
+        let user = UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))?;
+        if self.scopes.may_publish_for(&user) { Ok(user) } else { Err(not_found()) }
+    }
+
+    fn lease(&self, seconds: f64) -> Result<Duration, ReplyError> {
+        let max = self.hub.limits().run_lease_max;
+        let lease = Duration::try_from_secs_f64(seconds).ok().filter(|lease| (MIN_RUN_LEASE..=max).contains(lease));
+        lease.ok_or_else(|| invalid(format!("`lease` must be from 1 to {} seconds", max.as_secs())))
+    }
+}
+
+/// What is published.
+pub(crate) struct Publish {
+    pub(crate) target: PublishTarget,
+    pub(crate) custom: Custom,
+    pub(crate) data: Box<serde_json::value::RawValue>,
+    pub(crate) ephemeral: bool,
+}
+
+impl Hub {
+    /// The shard and the number of a request, as its name on the wire says.
+    fn parse_request(&self, id: &str) -> Option<(usize, RequestId)> {
+        let (shard, number) = id.strip_prefix("q-")?.split_once('-')?;
+        let shard = shard.parse().ok().filter(|shard| *shard < self.inner.shards.len())?;
+        Some((shard, RequestId(number.parse().ok()?)))
+    }
+}
+
+fn on_disconnect(policy: Option<WhenLeft>, grace: Option<f64>) -> Result<OnDisconnect, ReplyError> {
+    let policy = policy.unwrap_or(WhenLeft::Continue);
+    let grace = match (policy, grace) {
+        (_, None) => Duration::ZERO,
+        (WhenLeft::Cancel, Some(seconds)) => Duration::try_from_secs_f64(seconds)
+            .ok()
+            .filter(|grace| *grace <= MAX_GRACE)
+            .ok_or_else(|| invalid("`grace` must be from 0 to 86400 seconds"))?,
+        (WhenLeft::Continue | WhenLeft::Pause, Some(_)) => {
+            return Err(invalid("`grace` stands only beside `on_disconnect` = `cancel`"));
+        }
+    };
+    Ok(match policy {
+        WhenLeft::Continue => OnDisconnect::Continue,
+        WhenLeft::Cancel => OnDisconnect::CancelAfter(grace),
+        WhenLeft::Pause => OnDisconnect::Pause,
+    })
+}
+
+impl From<RunError> for ReplyError {
+    fn from(error: RunError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+fn not_found() -> ReplyError {
+    ReplyError::new(ErrorCode::NotFound, "no such user, run or topic for this token")
+}
+
+fn invalid(message: impl Into<String>) -> ReplyError {
+    ReplyError::new(ErrorCode::Invalid, message)
+}

@@ -1,0 +1,192 @@
+//! Which producers are connected, and whose turn it is to be asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::auth::Scopes;
+use crate::error::CloseReason;
+use crate::id::{ConnectionId, FrameId, UserId};
+
+/// A producer by its token's subject and its own lasting name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProducerName {
+    pub(super) owner: UserId,
+    pub(super) id: FrameId,
+}
+
+/// The connected producers of a hub.
+#[derive(Debug)]
+pub(super) struct Registry<H> {
+    producers: BTreeMap<ProducerName, Producer<H>>,
+    /// Who was asked last.
+    last: Option<ProducerName>,
+    max: usize,
+    draining: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Producer<H> {
+    pub(super) connection: ConnectionId,
+    /// Among all sockets of the hub, the later one's is higher.
+    pub(super) order: u64,
+    pub(super) handle: H,
+    pub(super) scopes: Scopes,
+    /// Whose requests it wants; `None` is everybody's whom its scopes name.
+    pub(super) users: Option<BTreeSet<UserId>>,
+    /// The token's `jti`.
+    pub(super) token_id: Option<Box<str>>,
+}
+
+impl<H> Producer<H> {
+    fn wants(&self, user: &UserId) -> bool {
+        self.users.as_ref().is_none_or(|users| users.contains(user)) && self.scopes.may_publish_for(user)
+    }
+}
+
+impl<H: Clone> Registry<H> {
+    pub(super) const fn new(max: usize) -> Self {
+        Self { producers: BTreeMap::new(), last: None, max, draining: false }
+    }
+
+    /// Lets a producer in; answers the one of the same name that it supersedes.
+    ///
+    /// # Errors
+    /// When a later socket has the name already, as many are connected as allowed, or the server shuts down.
+    pub(super) fn join(
+        &mut self,
+        name: ProducerName,
+        producer: Producer<H>,
+    ) -> Result<Option<Producer<H>>, CloseReason> {
+        if self.draining {
+            return Err(CloseReason::Restart);
+        }
+        if self.producers.len() >= self.max && !self.producers.contains_key(&name) {
+            return Err(CloseReason::TryAgainLater);
+        }
+        if self.producers.get(&name).is_some_and(|known| known.order > producer.order) {
+            // A try that was given up and is read late.
+            return Err(CloseReason::Superseded);
+        }
+        Ok(self.producers.insert(name, producer))
+    }
+
+    /// Takes exactly this connection out.
+    pub(super) fn leave(&mut self, name: &ProducerName, connection: ConnectionId) {
+        if self.producers.get(name).is_some_and(|producer| producer.connection == connection) {
+            self.producers.remove(name);
+        }
+    }
+
+    /// A new token: what it grants counts from now on.
+    pub(super) fn refresh(
+        &mut self,
+        name: &ProducerName,
+        connection: ConnectionId,
+        scopes: &Scopes,
+        token: Option<&str>,
+    ) {
+        let known = self.producers.get_mut(name).filter(|producer| producer.connection == connection);
+        if let Some(producer) = known {
+            producer.scopes = scopes.clone();
+            producer.token_id = token.map(Box::from);
+        }
+    }
+
+    /// Whether this connection is a producer's that is there.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.producers.values().any(|producer| producer.connection == connection)
+    }
+
+    /// Whom to ask for this user, the one whose turn it is first; all who want it.
+    pub(super) fn for_user(&mut self, user: &UserId) -> Vec<(ConnectionId, H)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let after = self.last.as_ref().map_or(Unbounded, Excluded);
+        let rest = self.producers.range::<ProducerName, _>((after, Unbounded)).chain(&self.producers);
+        let mut found: Vec<(&ProducerName, &Producer<H>)> = Vec::new();
+        for (name, producer) in rest.filter(|(_, producer)| producer.wants(user)) {
+            if found.iter().any(|(known, _)| *known == name) {
+                break;
+            }
+            found.push((name, producer));
+        }
+        let first = found.first().map(|(name, _)| (*name).clone());
+        let asked = found.into_iter().map(|(_, producer)| (producer.connection, producer.handle.clone())).collect();
+        self.last = first.or_else(|| self.last.take());
+        asked
+    }
+
+    /// Lets nobody in any more; answers who is there to be told.
+    pub(super) fn drain(&mut self) -> Vec<H> {
+        self.draining = true;
+        self.producers.values().map(|producer| producer.handle.clone()).collect()
+    }
+
+    /// Those that are connected by this token.
+    pub(super) fn of_token(&self, owner: &UserId, token: &str) -> Vec<H> {
+        let theirs = self
+            .producers
+            .iter()
+            .filter(|(name, producer)| name.owner == *owner && producer.token_id.as_deref() == Some(token));
+        theirs.map(|(_, producer)| producer.handle.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(sub: &str) -> UserId {
+        UserId::new(Some("acme"), sub).unwrap()
+    }
+
+    fn name(id: &str) -> ProducerName {
+        ProducerName { owner: user("agent"), id: FrameId::new(id).unwrap() }
+    }
+
+    fn producer(connection: u32, scope: &str, users: Option<&[&str]>) -> Producer<u32> {
+        Producer {
+            connection: ConnectionId::from_bits(connection.into()),
+            order: connection.into(),
+            handle: connection,
+            scopes: Scopes::parse(scope, &user("agent")).unwrap(),
+            users: users.map(|users| users.iter().map(|sub| user(sub)).collect()),
+            token_id: None,
+        }
+    }
+
+    fn asked(registry: &mut Registry<u32>, sub: &str) -> Vec<u32> {
+        registry.for_user(&user(sub)).into_iter().map(|(_, handle)| handle).collect()
+    }
+
+    #[test]
+    fn those_who_want_a_user_are_asked_in_turns_and_nobody_else() {
+        let mut registry = Registry::new(9);
+        registry.join(name("a"), producer(1, "publish", None)).unwrap();
+        registry.join(name("b"), producer(2, "publish", Some(&["bob"]))).unwrap();
+        registry.join(name("c"), producer(3, "publish", Some(&["ann", "bob"]))).unwrap();
+        registry.join(name("d"), producer(4, "publish:bob", None)).unwrap();
+        assert_eq!(asked(&mut registry, "ann"), [1, 3]);
+        assert_eq!(asked(&mut registry, "ann"), [3, 1]);
+        assert_eq!(asked(&mut registry, "ann"), [1, 3]);
+        assert_eq!(asked(&mut registry, "bob"), [2, 3, 4, 1]);
+        let rival = UserId::new(Some("rival"), "ann").unwrap();
+        assert!(registry.for_user(&rival).is_empty());
+    }
+
+    #[test]
+    fn a_name_is_one_connection_and_the_late_end_of_the_old_one_takes_nothing_out() {
+        let mut registry = Registry::new(1);
+        assert!(registry.join(name("a"), producer(1, "publish", None)).unwrap().is_none());
+        let old = registry.join(name("a"), producer(2, "publish", None)).unwrap();
+        assert_eq!(old.map(|old| old.handle), Some(1));
+        registry.leave(&name("a"), ConnectionId::from_bits(1));
+        assert!(!registry.has(ConnectionId::from_bits(1)) && registry.has(ConnectionId::from_bits(2)));
+        let late = registry.join(name("a"), producer(1, "publish", None));
+        assert_eq!(late.unwrap_err(), CloseReason::Superseded, "a try that was given up takes nothing");
+        let more = registry.join(name("b"), producer(3, "publish", None));
+        assert_eq!(more.unwrap_err(), CloseReason::TryAgainLater);
+        registry.leave(&name("a"), ConnectionId::from_bits(2));
+        assert!(registry.for_user(&user("ann")).is_empty());
+        registry.drain();
+        assert_eq!(registry.join(name("a"), producer(4, "publish", None)).unwrap_err(), CloseReason::Restart);
+    }
+}

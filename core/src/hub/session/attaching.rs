@@ -1,0 +1,155 @@
+//! How a verified connection comes in: as a device of its user, or as a producer.
+
+use super::following::wanted_topics;
+use super::producing::Producing;
+use super::reading::Cursor;
+use super::watching::Watching;
+use super::{Device, Session, State, entry};
+use crate::auth::{AuthError, Grant};
+use crate::connection::Admission;
+use crate::error::CloseReason;
+use crate::id::{ConnectionId, SessionId, UserId};
+use crate::manager::Attach;
+use crate::protocol::{
+    Heartbeat, Hello, Mode, ServerFrame, ServiceLevel, StreamEntry, StreamName, Welcome, WelcomeLimits,
+};
+use crate::sync::{Arc, Pass};
+use crate::time::Now;
+
+impl Device {
+    pub(super) fn new(grant: &Grant, connection: ConnectionId, cursors: Vec<Cursor>, pass: Pass) -> Self {
+        let (user, scopes) = (grant.user.clone(), grant.scopes.clone());
+        Self { user, connection, scopes, cursors, watching: None, producing: None, turn: 0, pass }
+    }
+}
+
+impl Session {
+    pub(super) fn attach(&mut self, now: Now, mut admission: Admission) {
+        let Some(pass) = self.hub.inner.gate.enter() else {
+            return self.connection.close(now, CloseReason::Restart);
+        };
+        match admission.hello.producer.take() {
+            Some(producer) => self.attach_producer(now, &admission, producer, pass),
+            None => self.attach_device(now, &admission, pass),
+        }
+    }
+
+    fn attach_device(&mut self, now: Now, admission: &Admission, pass: Pass) {
+        let Admission { grant, hello } = admission;
+        let connection = ConnectionId::from_bits(self.hub.inner.entropy.id());
+        let attach = Attach {
+            handle: Arc::clone(&self.mail),
+            connection,
+            order: self.room.number(),
+            user: grant.user.clone(),
+            session: hello.session_id,
+            fresh_session: SessionId::from_bits(self.hub.inner.entropy.id()),
+            token: grant.token_id.clone(),
+            resume: hello.resume.get(&StreamName::User).copied(),
+            threads: hello.threads.clone(),
+        };
+        match self.hub.act(&grant.user, |shard, now| shard.attach(now, attach)) {
+            Err(reason) => self.connection.close(now, reason),
+            Ok(attached) => {
+                let mut device = Device::new(grant, connection, vec![Cursor::new(None, &attached.stream)], pass);
+                device.watching = Watching::new(&hello.threads, attached.stream.position);
+                self.enter(now, device, admission, attached.session, vec![entry(StreamName::User, &attached.stream)]);
+                if attached.stream.mode == Mode::Snapshot {
+                    self.take_snapshot(0, None);
+                }
+            }
+        }
+    }
+
+    /// Lets a producer in. It is nobody's device: it reads no stream but the topics it follows.
+    fn attach_producer(&mut self, now: Now, admission: &Admission, hello: crate::protocol::ProducerHello, pass: Pass) {
+        let grant = &admission.grant;
+        let connection = ConnectionId::from_bits(self.hub.inner.entropy.id());
+        let session = admission.hello.session_id;
+        match self.join(grant, session, connection, hello) {
+            Err(reason) => self.connection.close(now, reason),
+            Ok(name) => {
+                self.mail.widen(self.hub.limits().producer_control_bytes);
+                let mut device = Device::new(grant, connection, Vec::new(), pass);
+                device.producing = Some(Box::new(Producing::new(name)));
+                let session = session.unwrap_or_else(|| SessionId::from_bits(self.hub.inner.entropy.id()));
+                self.enter(now, device, admission, session, Vec::new());
+                self.connection.serve_producer(now);
+                self.hub.ask_orphans();
+            }
+        }
+    }
+
+    fn enter(
+        &mut self,
+        now: Now,
+        device: Device,
+        admission: &Admission,
+        session: SessionId,
+        mut streams: Vec<StreamEntry>,
+    ) {
+        let Admission { grant, hello } = admission;
+        let connection = device.connection;
+        self.state = State::Attached(Box::new(device));
+        streams.extend(self.follow_wanted(hello));
+        let expires_in = grant.expires.saturating_since(now.unix).as_secs_f64();
+        let welcome = self.welcome(now, &grant.user, connection, expires_in, session, streams);
+        self.connection.handle_attached(now, &welcome);
+    }
+
+    /// What the token does not grant is left out, as if it did not exist.
+    fn follow_wanted(&mut self, hello: &Hello) -> Vec<StreamEntry> {
+        wanted_topics(hello).into_iter().filter_map(|(topic, resume)| self.follow(topic, resume).ok()).collect()
+    }
+
+    /// A new token's verdict, where one is here for which it can count: what it grants counts from now on.
+    pub(super) fn refreshed(&mut self, verdict: Result<Grant, AuthError>) -> Result<Grant, AuthError> {
+        let State::Attached(device) = &mut self.state else { return verdict };
+        let grant = verdict?;
+        if grant.user != device.user {
+            // The connection refuses it.
+            return Ok(grant);
+        }
+        let (user, connection, token) = (&device.user, device.connection, grant.token_id.as_deref());
+        if !self.hub.act(user, |shard, now| shard.refresh(now, user, connection, token)) {
+            return Err(AuthError::Revoked);
+        }
+        if let Some(producing) = &device.producing {
+            self.hub.inner.producers.lock().refresh(producing.name(), connection, &grant.scopes, token);
+        }
+        device.scopes = grant.scopes.clone();
+        self.leave_forbidden();
+        Ok(grant)
+    }
+
+    fn welcome(
+        &self,
+        now: Now,
+        user: &UserId,
+        connection_id: ConnectionId,
+        expires_in: f64,
+        session_id: SessionId,
+        streams: Vec<StreamEntry>,
+    ) -> ServerFrame {
+        let limits = self.hub.limits();
+        ServerFrame::Welcome(Box::new(Welcome {
+            connection_id,
+            session_id,
+            user_id: user.sub().to_owned(),
+            server_time: now.unix.as_secs_f64(),
+            expires_in,
+            heartbeat: Heartbeat {
+                interval: limits.heartbeat_interval.as_secs_f64(),
+                timeout: limits.heartbeat_timeout.as_secs_f64(),
+            },
+            limits: WelcomeLimits {
+                message_bytes: limits.message_bytes as u64,
+                messages_per_second: limits.messages_per_second,
+                message_burst: limits.message_burst,
+                event_bytes: limits.event_bytes as u64,
+            },
+            service_level: ServiceLevel::Normal,
+            streams,
+        }))
+    }
+}

@@ -1,0 +1,195 @@
+//! The session of a producer: a back end that works for users, over the same endpoint.
+
+use super::{Session, State};
+use crate::auth::Grant;
+use crate::error::{CloseReason, ErrorCode};
+use crate::hub::Mail;
+use crate::hub::publisher::{Outcome, Publish, Publisher};
+use crate::hub::registry::{Producer, ProducerName};
+use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
+use crate::manager::{Control, Custom, Ephemeral};
+use crate::protocol::{
+    self, ClientFrame, ProducerHello, Reply, ReplyError, Request, RequestBody, RunEvent, ServerFrame,
+};
+use crate::sync::Arc;
+use crate::time::Now;
+
+/// What a session has that is a producer's.
+#[derive(Debug)]
+pub(super) struct Producing {
+    name: ProducerName,
+    /// Words about its runs that it was told.
+    told: u64,
+}
+
+impl Session {
+    /// Makes this connection the producer of its name.
+    ///
+    /// # Errors
+    /// What to close it with: the token does not allow it, was revoked, or there is no room.
+    pub(super) fn join(
+        &self,
+        grant: &Grant,
+        session: Option<SessionId>,
+        connection: ConnectionId,
+        hello: ProducerHello,
+    ) -> Result<ProducerName, CloseReason> {
+        let users = wanted_users(grant, hello.users)?;
+        let (owner, token) = (&grant.user, grant.token_id.as_deref());
+        if self.hub.act(owner, |shard, now| shard.is_revoked(now, owner, session, token)) {
+            return Err(CloseReason::TokenRevoked);
+        }
+        let name = ProducerName { owner: owner.clone(), id: hello.id };
+        let (scopes, token_id) = (grant.scopes.clone(), grant.token_id.clone());
+        let (order, handle) = (self.room.number(), Arc::clone(&self.mail));
+        let producer = Producer { connection, order, handle, scopes, users, token_id };
+        self.hub.join_producer(name.clone(), producer)?;
+        Ok(name)
+    }
+
+    /// The frames of back ends.
+    pub(super) fn producer_frame(&mut self, now: Now, frame: ClientFrame) {
+        match frame {
+            ClientFrame::RunStart(start) => self.run_start(now, *start),
+            ClientFrame::RunEvent { id, run_id, n, event } => self.run_event(now, id, run_id, n, event),
+            ClientFrame::Publish { id, target, thread_id, name, data, key, ephemeral } => {
+                let custom = Custom { thread: thread_id, name, key };
+                let publish = Publish { target, custom, data, ephemeral: ephemeral.unwrap_or(false) };
+                let outcome = self.publisher(|publisher, _| publisher.publish(publish));
+                self.settle_frame(now, id, None, outcome);
+            }
+            ClientFrame::Revoke { id, user_id, target } => {
+                let outcome = self.publisher(|publisher, _| publisher.revoke(&user_id, &target));
+                self.settle_frame(now, Some(id), None, outcome);
+            }
+            ClientFrame::Reply(reply) if self.is_producer() => {
+                let done = self.publisher(|publisher, _| {
+                    publisher.answer(*reply);
+                    Ok(protocol::ReplyOk::Done)
+                });
+                // An answer has no answer.
+                drop(done);
+            }
+            other @ (ClientFrame::Reply(_)
+            | ClientFrame::Hello(_)
+            | ClientFrame::Refresh { .. }
+            | ClientFrame::Ack { .. }
+            | ClientFrame::Subscribe { .. }
+            | ClientFrame::Unsubscribe { .. }
+            | ClientFrame::UserMessage { .. }
+            | ClientFrame::CancelRun { .. }
+            | ClientFrame::Approve { .. }
+            | ClientFrame::Command { .. }
+            | ClientFrame::Ping { .. }) => {
+                let id = other.id().cloned();
+                self.refuse(now, id, ErrorCode::Unexpected, NOT_HERE);
+            }
+        }
+    }
+
+    /// Gives an event that is for now only, unless the socket has enough to take.
+    pub(super) fn pass_on(&mut self, now: Now, event: &Ephemeral) {
+        if self.connection.wants_events() && self.watches(event.thread.as_ref()) {
+            self.connection.send_encoded(now, &[event.frame.as_bytes()]);
+        }
+    }
+
+    /// What a word about a run is for a producer over the wire.
+    pub(super) fn tell_producer(&mut self, now: Now, word: Control) {
+        let (run_id, body) = match word {
+            Control::CancelRequested { run, by } => (run, RequestBody::CancelRun { run_id: run, by: by.into_string() }),
+            Control::Decided { run, approval_id, decision } => {
+                let (decision, data) = (decision.decision, decision.data);
+                (run, RequestBody::Approve { run_id: run, approval_id, decision, data })
+            }
+            Control::Paused { run } => (run, RequestBody::Pause { run_id: run }),
+            Control::Resumed { run } => (run, RequestBody::Resume { run_id: run }),
+            Control::Request(request) => return self.connection.send(now, &ServerFrame::Request(request)),
+            Control::Reply(_) | Control::GoingAway | Control::Ephemeral(_) => return,
+        };
+        let State::Attached(device) = &mut self.state else { return };
+        let Some(producing) = &mut device.producing else { return };
+        let shard = self.hub.shard_of_hash(run_id.shard_hash());
+        // A run that has ended meanwhile is nobody's to hear of.
+        let Some(user) = self.hub.shard(shard).owner_of(run_id).cloned() else { return };
+        producing.told += 1;
+        // Short and printable: it always is an id.
+        let Ok(id) = FrameId::new(&format!("r-{}", producing.told)) else { return };
+        let request = Request { id, user_id: user.sub().to_owned(), body };
+        self.connection.send(now, &ServerFrame::Request(Box::new(request)));
+    }
+
+    pub(super) fn is_producer(&self) -> bool {
+        matches!(&self.state, State::Attached(device) if device.producing.is_some())
+    }
+
+    fn run_start(&mut self, now: Now, start: protocol::RunStart) {
+        let id = start.id.clone();
+        if !self.is_producer() {
+            return self.refuse(now, Some(id), ErrorCode::Unexpected, NOT_A_PRODUCER);
+        }
+        let lease = start.lease.and_then(|lease| std::time::Duration::try_from_secs_f64(lease).ok());
+        let outcome = self.publisher(|publisher, holder| publisher.start_run(start, Some(holder)));
+        if outcome.is_ok() {
+            self.connection.watch_silence(lease.unwrap_or(self.hub.limits().run_lease));
+        }
+        self.settle_frame(now, Some(id), None, outcome);
+    }
+
+    fn run_event(&mut self, now: Now, id: Option<FrameId>, run: RunId, n: u64, event: RunEvent) {
+        if !self.is_producer() {
+            return self.refuse(now, id, ErrorCode::Unexpected, NOT_A_PRODUCER);
+        }
+        let outcome = self.publisher(|publisher, (by, _)| publisher.run_event(Some(by), run, n, event));
+        self.settle_frame(now, id, Some((run, n)), outcome);
+    }
+
+    /// Acts by the token of this session.
+    fn publisher(&self, act: impl FnOnce(Publisher<'_>, (ConnectionId, &Mail)) -> Outcome) -> Outcome {
+        let State::Attached(device) = &self.state else {
+            return Err(ReplyError::new(ErrorCode::Unexpected, "the connection is closing"));
+        };
+        let publisher = Publisher { hub: &self.hub, owner: &device.user, scopes: &device.scopes };
+        act(publisher, (device.connection, &self.mail))
+    }
+
+    /// Says what became of a frame: by `reply` where it had an `id`; a refusal is said in any case.
+    fn settle_frame(&mut self, now: Now, id: Option<FrameId>, of: Option<(RunId, u64)>, outcome: Outcome) {
+        match (id, outcome) {
+            (Some(id), outcome) => self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome }))),
+            (None, Ok(_)) => {}
+            (None, Err(ReplyError { code, message, .. })) => {
+                let (run_id, n) = of.unzip();
+                self.connection.send(now, &ServerFrame::Error { code, message, run_id, n });
+            }
+        }
+    }
+}
+
+impl Producing {
+    pub(super) const fn new(name: ProducerName) -> Self {
+        Self { name, told: 0 }
+    }
+
+    pub(super) const fn name(&self) -> &ProducerName {
+        &self.name
+    }
+}
+
+/// Whose requests a producer wants, all of whom its token must name.
+fn wanted_users(
+    grant: &Grant,
+    users: Option<Vec<String>>,
+) -> Result<Option<std::collections::BTreeSet<UserId>>, CloseReason> {
+    if !grant.scopes.may_publish() {
+        return Err(CloseReason::Forbidden);
+    }
+    let parse = |sub: String| {
+        let user = UserId::new(grant.user.tenant(), &sub).map_err(|_| CloseReason::Forbidden)?;
+        if grant.scopes.may_publish_for(&user) { Ok(user) } else { Err(CloseReason::Forbidden) }
+    };
+    users.map(|users| users.into_iter().map(parse).collect()).transpose()
+}
+
+const NOT_A_PRODUCER: &str = "this takes a producer's connection: send `producer` in `hello`";
+const NOT_HERE: &str = "this connection takes no such frame";

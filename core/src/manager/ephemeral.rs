@@ -1,0 +1,84 @@
+//! Events that are for now only: no position, no log, the first to be shed.
+
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::topics::Topic;
+use super::{Control, Custom, Manager, Output};
+use crate::id::{ConnectionId, ThreadId, TopicId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{self, EventBody, Receipt, ServerFrame, StreamName};
+use crate::stream::RunError;
+use crate::time::Now;
+
+/// A frame that is for now only, encoded once for all who get it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ephemeral {
+    /// The conversation, if any.
+    pub thread: Option<ThreadId>,
+    /// The frame.
+    pub frame: Arc<str>,
+}
+
+/// It carries a payload.
+impl std::fmt::Debug for Ephemeral {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ephemeral(..)")
+    }
+}
+
+impl Ephemeral {
+    /// Encodes an event that goes to `stream`.
+    ///
+    /// # Errors
+    /// When it is over [`Limits::event_bytes`].
+    pub fn new(
+        now: Now,
+        stream: StreamName,
+        custom: Custom,
+        data: Box<RawValue>,
+        limits: &Limits,
+    ) -> Result<Self, RunError> {
+        let Custom { thread, name, .. } = custom;
+        let body = EventBody::Custom { name, data };
+        let event = protocol::Ephemeral { stream, timestamp: Some(now.unix), thread_id: thread.clone(), body };
+        let frame = ServerFrame::Ephemeral(Box::new(event)).encode();
+        if frame.len() > limits.event_bytes {
+            return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
+        }
+        Ok(Self { thread, frame: frame.into() })
+    }
+}
+
+impl<H: Clone> Manager<H> {
+    /// Gives an event to the devices that a user has now.
+    pub fn ephemeral(&mut self, id: &UserId, event: &Ephemeral) -> Receipt {
+        self.assert_drained();
+        let devices = self.users.get(id).map(|user| user.channel.devices.as_slice()).unwrap_or_default();
+        let told =
+            devices.iter().map(|device| Output::Control(device.handle.clone(), Control::Ephemeral(event.clone())));
+        self.outputs.extend(told);
+        Receipt::DeliveredTo(u32::try_from(devices.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Gives an event to up to `max` subscribers of a topic after `last`. Answers how many and where to go on, until there are
+    /// none.
+    pub fn ephemeral_some(
+        &mut self,
+        id: &TopicId,
+        last: Option<ConnectionId>,
+        max: usize,
+        event: &Ephemeral,
+    ) -> (u32, Option<ConnectionId>) {
+        self.assert_drained();
+        let Some(subscribers) = self.topics.get(id).map(Topic::subscribers) else { return (0, None) };
+        let (mut count, mut reached) = (0, None);
+        for (connection, handle) in subscribers.range((last.map_or(Unbounded, Excluded), Unbounded)).take(max) {
+            self.outputs.push_back(Output::Control(handle.clone(), Control::Ephemeral(event.clone())));
+            (count, reached) = (count + 1, Some(*connection));
+        }
+        (count, reached)
+    }
+}
