@@ -311,7 +311,7 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    /// Entries after `from`, at most `max_bytes` but at least one where there is one, and how far behind `from` is.
+    /// Entries after `from`, at most `max_bytes` of frames but at least one where there is one, and how far behind `from` is.
     pub fn read(&self, user: &UserId, connection: ConnectionId, from: Position, max_bytes: usize) -> Read {
         let Some(user) = self.users.get(user).filter(|user| user.channel.has(connection)) else {
             return Read::Detached;
@@ -333,7 +333,7 @@ impl<H: Clone> Manager<H> {
         let mut taken = Vec::with_capacity(entries.len().min(max));
         let mut bytes = 0_usize;
         for entry in entries.take(max) {
-            bytes = bytes.saturating_add(entry.bytes());
+            bytes = bytes.saturating_add(entry.frame().len());
             if bytes > max_bytes && !taken.is_empty() {
                 break;
             }

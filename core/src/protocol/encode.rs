@@ -96,7 +96,7 @@ impl DeltaLayout {
         // Inside a JSON string a quote follows a backslash, so neither needle occurs in a value.
         let offset_at = find(frame, OFFSET, 0)? + OFFSET.len();
         let text_at = find(frame, TEXT, offset_at)? + TEXT.len();
-        frame.ends_with(b"\"}").then_some(())?;
+        frame.ends_with(END).then_some(())?;
         Some(Self { offset_at: u32::try_from(offset_at).ok()?, text_at: u32::try_from(text_at).ok()? })
     }
 
@@ -106,18 +106,34 @@ impl DeltaLayout {
         frame.get(self.text_at as usize..end).unwrap_or_default()
     }
 
-    /// The frame of both: the later one's head, the earlier one's offset, and the texts in order.
-    pub fn join(self, earlier: &[u8], later_layout: Self, later: &[u8]) -> Vec<u8> {
-        let head = later.get(..later_layout.offset_at as usize).unwrap_or_default();
-        let end = earlier.len().saturating_sub(2);
-        let middle = earlier.get(self.offset_at as usize..end).unwrap_or_default();
-        let tail = later.get(later_layout.text_at as usize + 1..).unwrap_or_default();
-        [head, middle, tail].concat()
+    /// One frame of several neighbours, in order: the last one's head, the first one's offset, and all the texts. Every
+    /// byte is written once.
+    pub fn join(pieces: &[(Self, &[u8])]) -> Vec<u8> {
+        let (Some((first, earliest)), Some((last, latest))) = (pieces.first(), pieces.last()) else {
+            return Vec::new();
+        };
+        let head = latest.get(..last.offset_at as usize).unwrap_or_default();
+        let offset = earliest.get(first.offset_at as usize..=first.text_at as usize).unwrap_or_default();
+        let texts = pieces.iter().map(|(layout, frame)| layout.letters(frame));
+        let bytes = head.len() + offset.len() + texts.clone().map(<[u8]>::len).sum::<usize>() + END.len();
+        let mut joined = Vec::with_capacity(bytes);
+        joined.extend_from_slice(head);
+        joined.extend_from_slice(offset);
+        texts.for_each(|text| joined.extend_from_slice(text));
+        joined.extend_from_slice(END);
+        joined
+    }
+
+    /// `text` without its quotes.
+    fn letters(self, frame: &[u8]) -> &[u8] {
+        let end = frame.len().saturating_sub(END.len());
+        frame.get(self.text_at as usize + 1..end).unwrap_or_default()
     }
 }
 
 const OFFSET: &[u8] = b",\"offset\":";
 const TEXT: &[u8] = b",\"text\":";
+const END: &[u8] = b"\"}";
 
 fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
     let rest = haystack.get(from..)?;

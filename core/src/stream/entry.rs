@@ -93,9 +93,10 @@ impl Entry {
         self.delta.is_some()
     }
 
-    /// What it counts as: the frame, the handle in the queue, and the header of the shared allocation.
-    pub const fn bytes(&self) -> usize {
-        self.frame.len() + ENTRY_OVERHEAD
+    /// What it counts as: the frame, the handle in the queue, the names it holds, and the headers of shared allocations.
+    pub fn bytes(&self) -> usize {
+        let name = self.delta.as_ref().map_or(0, |delta| SHARED_HEADER + delta.part.as_str().len());
+        self.frame.len() + ENTRY_OVERHEAD + name
     }
 
     /// Its text as a part of a merged window; `None` where it is no text.
@@ -116,22 +117,33 @@ impl Entry {
         self.delta.as_ref().map(|delta| delta.timestamp)
     }
 
-    /// Whether `next`, its neighbour, is a piece of the same text, and both fit in one frame.
-    pub(super) fn can_take(&self, next: &Self, max_bytes: usize) -> bool {
+    /// Whether `next` is the piece of the same text that follows it.
+    pub(super) fn continues_in(&self, next: &Self) -> bool {
         let (Some(own), Some(other)) = (&self.delta, &next.delta) else { return false };
-        let fits = self.frame.len() + other.layout.text(&next.frame).len() <= max_bytes.min(MAX_JOINED);
-        let countable = self.covers.checked_add(next.covers).is_some();
-        own.run == other.run && own.part == other.part && self.seq == next.prev() && fits && countable
+        own.run == other.run && own.part == other.part && self.seq == next.prev()
     }
 
-    /// Both as one.
-    pub(super) fn joined_with(&self, next: &Self) -> Self {
-        let (Some(own), Some(other)) = (&self.delta, &next.delta) else { return next.clone() };
-        let frame = own.layout.join(&self.frame, other.layout, &next.frame);
-        let delta = DeltaLayout::find(&frame).map(|layout| Delta { offset: own.offset, layout, ..other.clone() });
-        let covers = self.covers.saturating_add(next.covers);
-        // The head is the later one's, and so is the place of what stands in it.
-        Self { seq: next.seq, covers, thread_at: next.thread_at, frame: Bytes::from(frame), delta }
+    /// Bytes of its text in the frame, quotes and escapes included; 0 where it is no text.
+    pub(super) fn text_len(&self) -> usize {
+        self.delta.as_ref().map_or(0, |delta| delta.layout.text(&self.frame).len())
+    }
+
+    /// Neighbouring pieces of one text as one entry; `None` where they are none.
+    pub(super) fn join(pieces: &[Self]) -> Option<Self> {
+        let (first, last) = (pieces.first()?, pieces.last()?);
+        let layouts: Vec<_> =
+            pieces.iter().filter_map(|piece| piece.delta.as_ref().map(|delta| (delta.layout, &*piece.frame))).collect();
+        if layouts.len() < pieces.len() {
+            return None;
+        }
+        let frame = DeltaLayout::join(&layouts);
+        #[cfg(test)]
+        tests::count_written(frame.len());
+        let layout = DeltaLayout::find(&frame)?;
+        let delta = Delta { offset: first.delta.as_ref()?.offset, layout, ..last.delta.clone()? };
+        let covers = pieces.iter().try_fold(0_u32, |sum, piece| sum.checked_add(piece.covers))?;
+        // The head is the last one's, and so is the place of what stands in it.
+        Some(Self { seq: last.seq, covers, thread_at: last.thread_at, frame: Bytes::from(frame), delta: Some(delta) })
     }
 }
 
@@ -143,14 +155,29 @@ impl fmt::Debug for Entry {
 }
 
 /// The handle in the queue and the header of the shared allocation.
-pub(super) const ENTRY_OVERHEAD: usize = size_of::<Entry>() + 24;
-/// Joined frames stay small enough to be sent between others.
-const MAX_JOINED: usize = 16 << 10;
+pub(super) const ENTRY_OVERHEAD: usize = size_of::<Entry>() + SHARED_HEADER;
+/// Two counts, and the allocator's own.
+const SHARED_HEADER: usize = 24;
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::protocol::{Event, EventHead, Position, ServerFrame, encode_event};
+
+    thread_local! {
+        static WRITTEN: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count_written(bytes: usize) {
+        WRITTEN.set(WRITTEN.get() + bytes);
+    }
+
+    /// Bytes that joining has written on this thread.
+    pub(in crate::stream) fn written() -> usize {
+        WRITTEN.get()
+    }
 
     fn entry(seq: u64, part: &str, offset: u64, text: &str) -> Entry {
         let run = RunId::from_bits(7);
@@ -182,8 +209,8 @@ mod tests {
     fn joined_pieces_are_one_event_with_the_last_head_and_the_first_offset() {
         let first = entry(4, "p", 2, "né \"quoted\"");
         let second = entry(5, "p", 13, "🙂\\ and on\n");
-        assert!(first.can_take(&second, 64 << 10));
-        let joined = first.joined_with(&second);
+        assert!(first.continues_in(&second));
+        let joined = Entry::join(&[first, second]).unwrap();
         assert_eq!((joined.prev(), joined.seq()), (3, 5));
         let event = event(&joined);
         assert_eq!((event.position.seq, event.run_seq), (5, Some(5)));
@@ -193,12 +220,34 @@ mod tests {
     }
 
     #[test]
-    fn only_neighbours_of_one_text_that_fit_are_joined() {
+    fn only_neighbours_of_one_text_are_joined() {
         let first = entry(4, "p", 0, "ab");
-        assert!(!first.can_take(&entry(5, "q", 2, "c"), 64 << 10), "another part");
-        assert!(!first.can_take(&entry(6, "p", 2, "c"), 64 << 10), "no neighbour");
-        let next = entry(5, "p", 2, "c");
-        let needed = first.frame().len() + 3;
-        assert!(first.can_take(&next, needed) && !first.can_take(&next, needed - 1));
+        assert!(!first.continues_in(&entry(5, "q", 2, "c")), "another part");
+        assert!(!first.continues_in(&entry(6, "p", 2, "c")), "no neighbour");
+        let other = Entry::new(5, Bytes::from_static(b"{}"), &message(), MergedText::default());
+        assert!(!first.continues_in(&other) && !other.continues_in(&first), "no text");
+        assert_eq!(Entry::join(&[first, other]), None);
+    }
+
+    fn message() -> EventBody {
+        EventBody::UserMessage { content: String::new(), metadata: None }
+    }
+
+    #[test]
+    fn many_pieces_are_joined_at_once_and_the_joined_one_goes_on() {
+        let mut pieces = vec![entry(1, "p", 0, "0\n")];
+        for seq in 2..=12_u64 {
+            pieces.push(entry(seq, "p", 2 * (seq - 1), "\"\u{1}"));
+        }
+        let half = Entry::join(&pieces[..6]).unwrap();
+        let whole = Entry::join(&[&[half], &pieces[6..]].concat()).unwrap();
+        assert_eq!(whole, Entry::join(&pieces).unwrap());
+        let part = whole.part().unwrap();
+        assert_eq!((part.text, part.run_seq), (format!("0\n{}", "\"\u{1}".repeat(11)), 12));
+        assert_eq!(whole.text_len(), crate::protocol::encoded_text_len(&part_text(&pieces)));
+    }
+
+    fn part_text(pieces: &[Entry]) -> String {
+        pieces.iter().map(|piece| piece.part().unwrap().text).collect()
     }
 }

@@ -12,12 +12,13 @@ use crate::protocol::{Lost, Mode, Position, ServerFrame};
 ///
 /// When a bound is reached, neighbouring pieces of one streamed text become one entry, and if that is not enough the
 /// oldest entries go. What goes is first taken into the `base`: the runs that are open where the log begins. So the base
-/// and the log together are always the whole history, as far as open runs are concerned.
+/// and the log together are always the whole history, as far as open runs are concerned and the base is not too large.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Log {
     epoch: u64,
     head: u64,
     entries: VecDeque<Entry>,
+    /// Of the entries.
     bytes: usize,
     /// How many of the oldest entries were joined with their neighbours already.
     joined: usize,
@@ -37,12 +38,18 @@ pub struct Resumption {
     pub lost: Option<Lost>,
 }
 
-/// The newest entries stay as they are: readers that keep up are among them.
+/// The newest entries stay as they are, or the newest half of a short log: readers that keep up are among them.
 const KEEP_APART: usize = 64;
 /// How many entries one pass looks at, since it holds the shard.
 const MAX_JOINED_AT_ONCE: usize = 256;
-/// Fewer entries than this are not worth a pass.
+/// Fewer entries than this, or than a quarter of a short log, are not worth a pass.
 const WORTH_JOINING: usize = 32;
+/// Joined frames stay small enough to be sent between others.
+const MAX_JOINED: usize = 16 << 10;
+/// What was joined before is written again only where so small a multiple of it is new that all the writing stays linear.
+const MAX_REWRITTEN: usize = 4;
+/// A base that has outgrown its bound gives back an eighth of it, so that not every entry that goes walks through it.
+const BASE_SLACK: usize = 8;
 
 impl Log {
     /// An empty log. No other log of this name may ever have had `epoch`.
@@ -66,9 +73,9 @@ impl Log {
         Position { epoch: self.epoch, seq }
     }
 
-    /// Bytes held, bookkeeping included.
+    /// Bytes held, bookkeeping and the [`Log::base`] included.
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.base.bytes()
     }
 
     /// The runs that are open at [`Log::start`].
@@ -92,14 +99,26 @@ impl Log {
 
     /// Sheds the oldest entry unless it is the newest too; answers whether it did.
     pub fn shed(&mut self, limits: &Limits) -> bool {
-        if self.entries.len() <= 1 {
-            return false;
+        self.entries.len() > 1 && self.shed_oldest(limits)
+    }
+
+    /// Gives something back, the least first: texts that can be joined, then the oldest entry, then, with no entry left,
+    /// what of the base is above `wanted` bytes of both. The newest entry stays where `keep_newest` says so. Answers `false`
+    /// when there was nothing to give: with 0 wanted, nothing is then left but that entry.
+    pub fn relieve(&mut self, wanted: usize, keep_newest: bool, limits: &Limits) -> bool {
+        if self.join_neighbours(limits) || self.entries.len() > usize::from(keep_newest) && self.shed_oldest(limits) {
+            return true;
         }
-        if let Some(oldest) = self.entries.pop_front() {
-            self.bytes -= oldest.bytes();
-            self.joined = self.joined.saturating_sub(1);
-            self.take_into_base(&oldest, limits);
-        }
+        let before = self.base.bytes();
+        self.base.shorten(wanted.saturating_sub(self.bytes));
+        self.base.bytes() < before
+    }
+
+    fn shed_oldest(&mut self, limits: &Limits) -> bool {
+        let Some(oldest) = self.entries.pop_front() else { return false };
+        self.bytes -= oldest.bytes();
+        self.joined = self.joined.saturating_sub(1);
+        self.take_into_base(&oldest, limits);
         true
     }
 
@@ -133,25 +152,57 @@ impl Log {
         Resumption { position: start, head, mode: afresh, lost }
     }
 
-    /// Joins neighbouring pieces of one text that were not looked at before; answers whether anything was gained.
+    /// Joins neighbouring pieces of one text that were not looked at before; answers whether anything was gained. Over
+    /// the life of a log every entry is looked at once, and few bytes are written more than once.
     fn join_neighbours(&mut self, limits: &Limits) -> bool {
-        let end = self.entries.len().saturating_sub(KEEP_APART).min(self.joined + MAX_JOINED_AT_ONCE);
-        if end < self.joined + WORTH_JOINING {
-            return false;
-        }
-        let before = self.entries.len();
-        let newest = self.entries.split_off(end);
-        let fresh = self.entries.split_off(self.joined);
-        for entry in fresh {
-            match self.entries.back_mut() {
-                Some(last) if last.can_take(&entry, limits.event_bytes) => *last = last.joined_with(&entry),
-                _ => self.entries.push_back(entry),
+        let len = self.entries.len();
+        let settled = len - KEEP_APART.min(len / 2);
+        let worth = WORTH_JOINING.min(len / 4).max(1);
+        while self.joined + worth <= settled {
+            if self.join_up_to(settled.min(self.joined + MAX_JOINED_AT_ONCE), limits) {
+                return true;
             }
         }
+        false
+    }
+
+    fn join_up_to(&mut self, end: usize, limits: &Limits) -> bool {
+        let from = self.joined - usize::from(self.goes_on_from_joined(end));
+        let mut pairs = self.entries.range(from..end).zip(self.entries.range(from + 1..end));
+        if !pairs.any(|(entry, next)| entry.continues_in(next)) {
+            self.joined = end;
+            return false;
+        }
+        let newest = self.entries.split_off(end);
+        let fresh = self.entries.split_off(from);
+        let before = fresh.len();
+        let max = limits.event_bytes.min(MAX_JOINED);
+        let mut group = Group::default();
+        for entry in fresh {
+            if !group.has_room_for(&entry, max) {
+                self.bytes -= group.join_onto(&mut self.entries);
+            }
+            group.push(entry);
+        }
+        self.bytes -= group.join_onto(&mut self.entries);
         self.joined = self.entries.len();
         self.entries.extend(newest);
-        self.bytes = self.entries.iter().map(Entry::bytes).sum();
-        self.entries.len() < before
+        self.joined < from + before
+    }
+
+    /// Whether the last entry that was looked at goes on in the ones up to `end`, and is small beside them.
+    fn goes_on_from_joined(&self, end: usize) -> bool {
+        let Some(last) = self.joined.checked_sub(1).and_then(|at| self.entries.get(at)) else { return false };
+        let mut before = last;
+        let mut fresh = 0;
+        for entry in self.entries.range(self.joined..end) {
+            if !before.continues_in(entry) {
+                break;
+            }
+            fresh += entry.frame().len();
+            before = entry;
+        }
+        last.frame().len() <= MAX_REWRITTEN.saturating_mul(fresh)
     }
 
     fn take_into_base(&mut self, entry: &Entry, limits: &Limits) {
@@ -162,7 +213,43 @@ impl Log {
         if let Some(run) = event.run_id.filter(|_| event.body.is_terminal()) {
             self.base.forget(run);
         }
-        self.base.shorten(limits.snapshot_bytes);
+        if self.base.bytes() > limits.snapshot_bytes {
+            self.base.shorten(limits.snapshot_bytes - limits.snapshot_bytes / BASE_SLACK);
+        }
+    }
+}
+
+/// Neighbours that become one entry.
+#[derive(Default)]
+struct Group {
+    entries: Vec<Entry>,
+    /// What the frame will have, about.
+    bytes: usize,
+}
+
+impl Group {
+    fn has_room_for(&self, next: &Entry, max: usize) -> bool {
+        let fits = self.bytes + next.text_len() <= max;
+        self.entries.last().is_none_or(|last| fits && last.continues_in(next))
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.bytes += if self.entries.is_empty() { entry.frame().len() } else { entry.text_len() };
+        self.entries.push(entry);
+    }
+
+    /// Appends them as one, or as they are where they are no text; answers how many bytes that saved.
+    fn join_onto(&mut self, log: &mut VecDeque<Entry>) -> usize {
+        let entries = std::mem::take(self).entries;
+        let joined = if entries.len() > 1 { Entry::join(&entries) } else { None };
+        let Some(joined) = joined else {
+            log.extend(entries);
+            return 0;
+        };
+        let before: usize = entries.iter().map(Entry::bytes).sum();
+        let saved = before.saturating_sub(joined.bytes());
+        log.push_back(joined);
+        saved
     }
 }
 
@@ -364,6 +451,7 @@ mod tests {
             run.say(&format!("{n} "));
         }
         assert!(run.log.start().seq > 800);
+        assert!(run.log.bytes() > run.log.after(run.log.start()).unwrap().map(Entry::bytes).sum::<usize>());
         let view = replay(&run.log, run.log.start(), run.log.base().clone());
         let seen = &view.runs()[&run.run];
         let expected: String = (0..500).map(|n| format!("{n} ")).collect();

@@ -1,7 +1,8 @@
-//! How much room streams take on the wire.
+//! How much work and how much room streams take.
 
 use bytes::Bytes;
 
+use super::entry::tests::written;
 use super::{Entry, Log, MergedText, Reducer, frames_for, snapshot_frames};
 use crate::id::{PartId, RunId, ThreadId};
 use crate::limits::Limits;
@@ -70,6 +71,94 @@ impl Writer {
         }
         view
     }
+}
+
+#[test]
+fn joining_writes_a_few_times_what_was_appended_however_small_the_pieces() {
+    for (log_entries, piece) in
+        [(4_096, "ab"), (200, "ab"), (8, "ab"), (70, "a piece of some words, not very long"), (8, "")]
+    {
+        let mut run = Writer::new(Limits { log_entries, ..Limits::default() });
+        let before = written();
+        for _ in 0..8_192 {
+            run.say("p", piece);
+        }
+        let joined = written() - before;
+        assert!(joined > 0);
+        assert!(joined <= 5 * run.bytes, "{log_entries} {piece:?}: {joined} of {}", run.bytes);
+    }
+}
+
+#[test]
+fn one_pass_over_a_full_log_writes_less_than_it_reads() {
+    let mut run = Writer::new(Limits { log_entries: 4_096, log_bytes: 64 << 20, ..Limits::default() });
+    for _ in 0..4_096 {
+        run.say("p", "ab");
+    }
+    let (before, held) = (written(), run.log.bytes());
+    run.say("p", "ab");
+    assert!(written() - before <= 256 * run.entries()[100].bytes(), "{}", written() - before);
+    assert!(run.log.bytes() < held && run.entries().len() == 4_097 - 255);
+}
+
+#[test]
+fn a_text_alone_loses_nothing_while_its_letters_fit() {
+    for log_entries in [8, 40, 300] {
+        let mut run = Writer::new(Limits { log_entries, ..Limits::default() });
+        for n in 0..1_000 {
+            run.say("p", &format!("{n} "));
+        }
+        assert_eq!(run.log.start().seq, 0, "{log_entries}: nothing was shed");
+        let text = &run.view().runs()[&RunId::from_bits(9)].parts[&PartId::new("p").unwrap()].text.clone();
+        assert_eq!(*text, (0..1_000).map(|n| format!("{n} ")).collect::<String>());
+    }
+}
+
+#[test]
+fn relief_joins_first_then_sheds_then_shortens_and_ends() {
+    let mut run = Writer::new(Limits::default());
+    for n in 0..200 {
+        run.say("p", &format!("{n} "));
+    }
+    let whole = run.view();
+    let (mut joined, mut shed, mut shortened) = (0, 0, 0);
+    loop {
+        let (entries, start, base) = (run.entries().len(), run.log.start(), run.log.base().bytes());
+        let bytes = run.log.bytes();
+        if !run.log.relieve(0, false, &run.limits) {
+            break;
+        }
+        match run.log.start() == start {
+            true if run.entries().len() < entries => {
+                assert!(shed == 0 || entries < 70, "joined first");
+                assert!(run.log.bytes() < bytes);
+                joined += 1;
+            }
+            true => {
+                assert!(run.log.base().bytes() < base);
+                shortened += 1;
+            }
+            false => {
+                assert_eq!(run.entries().len(), entries - 1);
+                shed += 1;
+            }
+        }
+        if shortened == 0 {
+            assert_eq!(run.view(), whole, "base and log are the whole history");
+        }
+    }
+    assert!(joined > 0 && shed > 0 && shortened == 1, "{joined} {shed} {shortened}");
+    assert_eq!((run.log.bytes(), run.log.start(), run.log.head().seq), (0, run.log.head(), 200));
+}
+
+#[test]
+fn the_newest_entry_stays_where_it_is_to() {
+    let mut run = Writer::new(Limits::default());
+    run.think("one".into());
+    run.think("two".into());
+    while run.log.relieve(0, true, &run.limits) {}
+    assert_eq!(run.entries().iter().map(Entry::seq).collect::<Vec<_>>(), [2]);
+    assert_eq!(run.log.bytes(), run.entries()[0].bytes());
 }
 
 /// Letters that JSON spells with as many bytes as it can, and some that it does not.

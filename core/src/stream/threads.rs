@@ -107,7 +107,7 @@ mod tests {
             let later = entry(10_000, of.as_ref(), &user, &delta(text.chars().count() as u64, &text));
             prop_assert_eq!(threads.shows_entry(&first), expected);
             // Joined, the id stands elsewhere.
-            prop_assert_eq!(threads.shows_entry(&first.joined_with(&later)), expected);
+            prop_assert_eq!(threads.shows_entry(&Entry::join(&[first, later]).unwrap()), expected);
             prop_assert_eq!(threads.shows_thread(of.as_ref()), expected);
         }
     }

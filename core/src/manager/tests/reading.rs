@@ -16,7 +16,7 @@ fn publish(shard: &mut super::Shard, name: &str, bytes: usize) {
 
 fn frames(read: Read) -> Vec<usize> {
     match read {
-        Read::Entries { entries, .. } => entries.iter().map(crate::stream::Entry::bytes).collect(),
+        Read::Entries { entries, .. } => entries.iter().map(|entry| entry.frame().len()).collect(),
         other => panic!("{other:?}"),
     }
 }
