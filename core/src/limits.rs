@@ -53,7 +53,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Bytes of all logs together, shared evenly among the shards. 1 GiB.
     pub total_log_bytes: usize,
-    /// How long a user's log is kept once the last connection left and the last run ended. 5 min.
+    /// How long a user's log is kept once the last connection left and the last run ended; and how long entries are kept
+    /// at least that every connected device has acknowledged, within the log's bounds. 5 min.
     pub log_retention: Duration,
     /// Open runs of one user, those that a request has reserved included; requests of one user that wait; and ended runs
     /// that a late cancellation still finds. 100.

@@ -16,6 +16,10 @@ const BACKOFF_CAP_MS = 30_000;
 /** "Later" is the back-off after this many failures. */
 const LATER_ATTEMPT = 5;
 const STABLE_MS = 10_000;
+/** So many events, or a run's end, are worth an `ack`; and the least time between two of them. */
+const ACK_EVENTS = 64;
+const ACK_INTERVAL_MS = 5_000;
+const RUN_ENDS = ["agent_completed", "agent_failed", "agent_cancelled"];
 const DEFAULT_HEARTBEAT = { interval: 25, timeout: 10 };
 /** The code of a close that this client starts because the stream is not what it must be. */
 const FAULT_CODE = 4000;
@@ -63,6 +67,9 @@ export class Trunkline {
   #reconnectAfter = null;
   #faultedAt = null;
   #snapshotAhead = false;
+  /** What the server knows this client to have, and since when. */
+  #told = null;
+  #toldAt = -Infinity;
 
   /**
    * - `url`: of the endpoint, `ws:` or `wss:`
@@ -324,6 +331,7 @@ export class Trunkline {
     const mine = this.#positions.get(stream);
     const theirs = parsePosition(eventId);
     if (head) this.#heads.set(stream, parsePosition(head));
+    if (stream === OWN_STREAM) this.#told = theirs;
     if (mode === "snapshot") {
       this.#snapshotAhead = stream === OWN_STREAM;
       if (this.#snapshotAhead) this.#options.onReset?.({ lost: lost ?? null, afresh: true });
@@ -346,7 +354,9 @@ export class Trunkline {
     if (own && first) this.#snapshotAhead = false;
     this.#options.onSnapshot?.(frame);
     const last = (frame.part ?? 1) >= (frame.of ?? 1);
-    if (last) this.#positions.set(frame.stream ?? OWN_STREAM, parsePosition(frame.event_id));
+    if (!last) return;
+    this.#positions.set(frame.stream ?? OWN_STREAM, parsePosition(frame.event_id));
+    this.#acknowledge(false);
   }
 
   /** Hands a frame on if it follows the position, and moves the position only once it was taken. */
@@ -364,7 +374,26 @@ export class Trunkline {
       });
     }
     this.#positions.set(stream, next);
+    if (stream === OWN_STREAM) this.#acknowledge(RUN_ENDS.includes(frame.type));
     return undefined;
+  }
+
+  /** Tells the server how far this client is, seldom: nothing but the server's memory rests on it. */
+  #acknowledge(runEnded) {
+    const at = this.#positions.get(OWN_STREAM);
+    // A listener may have closed the client.
+    if (this.#state !== "live" || !at || this.#timers.has("ack")) return;
+    const told = this.#told?.epoch === at.epoch ? this.#told.seq : 0;
+    if (!runEnded && at.seq - told < ACK_EVENTS) return;
+    const wait = Math.min(this.#toldAt + ACK_INTERVAL_MS - this.#clock.now(), ACK_INTERVAL_MS);
+    if (wait > 0) this.#arm("ack", wait, () => this.#tell());
+    else this.#tell();
+  }
+
+  #tell() {
+    this.#told = this.#positions.get(OWN_STREAM);
+    this.#toldAt = this.#clock.now();
+    this.#write({ type: "ack", event_id: formatPosition(this.#told) });
   }
 
   #settle(frame) {

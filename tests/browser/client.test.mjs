@@ -742,3 +742,61 @@ test("whatever the order of losses, timers, tokens and retryNow: one way forward
   for (let round = 0; round < 300; round += 1) sockets += (await playLosses(seed + round)).sockets;
   assert.ok(sockets > 1_000, `only ${sockets} sockets in all: the orders are too tame`);
 });
+
+/** Acks that the newest socket was given. */
+const acksOf = (socket) => socket.sent.filter(({ type }) => type === "ack").map((ack) => ack.event_id);
+const runEnd = (seq) => event(seq, { type: "agent_completed", run_id: "r1", run_seq: 1 });
+
+test("the client acknowledges 64 events at once, and no fewer", async () => {
+  const { socket, welcome } = await world();
+  welcome("7-3");
+  for (let seq = 4; seq < 67; seq += 1) socket().receive(event(seq));
+  assert.deepEqual(acksOf(socket()), []);
+  socket().receive(event(67));
+  assert.deepEqual(acksOf(socket()), ["7-67"]);
+  assert.deepEqual(socket().sent.at(-1), { type: "ack", event_id: "7-67" });
+});
+
+test("a run's end is acknowledged, and not soon after another ack", async () => {
+  const { socket, welcome, clock } = await world();
+  welcome("7-0");
+  socket().receive(runEnd(1));
+  assert.deepEqual(acksOf(socket()), ["7-1"]);
+  await clock.pass(1_000);
+  socket().receive(runEnd(2));
+  socket().receive(event(3));
+  await clock.pass(3_999);
+  assert.deepEqual(acksOf(socket()), ["7-1"]);
+  await clock.pass(1);
+  assert.deepEqual(acksOf(socket()), ["7-1", "7-3"], "where it is by now");
+  await clock.pass(20_000);
+  assert.equal(acksOf(socket()).length, 2, "nothing more is to be told");
+});
+
+test("an ack is not sent for topics, nor after the end, nor left over for the next connection", async () => {
+  const { client, socket, sockets, welcome, clock } = await world();
+  welcome("7-0");
+  socket().receive(runEnd(1));
+  socket().receive(runEnd(2));
+  socket().drop();
+  await clock.pass(600);
+  assert.equal(sockets.length, 2);
+  welcome("7-2");
+  for (let seq = 1; seq <= 70; seq += 1) socket().receive(event(seq, { event_id: `9-${seq}`, stream: "topic:news" }));
+  await clock.pass(10_000);
+  assert.deepEqual(acksOf(socket()), [], "the resume has told of it");
+  socket().receive(runEnd(3));
+  socket().receive(runEnd(4));
+  client.close();
+  assert.equal(clock.timers.size, 0);
+  assert.deepEqual(acksOf(socket()), ["7-3"]);
+});
+
+test("a snapshot is acknowledged by its position", async () => {
+  const { socket, welcome } = await world();
+  welcome("7-0", { head: "7-90", mode: "snapshot" });
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-90", part: 1, of: 2, runs: [] });
+  assert.deepEqual(acksOf(socket()), []);
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-90", part: 2, of: 2, runs: [] });
+  assert.deepEqual(acksOf(socket()), ["7-90"]);
+});

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::acks::Acks;
 use crate::codec::frame::{Assembler, Message, Opcode, Role, encode, encode_close};
 use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
 use crate::error::CloseReason;
@@ -90,6 +91,7 @@ pub struct Client {
     positions: BTreeMap<StreamName, Position>,
     session: Option<SessionId>,
     silence: Duration,
+    acks: Acks,
     reducer: Reducer,
     end: Option<Result<(u16, String), Fault>>,
 }
@@ -133,6 +135,7 @@ impl Client {
             sent: 0,
             events: VecDeque::new(),
             silence: Duration::MAX,
+            acks: Acks::default(),
             reducer: Reducer::default(),
             end: None,
         })
@@ -154,10 +157,11 @@ impl Client {
         while !matches!(self.phase, Phase::Upgrade(..) | Phase::Closed) {
             match self.assembler.push(&mut rest) {
                 Ok(Some(message)) => self.message(now, message),
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(fault) => return self.fail(Fault::Protocol(fault.to_string())),
             }
         }
+        self.acknowledge(now);
     }
 
     /// The socket ended.
@@ -165,18 +169,20 @@ impl Client {
         self.fail(Fault::Lost);
     }
 
-    /// Gives up what is overdue.
+    /// Gives up what is overdue, and tells the server how far it is where that has waited.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.poll_timeout().is_some_and(|at| at <= now.at) {
+        if !matches!(self.phase, Phase::Closed) && self.deadline <= now.at {
             self.fail(Fault::Silent);
         }
+        self.acknowledge(now);
     }
 
     /// When [`Client::handle_timeout`] has something to do.
-    pub const fn poll_timeout(&self) -> Option<Timestamp> {
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Closed => None,
-            Phase::Upgrade(..) | Phase::Welcome | Phase::Live | Phase::Closing => Some(self.deadline),
+            Phase::Live => Some(self.acks.due().map_or(self.deadline, |due| due.min(self.deadline))),
+            Phase::Upgrade(..) | Phase::Welcome | Phase::Closing => Some(self.deadline),
         }
     }
 
@@ -323,6 +329,7 @@ impl Client {
 
     fn welcome(&mut self, now: Now, welcome: Box<Welcome>) {
         let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
+        self.acks = own.map_or_else(Acks::default, |entry| Acks::begin(entry.event_id));
         match own {
             Some(entry) if entry.mode == Mode::Reset => self.reducer.clear(),
             Some(_) => {}
@@ -346,9 +353,28 @@ impl Client {
     fn event(&mut self, event: Box<Event>) {
         if self.follow(&event.stream, event.follows(), event.position) {
             if event.stream == StreamName::User {
+                if event.body.is_terminal() {
+                    self.acks.run_ended();
+                }
                 self.reducer.apply(&event);
             }
             self.events.push_back(ClientEvent::Event(event));
+        }
+    }
+
+    fn came_to(&mut self, stream: &StreamName, position: Position) {
+        self.positions.insert(stream.clone(), position);
+        if *stream == StreamName::User {
+            self.acks.came_to(position);
+        }
+    }
+
+    /// Tells the server how far it is, where that is due.
+    fn acknowledge(&mut self, now: Now) {
+        let is_due = matches!(self.phase, Phase::Live) && self.acks.due().is_some_and(|at| at <= now.at);
+        if let Some(event_id) = self.position().filter(|_| is_due) {
+            self.acks.told(now.at, event_id);
+            self.text(&ClientFrame::Ack { stream: StreamName::User, event_id }.encode());
         }
     }
 
@@ -364,7 +390,7 @@ impl Client {
         let expected = self.position_in(stream).unwrap_or(Position::NONE);
         let goes_on = position.epoch == expected.epoch && follows == expected.seq && position.seq >= follows;
         if goes_on {
-            self.positions.insert(stream.clone(), position);
+            self.came_to(stream, position);
         } else {
             self.close_frame(CloseReason::ProtocolError.code());
             self.fail(Fault::Gap { expected, follows });
@@ -394,7 +420,7 @@ impl Client {
             part.runs.iter().for_each(|run| self.reducer.restore(run));
         }
         if part.part == part.of {
-            self.positions.insert(part.stream.clone(), part.event_id);
+            self.came_to(&part.stream, part.event_id);
         }
         self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Snapshot(part))));
     }

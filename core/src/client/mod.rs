@@ -3,6 +3,7 @@
 //! [`Client`] is the machine; [`connect`] puts it between two mailboxes, so that one task drives the socket while another
 //! sends frames and reads what comes. [`Backoff`] says when to connect again.
 
+mod acks;
 mod backoff;
 mod link;
 mod machine;

@@ -1,5 +1,7 @@
 //! The client's machine against a server that tests script.
 
+mod acks;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

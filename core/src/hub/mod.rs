@@ -54,7 +54,7 @@ use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
 
-pub use crate::manager::{Decision, OnDisconnect};
+pub use crate::manager::{Decision, DeviceStatus, OnDisconnect};
 pub use approval::Approval;
 pub use housekeeper::Housekeeper;
 use publishing::json;
@@ -260,6 +260,11 @@ impl Hub {
             counts += shard.lock().counts();
         }
         counts
+    }
+
+    /// The devices of a user that are connected, in the order in which they came, and how far behind each is.
+    pub fn devices(&self, user: &UserId) -> Vec<DeviceStatus> {
+        self.shard(self.shard_of(user)).devices(user)
     }
 
     /// Sockets that are open, WebSocket or not yet.

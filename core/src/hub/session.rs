@@ -185,8 +185,12 @@ impl Session {
                 let outcome = outcome.map(|(run_id, state)| ReplyOk::Cancel { run_id, state });
                 self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome })));
             }
-            // Advisory: no decision of this version rests on it.
-            ClientFrame::Ack { .. } => {}
+            ClientFrame::Ack { stream: StreamName::User, event_id } => {
+                let connection = device.connection;
+                self.hub.act(&user, |shard, now| shard.ack(now, &user, connection, event_id));
+            }
+            // A topic's log is not kept for single subscribers.
+            ClientFrame::Ack { stream: StreamName::Topic(_), .. } => {}
             ClientFrame::Subscribe { id, topic, resume } => {
                 let followed = self.follow(topic, resume).map(ReplyOk::Stream);
                 self.answer(now, id, followed);

@@ -10,7 +10,8 @@ use crate::time::{Now, Timestamp};
 /// What a shard's next deadline is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
-    /// A request of a user, the grace of a run that nobody watches, or the retention of the user's log.
+    /// A request of a user, the grace of a run that nobody watches, the retention of the user's log, or of entries that
+    /// every device has.
     User,
     /// The retention of a topic's log.
     Topic,
@@ -47,6 +48,8 @@ impl<H: Clone> Manager<H> {
         self.expire_requests(now.at, &id);
         self.expire_absences(now.at, &id);
         self.expire_leases(now, &id);
+        self.trim(now.at, &id);
+        self.age_keys(now.at, &id);
         let retained = self.users.get(&id).and_then(|user| self.retained_until(&id, user.idle_since?));
         if retained.is_some_and(|until| until <= now.at) {
             self.remove_user(&id);
@@ -84,7 +87,10 @@ impl<H: Clone> Manager<H> {
         let requests = user.requests.values().map(|waiting| waiting.deadline);
         let graces = user.runs.values().filter_map(OpenRun::cancel_at);
         let leases = user.runs.values().filter_map(OpenRun::lease_until);
-        let next = requests.chain(graces).chain(leases).min();
+        let trim = user.channel.trim_at(&self.limits);
+        // Answers that may not be asked for any more take no memory, also where no new key comes.
+        let keys = user.keys_expire_at(&self.limits);
+        let next = requests.chain(graces).chain(leases).chain(trim).chain(keys).min();
         let wanted = match idle_since {
             Some(since) => self.retained_until(id, since),
             None => next,
@@ -111,8 +117,15 @@ impl<H: Clone> Manager<H> {
     fn retained_until(&self, id: &UserId, idle_since: Timestamp) -> Option<Timestamp> {
         let user = self.users.get(id)?;
         let log = idle_since + self.limits.log_retention;
-        let keys = user.producer_keys.as_deref().into_iter().chain([&user.keys]);
-        keys.filter_map(|keys| keys.expiry(&self.limits)).chain([log]).max()
+        Some(user.keys_expire_at(&self.limits).map_or(log, |keys| keys.max(log)))
+    }
+
+    fn age_keys(&mut self, now: Timestamp, id: &UserId) {
+        let Some(user) = self.users.get_mut(id) else { return };
+        user.keys.age(now, &self.limits);
+        if let Some(keys) = &mut user.producer_keys {
+            keys.age(now, &self.limits);
+        }
     }
 
     fn arm(&mut self, id: &UserId, at: Option<Timestamp>) {

@@ -5,6 +5,7 @@
 //! value and everybody else by [`Output`]s, which the caller drains with [`Manager::poll_output`] after each of them.
 
 mod absence;
+mod acks;
 mod approvals;
 mod asked;
 mod ephemeral;
@@ -28,6 +29,7 @@ use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
 
 pub use absence::OnDisconnect;
+pub use acks::DeviceStatus;
 pub use approvals::Decision;
 use asked::Asked;
 pub use ephemeral::Ephemeral;
@@ -295,8 +297,10 @@ impl<H: Clone> Manager<H> {
         };
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
+        let continued_from = stream.position.seq;
         let Attach { handle, connection, order, token, .. } = attach;
-        user.channel.devices.push(Device { handle, connection, order, session, token });
+        let device = Device { handle, connection, order, session, token, continued_from, acked: None };
+        user.channel.devices.push(device);
         self.settle(now, &attach.user);
         Ok(Attached { session, stream })
     }

@@ -125,7 +125,7 @@ impl<H: Clone> Manager<H> {
             user.ended.remember(now.at, run, &self.limits);
         }
         let before = user.channel.log.bytes();
-        let receipt = user.channel.append([placed], &self.limits, &mut self.outputs);
+        let receipt = user.channel.append(now.at, [placed], &self.limits, &mut self.outputs);
         self.account(id, before);
         if body.is_terminal() {
             self.settle(now, id);
@@ -150,7 +150,7 @@ impl<H: Clone> Manager<H> {
         let unplaced = Unplaced { owner: Owner::User(id), thread: custom.thread.as_ref(), run: None, body: &body };
         let encoded = unplaced.encode(now, &user.channel.log, 0, &self.limits);
         let before = user.channel.log.bytes();
-        let receipt = encoded.map(|frame| user.channel.append([frame], &self.limits, &mut self.outputs));
+        let receipt = encoded.map(|frame| user.channel.append(now.at, [frame], &self.limits, &mut self.outputs));
         if let (Ok(_), Some(key)) = (&receipt, key) {
             user.producer_keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &self.limits);
         }
@@ -232,7 +232,7 @@ impl<H: Clone> Manager<H> {
         };
         user.runs.insert(run, open);
         let before = user.channel.log.bytes();
-        let receipt = user.channel.append(frames, &self.limits, &mut self.outputs);
+        let receipt = user.channel.append(now.at, frames, &self.limits, &mut self.outputs);
         self.account(&start.user, before);
         Ok(Started { run, thread, receipt })
     }

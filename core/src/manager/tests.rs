@@ -1,6 +1,7 @@
 //! One shard alone, with numbers for handles.
 
 mod absence;
+mod acks;
 mod leases;
 mod model;
 mod reading;
@@ -173,7 +174,7 @@ fn assert_consistent(shard: &Shard) {
         let requests = user.requests.values().map(|waiting| waiting.deadline);
         let runs = user.runs.values().flat_map(|open| open.cancel_at().into_iter().chain(open.lease_until()));
         let next = requests.chain(runs).min();
-        assert!(next.is_none() || user.armed == next, "{id:?}: the next request's or run's deadline is armed");
+        assert!(next.is_none() || user.armed <= next, "{id:?}: the next request's or run's deadline is armed");
         let watched = !user.channel.devices.is_empty();
         assert!(user.runs.values().all(|open| open.absence.is_none() == watched), "{id:?}: runs know who is there");
         let connections: std::collections::BTreeSet<_> =

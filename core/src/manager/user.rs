@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::Output;
+use super::acks::Ages;
 use super::approvals::Decided;
 use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
@@ -38,6 +39,7 @@ pub(super) struct User<H> {
 #[derive(Clone, Debug)]
 pub(super) struct Channel<H> {
     pub(super) log: Log,
+    pub(super) ages: Ages,
     pub(super) devices: Vec<Device<H>>,
 }
 
@@ -49,6 +51,10 @@ pub(super) struct Device<H> {
     pub(super) session: SessionId,
     /// The `jti` of its token.
     pub(super) token: Option<Box<str>>,
+    /// Where the welcome said that the next event follows.
+    pub(super) continued_from: u64,
+    /// The newest seq that it says it has.
+    pub(super) acked: Option<u64>,
 }
 
 /// What of a run stands in the head of its events.
@@ -63,7 +69,7 @@ pub(super) struct RunHead<'a> {
 impl<H: Clone> User<H> {
     pub(super) fn new(epoch: u64) -> Self {
         Self {
-            channel: Channel { log: Log::new(epoch), devices: Vec::new() },
+            channel: Channel { log: Log::new(epoch), ages: Ages::default(), devices: Vec::new() },
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
@@ -77,6 +83,12 @@ impl<H: Clone> User<H> {
 
     pub(super) fn is_idle(&self) -> bool {
         self.channel.devices.is_empty() && self.runs.is_empty() && self.requests.is_empty()
+    }
+
+    /// When the last key that was answered stops to count.
+    pub(super) fn keys_expire_at(&self, limits: &Limits) -> Option<Timestamp> {
+        let producers = self.producer_keys.as_ref().and_then(|keys| keys.expiry(limits));
+        producers.max(self.keys.expiry(limits))
     }
 
     /// Runs that are open or reserved.
@@ -93,6 +105,7 @@ impl<H: Clone> Channel<H> {
     /// Appends entries that were encoded for this place and tells every device.
     pub(super) fn append(
         &mut self,
+        now: Timestamp,
         entries: impl IntoIterator<Item = Entry>,
         limits: &Limits,
         outputs: &mut VecDeque<Output<H>>,
@@ -100,6 +113,7 @@ impl<H: Clone> Channel<H> {
         for entry in entries {
             self.log.append(entry, limits);
         }
+        self.ages.note(now, self.log.head().seq, limits.log_retention);
         outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone())));
         self.receipt()
     }

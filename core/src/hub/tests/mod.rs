@@ -1,5 +1,6 @@
 //! The hub, sessions and clients together, without a socket.
 
+mod acks;
 mod approvals;
 mod delivery;
 mod disconnect;
