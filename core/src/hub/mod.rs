@@ -49,7 +49,7 @@ use crate::connection::Settings;
 use crate::error::CloseReason;
 use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
 use crate::limits::{Limits, LimitsError};
-use crate::manager::{Ask, Control, Counts, Manager, Output, RunStart};
+use crate::manager::{Ask, Control, Counts, Manager, Output, Pace, RunStart};
 use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
@@ -221,7 +221,9 @@ impl Hub {
     }
 
     /// Begins the shutdown: nobody is admitted any more, every client is told to go, and every connection closes with
-    /// 1012 at a moment of its own within [`Limits::drain_deadline`]. Runs go on until then.
+    /// 1012, one after the other, within three quarters of [`Limits::drain_deadline`]. A connection whose turn comes
+    /// stays while a run of its user is in the middle of a text, as long as there is time; producers go last. Runs go on
+    /// until then.
     pub fn begin_shutdown(&self) {
         if !self.inner.gate.shut() {
             return;
@@ -230,17 +232,18 @@ impl Hub {
         if let Some(waker) = waker {
             waker.wake();
         }
-        self.drain_producers();
+        let mut pace = Pace::new(self.inner.gate.inside(), self.limits().drain_deadline);
         for shard in 0..self.inner.shards.len() {
             self.on_shard(shard, |manager, _| manager.begin_drain());
             let mut last = None;
             loop {
-                last = self.on_shard(shard, |manager, _| manager.drain_some(last.as_ref(), DRAIN_BATCH));
+                last = self.on_shard(shard, |manager, _| manager.drain_some(last.as_ref(), DRAIN_BATCH, &mut pace));
                 if last.is_none() {
                     break;
                 }
             }
         }
+        self.drain_producers(&mut pace);
     }
 
     /// Whether the shutdown has begun: not ready for new connections.

@@ -4,7 +4,7 @@ use super::registry::{Producer, ProducerName};
 use super::{Hub, Mail, Request};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, UserId};
-use crate::manager::{Ask, Control, RequestId, Revoked};
+use crate::manager::{Ask, Control, Pace, RequestId, Revoked};
 use crate::protocol::{self, ReplyError, RequestBody, RevokeTarget};
 use crate::sync::PushError;
 use crate::time::{Clock, Timestamp};
@@ -41,13 +41,20 @@ impl Hub {
     }
 
     /// Tells every producer that the server shuts down; nobody joins any more.
-    pub(super) fn drain_producers(&self) {
+    pub(super) fn drain_producers(&self, pace: &mut Pace) {
         let producers: Vec<Mail> = self.inner.producers.lock().drain();
         for mail in producers {
-            if let Ok(Some(waker)) = mail.push(Control::GoingAway, Control::GoingAway.bytes()) {
+            let word = Control::GoingAway(pace.turn());
+            let bytes = word.bytes();
+            if let Ok(Some(waker)) = mail.push(word, bytes) {
                 waker.wake();
             }
         }
+    }
+
+    /// Whether a connection is there that is no producer's.
+    pub(super) fn has_devices(&self) -> bool {
+        self.inner.gate.inside() > self.inner.producers.lock().len()
     }
 
     /// Puts a request before whoever answers for its user. Where nobody does, that is the answer; one whose producer has gone

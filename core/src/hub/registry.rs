@@ -91,6 +91,11 @@ impl<H: Clone> Registry<H> {
         }
     }
 
+    /// How many are connected.
+    pub(super) fn len(&self) -> usize {
+        self.producers.len()
+    }
+
     /// Whether this connection is a producer's that is there.
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
         self.producers.values().any(|producer| producer.connection == connection)

@@ -3,6 +3,7 @@
 
 mod attaching;
 mod following;
+mod leaving;
 mod producing;
 mod reading;
 mod watching;
@@ -12,6 +13,7 @@ use std::sync::Arc as Shared;
 use std::task::Waker;
 
 use following::FrameFault;
+use leaving::Leaving;
 use producing::Producing;
 use reading::Cursor;
 use watching::Watching;
@@ -38,6 +40,7 @@ pub struct Session {
     mail: Mail,
     state: State,
     handoff: Option<Vec<u8>>,
+    leaving: Leaving,
     room: Lease,
 }
 
@@ -73,7 +76,7 @@ impl Session {
         let connection = Connection::new(hub.now(), Shared::clone(&hub.inner.settings));
         let mail = Arc::new(Mailbox::new(hub.limits().control_bytes));
         let state = State::Stranger(unauthenticated);
-        Self { hub, connection, input: Vec::new(), mail, state, handoff: None, room }
+        Self { hub, connection, input: Vec::new(), mail, state, handoff: None, leaving: Leaving::No, room }
     }
 
     /// The hub it belongs to.
@@ -241,7 +244,7 @@ impl Session {
                 }
                 // As when the mailbox is full: what is not read must not pile up here instead.
                 Popped::Item(Control::Reply(_)) => self.connection.close(now, CloseReason::WriteStalled),
-                Popped::Item(Control::GoingAway) => self.go_away(now),
+                Popped::Item(Control::GoingAway(leave)) => self.go_away(now, leave),
                 Popped::Item(Control::Ephemeral(event)) => self.pass_on(now, &event),
                 Popped::Item(
                     word @ (Control::Request(_)
@@ -257,22 +260,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// Announces the end and closes at a moment of this connection's own, so that not all come back at once.
-    fn go_away(&mut self, now: Now) {
-        let deadline = self.hub.limits().drain_deadline;
-        // Enough for a thousand closes a second, and little for a few.
-        let pace = std::time::Duration::from_millis(100 + self.hub.inner.gate.inside() as u64).min(deadline / 2);
-        let share = |span: std::time::Duration| {
-            let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX).max(1);
-            std::time::Duration::from_micros(self.hub.inner.entropy.u64() % micros)
-        };
-        let close_in = share(pace);
-        let reconnect_after = share(pace.saturating_mul(2)).as_secs_f64();
-        let frame = ServerFrame::GoingAway { deadline: close_in.as_secs_f64(), reconnect_after };
-        self.connection.send(now, &frame);
-        self.connection.drain_by(now.at + close_in);
     }
 
     /// A connection that is not live any more is out of the hub at once: nothing is delivered to it.
@@ -338,6 +325,7 @@ impl Machine for Session {
         }
         self.resume_input(now);
         self.fill(now);
+        self.leave(now);
         self.settle();
     }
 
@@ -362,13 +350,14 @@ impl Machine for Session {
     fn handle_timeout(&mut self, now: Now) {
         self.connection.handle_timeout(now);
         self.connection.end_expired(now);
+        self.leave(now);
         self.settle();
         self.move_on_in_time(now);
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
         let connection = self.connection.poll_timeout().map(|(at, _)| at);
-        connection.into_iter().chain(self.moves_on_at()).min()
+        connection.into_iter().chain(self.moves_on_at()).chain(self.leaving.due()).min()
     }
 
     fn transmit(&self) -> &[u8] {

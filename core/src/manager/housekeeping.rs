@@ -1,7 +1,7 @@
-//! Deadlines of a shard: requests that wait too long, users that are gone, and the drain.
+//! Deadlines of a shard: requests that wait too long, and users that are gone.
 
+use super::Manager;
 use super::runs::OpenRun;
-use super::{Control, Manager, Output};
 use crate::id::{TopicId, UserId};
 use crate::limits::Limits;
 use crate::stream::Log;
@@ -56,26 +56,6 @@ impl<H: Clone> Manager<H> {
         } else {
             self.settle(now, &id);
         }
-    }
-
-    /// Stops admission for good; the devices are told by [`Manager::drain_some`].
-    pub const fn begin_drain(&mut self) {
-        self.draining = true;
-    }
-
-    /// Tells the devices of up to `users` users after `last`; answers where to go on, until there are none.
-    pub fn drain_some(&mut self, last: Option<&UserId>, users: usize) -> Option<UserId> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        self.assert_drained();
-        let from = last.map_or(Unbounded, Excluded);
-        let mut reached = None;
-        for (id, user) in self.users.range::<UserId, _>((from, Unbounded)).take(users) {
-            let told =
-                user.channel.devices.iter().map(|device| Output::Control(device.handle.clone(), Control::GoingAway));
-            self.outputs.extend(told);
-            reached = Some(id.clone());
-        }
-        reached
     }
 
     /// Keeps the user's deadline in step with its state; part of every operation that changes it.

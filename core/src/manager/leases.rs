@@ -140,7 +140,7 @@ impl<H: Clone> OpenRun<H> {
                     lease.decided = Some((approval_id.clone(), decision.clone()));
                 }
                 Control::Reply(_)
-                | Control::GoingAway
+                | Control::GoingAway(_)
                 | Control::Ephemeral(_)
                 | Control::Request(_)
                 | Control::Paused { .. }

@@ -8,6 +8,7 @@ mod absence;
 mod acks;
 mod approvals;
 mod asked;
+mod drain;
 mod ephemeral;
 mod housekeeping;
 mod keys;
@@ -32,6 +33,7 @@ pub use absence::OnDisconnect;
 pub use acks::DeviceStatus;
 pub use approvals::Decision;
 use asked::Asked;
+pub use drain::{Leave, Pace};
 pub use ephemeral::Ephemeral;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
@@ -94,8 +96,8 @@ pub enum Output<H> {
 pub enum Control {
     /// The answer to a request.
     Reply(Reply),
-    /// The server shuts down: tell the client, and close within the drain.
-    GoingAway,
+    /// The server shuts down: tell the client, and close in its turn.
+    GoingAway(Leave),
     /// An event that is for now only.
     Ephemeral(Ephemeral),
     /// What a user asks of a producer over the wire.
@@ -135,7 +137,7 @@ impl Control {
             Self::Reply(reply) => 128 + payload_bytes(&reply.outcome),
             Self::Ephemeral(event) => event.frame.len(),
             Self::Request(request) => 256 + request.body.payload_bytes(),
-            Self::GoingAway | Self::CancelRequested { .. } | Self::Paused { .. } | Self::Resumed { .. } => 128,
+            Self::GoingAway(_) | Self::CancelRequested { .. } | Self::Paused { .. } | Self::Resumed { .. } => 128,
             Self::Decided { decision, .. } => 256 + decision.bytes(),
         }
     }
@@ -154,7 +156,7 @@ impl Control {
                 | Self::Paused { .. }
                 | Self::Resumed { .. }
                 | Self::Reply(_)
-                | Self::GoingAway
+                | Self::GoingAway(_)
                 | Self::Ephemeral(_)
                 | Self::Request(_)
                 | Self::Decided { .. },

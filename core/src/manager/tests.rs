@@ -120,7 +120,7 @@ impl Told {
         match output {
             Output::Ready(to) => Self::Ready(to),
             Output::Close(to, reason) => Self::Closed(to, reason),
-            Output::Control(to, Control::GoingAway) => Self::GoingAway(to),
+            Output::Control(to, Control::GoingAway(_)) => Self::GoingAway(to),
             Output::Control(to, Control::Ephemeral(_)) => Self::Ephemeral(to),
             Output::Control(_, Control::Request(_)) => panic!("a shard asks by `Output::Ask`"),
             Output::Control(to, Control::CancelRequested { .. }) => Self::Cancel(to),

@@ -22,6 +22,8 @@ pub struct RunMachine {
     run_seq: u64,
     /// Ended calls stay, so that their ids are not used again.
     tools: BTreeMap<ToolCallId, Tool>,
+    /// Its last event is a piece of text.
+    in_text: bool,
     /// How many Unicode scalar values each part has.
     parts: BTreeMap<PartId, u64>,
     /// What the run waits for.
@@ -50,11 +52,17 @@ impl RunMachine {
             started,
             run_seq: 0,
             tools: BTreeMap::new(),
+            in_text: false,
             parts: BTreeMap::new(),
             suspended: None,
             decided: VecDeque::new(),
             approvals: 0,
         }
+    }
+
+    /// Whether its last event is a piece of text, after which there is most likely more.
+    pub const fn is_in_text(&self) -> bool {
+        self.in_text
     }
 
     /// What the run waits for, while it is suspended.
@@ -135,6 +143,7 @@ impl RunMachine {
     /// Takes note of an event that [`RunMachine::prepare`] allowed and that was appended.
     pub fn commit(&mut self, now: Timestamp, body: &EventBody) {
         self.count();
+        self.in_text = matches!(body, EventBody::AgentDelta { .. });
         match body {
             EventBody::ToolExecuting { tool_call_id, tool_name, .. } => {
                 let tool = Tool { name: tool_name.as_str().into(), started: now, open: true };

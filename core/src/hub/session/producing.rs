@@ -105,7 +105,7 @@ impl Session {
             Control::Paused { run } => (run, RequestBody::Pause { run_id: run }),
             Control::Resumed { run } => (run, RequestBody::Resume { run_id: run }),
             Control::Request(request) => return self.connection.send(now, &ServerFrame::Request(request)),
-            Control::Reply(_) | Control::GoingAway | Control::Ephemeral(_) => return,
+            Control::Reply(_) | Control::GoingAway(_) | Control::Ephemeral(_) => return,
         };
         let State::Attached(device) = &mut self.state else { return };
         let Some(producing) = &mut device.producing else { return };

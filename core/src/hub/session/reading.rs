@@ -32,7 +32,7 @@ impl Cursor {
         Self { topic, position: resumption.position, behind, merging: false, snapshot: VecDeque::new() }
     }
 
-    fn has_more(&self) -> bool {
+    pub(super) fn has_more(&self) -> bool {
         self.behind || !self.snapshot.is_empty()
     }
 

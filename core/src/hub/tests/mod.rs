@@ -4,6 +4,7 @@ mod acks;
 mod approvals;
 mod delivery;
 mod disconnect;
+mod drain;
 mod harness;
 mod heap;
 mod identity;

@@ -414,3 +414,33 @@ fn producers_are_told_of_the_shutdown_and_are_capped_at_n() {
     world.hub.begin_shutdown();
     assert!(one.frames().iter().any(|frame| matches!(frame, ServerFrame::GoingAway { .. })));
 }
+
+#[test]
+fn a_producer_goes_last_since_devices_wait_for_the_ends_of_its_texts() {
+    let world = World::new();
+    let (mut agent, mut idle) = (producer(&world, "a"), producer(&world, "b"));
+    let mut ann = world.device("ann");
+    let (run, _) = send_start(&mut agent, start("s", "ann")).unwrap();
+    let part = crate::id::PartId::new("answer").unwrap();
+    agent.send(&ClientFrame::RunEvent {
+        id: None,
+        run_id: run,
+        n: 1,
+        event: RunEvent::Delta { part_id: part, offset: None, text: "in the middle".into() },
+    });
+    world.hub.begin_shutdown();
+    ann.pump();
+    agent.frames();
+    idle.frames();
+    for _ in 0..10 {
+        world.sleep(Duration::from_millis(100), &mut [&mut ann, &mut agent, &mut idle]);
+        assert!(ann.is_in() && agent.is_in() && idle.is_in());
+    }
+    assert_eq!(event(&mut agent, run, 2, completed()), []);
+    assert_eq!(kinds(&mut ann).last(), Some(&EventKind::AgentCompleted));
+    assert_eq!(ann.closed_with(), Some(1012));
+    world.sleep(Duration::from_millis(100), &mut [&mut agent, &mut idle]);
+    assert_eq!((agent.closed_with(), idle.closed_with()), (Some(1012), Some(1012)));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(world.hub.poll_shutdown(&mut cx).is_ready());
+}

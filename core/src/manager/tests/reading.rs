@@ -5,7 +5,7 @@ use serde_json::value::to_raw_value;
 use super::{Told, at, attach, conn, drain, shard, user};
 use crate::id::UserId;
 use crate::limits::Limits;
-use crate::manager::{Custom, READ_ENTRIES, Read};
+use crate::manager::{Custom, Pace, READ_ENTRIES, Read};
 use crate::protocol::Position;
 
 fn publish(shard: &mut super::Shard, name: &str, bytes: usize) {
@@ -109,9 +109,10 @@ fn the_drain_reaches_every_device_once_whatever_the_batch() {
             }
         }
         shard.begin_drain();
+        let mut pace = Pace::new(20, Limits::default().drain_deadline);
         let (mut last, mut told, mut rounds): (Option<UserId>, _, _) = (None, Vec::new(), 0);
         loop {
-            last = shard.drain_some(last.as_ref(), batch);
+            last = shard.drain_some(last.as_ref(), batch, &mut pace);
             let here = drain(&mut shard);
             assert!(here.len() <= 2 * batch, "a batch is bounded");
             told.extend(here);
