@@ -6,7 +6,8 @@
 //! ```
 //!
 //! With `--dev` it makes a secret of its own, prints a token for `ann`, and listens on loopback only. Otherwise tokens
-//! are HS256 under the secret in the file. It stops on SIGINT and SIGTERM, after its clients were told.
+//! are HS256 under the secret in the file. It stops on SIGINT and SIGTERM, after its clients were told; a
+//! second signal ends it at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,7 +45,15 @@ fn main() -> Outcome<()> {
         let listener = TcpListener::bind(options.listen).await?;
         println!("listening on ws://{}/ws", listener.local_addr()?);
         let mut signals = Signals::new([Signal::Int, Signal::Term])?;
-        let stop = async move { drop(signals.next().await) };
+        let stop = async move {
+            signals.next().await;
+            // Once more ends it at once.
+            smol::spawn(async move {
+                signals.next().await;
+                std::process::exit(1);
+            })
+            .detach();
+        };
         if let Some(requests) = hub.requests() {
             smol::spawn(answer_all(requests)).detach();
         }

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use smol::Timer;
 use smol::future::or;
-use smol::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 use trunkline_core::drive::Driver;
 use trunkline_core::error::CloseReason;
 use trunkline_core::hub::{Housekeeper, Hub, Rejected, Session};
+use trunkline_core::sync::{Budget, Gate};
 
 use crate::tasks::Tasks;
 use crate::{Rewound, SmolTimer, SmolTransport};
@@ -46,8 +47,9 @@ pub enum Outcome<S> {
     Web(Rewound<S>),
 }
 
-/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed, at the
-/// latest after the limit `drain_deadline`; tasks that still run then are cancelled.
+/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed and every
+/// exchange of the web stack that was under way has ended, at the latest after the limit `drain_deadline`; tasks that
+/// still run then are cancelled.
 ///
 /// # Errors
 /// None today; a socket that cannot be accepted is the next one's concern, not the listener's.
@@ -59,11 +61,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let keeper = pin!(housekeeper.run(SmolTimer::new(hub.clone())));
-    let mut server = Server { listener, hub, keeper, web, tasks: Tasks::new() };
+    let (exchanges, refusals) = (Gate::new(), Budget::new(MAX_REFUSALS));
+    let mut server = Server { listener, hub, keeper, web, exchanges, refusals, tasks: Tasks::new() };
     server.run_until(pin!(shutdown)).await;
     server.hub.begin_shutdown();
-    let hub = server.hub.clone();
-    let empty = poll_fn(|cx| hub.poll_shutdown(cx));
+    let (hub, exchanges) = (server.hub.clone(), server.exchanges.clone());
+    let empty = async {
+        poll_fn(|cx| hub.poll_shutdown(cx)).await;
+        exchanges.shut();
+        poll_fn(|cx| exchanges.poll_empty(cx)).await;
+    };
     let deadline = async {
         Timer::after(hub.limits().drain_deadline).await;
     };
@@ -74,21 +81,20 @@ pub async fn serve(
 
 /// Serves one socket of any kind to its end, unless it is a request for somebody else.
 pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
-    serve_session(hub, hub.session(), stream).await.0
+    serve_session(hub, hub.session(), stream, &Budget::new(1)).await.0
 }
 
 /// The same with the session, which holds the socket's place among all sockets until it is dropped.
 async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(
     hub: &Hub,
     session: Result<Session, Rejected>,
-    mut stream: S,
+    stream: S,
+    refusals: &Budget,
 ) -> (Outcome<S>, Option<Session>) {
     let session = match session {
         Ok(session) => session,
         Err(rejected) => {
-            // The peer may be gone: there is nobody to tell.
-            let _ = stream.write_all(&rejected.response()).await;
-            let _ = stream.close().await;
+            refuse(rejected, stream, refusals).await;
             return (Outcome::Closed(None), None);
         }
     };
@@ -103,11 +109,34 @@ async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(
     (Outcome::Closed(session.close_reason()), None)
 }
 
+/// Says that there is no room, and stays until the peer has heard it: bytes that nobody reads turn the end into a reset,
+/// which may take the answer with it. No more than `refusals` stay at once.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(rejected: Rejected, mut stream: S, refusals: &Budget) {
+    let stays = refusals.lease(1);
+    // Whatever fails here: the peer may be gone, and there is nobody to tell.
+    let told = async {
+        stream.write_all(&rejected.response()).await?;
+        stream.close().await?;
+        if stays.is_some() {
+            smol::io::copy(stream.take(REFUSAL_BYTES), smol::io::sink()).await?;
+        }
+        io::Result::Ok(())
+    };
+    let late = async {
+        Timer::after(REFUSAL_DEADLINE).await;
+        Ok(())
+    };
+    let _ = or(told, late).await;
+}
+
 struct Server<K, W> {
     listener: TcpListener,
     hub: Hub,
     keeper: K,
     web: W,
+    /// Whoever answers a request of the web stack is inside.
+    exchanges: Gate,
+    refusals: Budget,
     tasks: Tasks,
 }
 
@@ -155,10 +184,13 @@ impl<K: Future<Output = ()> + Unpin, W: Web> Server<K, W> {
                 let _ = stream.set_nodelay(true);
                 // Here, not in the task: the hub goes by the order of the sockets.
                 let (session, hub, web) = (self.hub.session(), self.hub.clone(), self.web.clone());
+                let (exchanges, refusals) = (self.exchanges.clone(), self.refusals.clone());
                 self.tasks.spawn(async move {
                     // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
-                    let (outcome, _place) = serve_session(&hub, session, stream).await;
-                    if let Outcome::Web(stream) = outcome {
+                    let (outcome, _place) = serve_session(&hub, session, stream, &refusals).await;
+                    if let Outcome::Web(stream) = outcome
+                        && let Some(_exchange) = exchanges.enter()
+                    {
                         web.serve(stream).await;
                     }
                 });
@@ -172,3 +204,7 @@ impl<K: Future<Output = ()> + Unpin, W: Web> Server<K, W> {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How many refused sockets may stay at once, how long, and how many bytes of each are read.
+const MAX_REFUSALS: usize = 256;
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
+const REFUSAL_BYTES: u64 = 64 << 10;

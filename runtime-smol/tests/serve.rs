@@ -18,8 +18,9 @@ use trunkline_core::hub::{Hub, HubConfig, Request, Requests};
 use trunkline_core::id::{FrameId, ThreadId, UserId};
 use trunkline_core::limits::Limits;
 use trunkline_core::protocol::{ClientFrame, Position, ServerFrame};
+use trunkline_core::sync::Gate;
 use trunkline_core::time::Clock;
-use trunkline_smol::{NoWeb, SmolTimer, SmolTransport, SystemClock, SystemEntropy, serve};
+use trunkline_smol::{NoWeb, Rewound, SmolTimer, SmolTransport, SystemClock, SystemEntropy, Web, serve};
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
@@ -33,6 +34,10 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits) -> Self {
+        Self::with(limits, NoWeb).await
+    }
+
+    async fn with(limits: Limits, web: impl Web) -> Self {
         let keys = Arc::new(Hs256::new(SECRET, ClaimRules::default()).unwrap());
         let config = HubConfig { limits, ..HubConfig::default() };
         let clock = Arc::new(SystemClock::new());
@@ -44,7 +49,7 @@ impl Server {
         let shutdown = async move {
             let _ = stopped.recv().await;
         };
-        let serving = smol::spawn(serve(listener, hub.clone(), housekeeper, NoWeb, shutdown));
+        let serving = smol::spawn(serve(listener, hub.clone(), housekeeper, web, shutdown));
         Self { address, keys, hub, stop, serving }
     }
 
@@ -262,6 +267,60 @@ fn a_socket_beyond_the_limit_gets_503() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        server.stop().await.unwrap();
+    });
+}
+
+/// Takes a request, and answers it once the second gate is shut.
+#[derive(Clone)]
+struct Slow(Gate, Gate);
+
+impl Web for Slow {
+    async fn serve(&self, mut stream: Rewound<TcpStream>) {
+        let _asked = self.0.enter();
+        std::future::poll_fn(|cx| self.1.poll_empty(cx)).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nwhole").await.unwrap();
+    }
+}
+
+#[test]
+fn an_exchange_under_way_outlives_the_last_connection() {
+    test(async {
+        let web = Slow(Gate::new(), Gate::new());
+        let server = Server::with(Limits::default(), web.clone()).await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        while web.0.inside() == 0 {
+            Timer::after(Duration::from_millis(1)).await;
+        }
+        let stopping = smol::spawn(server.stop());
+        // Nobody is connected, so that nothing but the exchange keeps the server.
+        Timer::after(Duration::from_millis(100)).await;
+        assert!(!stopping.is_finished());
+        web.1.shut();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\n\r\nwhole");
+        stopping.await.unwrap();
+    });
+}
+
+#[test]
+fn a_socket_without_room_hears_why_although_it_speaks_late() {
+    test(async {
+        let server = Server::start(Limits { connections: 1, ..Limits::default() }).await;
+        let _ann = server.welcomed("ann").await;
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let mut answer = [0; 9];
+        stream.read_exact(&mut answer).await.unwrap();
+        for _ in 0..10 {
+            stream.write_all(&[b'x'; 1_000]).await.unwrap();
+            Timer::after(Duration::from_millis(5)).await;
+        }
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.expect("no reset");
+        assert_eq!(&answer, b"HTTP/1.1 ");
+        assert!(rest.starts_with("503 "), "{rest}");
         server.stop().await.unwrap();
     });
 }

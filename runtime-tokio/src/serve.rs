@@ -5,12 +5,13 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use trunkline_core::drive::Driver;
 use trunkline_core::error::CloseReason;
 use trunkline_core::hub::{Housekeeper, Hub, Rejected, Session};
+use trunkline_core::sync::{Budget, Gate};
 
 use crate::{Rewound, TokioTimer, TokioTransport};
 
@@ -43,8 +44,8 @@ pub enum Outcome<S> {
     Web(Rewound<S>),
 }
 
-/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed, at the
-/// latest after the limit `drain_deadline`.
+/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed and every
+/// exchange of the web stack that was under way has ended, at the latest after the limit `drain_deadline`.
 ///
 /// # Errors
 /// None today; a socket that cannot be accepted is the next one's concern, not the listener's.
@@ -58,9 +59,11 @@ pub async fn serve(
     let mut keeper = pin!(housekeeper.run(TokioTimer::new(hub.clone())));
     let mut shutdown = pin!(shutdown);
     let mut tasks = JoinSet::new();
+    let sockets = Sockets { hub, web, exchanges: Gate::new(), refusals: Budget::new(MAX_REFUSALS) };
+    let hub = &sockets.hub;
     loop {
         tokio::select! {
-            accepted = listener.accept() => accept(accepted, &hub, &web, &mut tasks).await,
+            accepted = listener.accept() => sockets.accept(accepted, &mut tasks).await,
             // A task that has ended gives its memory back.
             Some(_) = tasks.join_next() => {}
             () = &mut keeper => {}
@@ -68,20 +71,18 @@ pub async fn serve(
         }
     }
     hub.begin_shutdown();
-    let deadline = hub.limits().drain_deadline;
-    let empty = poll_fn(|cx| hub.poll_shutdown(cx));
     let drained = async {
-        tokio::select! {
-            () = empty => {}
-            () = tokio::time::sleep(deadline) => {}
-        }
+        poll_fn(|cx| hub.poll_shutdown(cx)).await;
+        sockets.exchanges.shut();
+        poll_fn(|cx| sockets.exchanges.poll_empty(cx)).await;
     };
-    let mut drained = pin!(drained);
+    let mut drained = pin!(tokio::time::timeout(hub.limits().drain_deadline, drained));
     // The listener stays: whoever asks whether the server is ready is told that it is not.
     loop {
         tokio::select! {
-            () = &mut drained => return Ok(()),
-            accepted = listener.accept() => accept(accepted, &hub, &web, &mut tasks).await,
+            // Past the deadline too: what still runs is cut.
+            _ = &mut drained => return Ok(()),
+            accepted = listener.accept() => sockets.accept(accepted, &mut tasks).await,
             Some(_) = tasks.join_next() => {}
             () = &mut keeper => {}
         }
@@ -90,21 +91,20 @@ pub async fn serve(
 
 /// Serves one socket of any kind to its end, unless it is a request for somebody else.
 pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
-    serve_session(hub, hub.session(), stream).await.0
+    serve_session(hub, hub.session(), stream, &Budget::new(1)).await.0
 }
 
 /// The same with the session, which holds the socket's place among all sockets until it is dropped.
 async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(
     hub: &Hub,
     session: Result<Session, Rejected>,
-    mut stream: S,
+    stream: S,
+    refusals: &Budget,
 ) -> (Outcome<S>, Option<Session>) {
     let session = match session {
         Ok(session) => session,
         Err(rejected) => {
-            // The peer may be gone: there is nobody to tell.
-            let _ = stream.write_all(&rejected.response()).await;
-            let _ = stream.shutdown().await;
+            refuse(rejected, stream, refusals).await;
             return (Outcome::Closed(None), None);
         }
     };
@@ -119,38 +119,67 @@ async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(
     (Outcome::Closed(session.close_reason()), None)
 }
 
-async fn accept(
-    accepted: io::Result<(TcpStream, std::net::SocketAddr)>,
-    hub: &Hub,
-    web: &impl Web,
-    tasks: &mut JoinSet<()>,
-) {
-    match accepted {
-        Ok((stream, _)) => {
-            // Small frames go out at once; where the system refuses, they only come later.
-            let _ = stream.set_nodelay(true);
-            // Here, not in the task: the hub goes by the order of the sockets.
-            let (session, hub, web) = (hub.session(), hub.clone(), web.clone());
-            tasks.spawn(async move {
-                // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
-                let (outcome, _place) = serve_session(&hub, session, stream).await;
-                if let Outcome::Web(stream) = outcome {
-                    web.serve(stream).await;
-                }
-            });
+/// Says that there is no room, and stays until the peer has heard it: bytes that nobody reads turn the end into a reset,
+/// which may take the answer with it. No more than `refusals` stay at once.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(rejected: Rejected, mut stream: S, refusals: &Budget) {
+    let stays = refusals.lease(1);
+    // Whatever fails here: the peer may be gone, and there is nobody to tell.
+    let told = async {
+        stream.write_all(&rejected.response()).await?;
+        stream.shutdown().await?;
+        if stays.is_some() {
+            tokio::io::copy(&mut stream.take(REFUSAL_BYTES), &mut tokio::io::sink()).await?;
         }
-        // Out of file descriptors, most likely: wait for sockets to close rather than spin.
-        Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(REFUSAL_DEADLINE, told).await;
+}
+
+/// What every socket of one listener needs.
+struct Sockets<W> {
+    hub: Hub,
+    web: W,
+    /// Whoever answers a request of the web stack is inside.
+    exchanges: Gate,
+    refusals: Budget,
+}
+
+impl<W: Web> Sockets<W> {
+    async fn accept(&self, accepted: io::Result<(TcpStream, std::net::SocketAddr)>, tasks: &mut JoinSet<()>) {
+        match accepted {
+            Ok((stream, _)) => {
+                // Small frames go out at once; where the system refuses, they only come later.
+                let _ = stream.set_nodelay(true);
+                // Here, not in the task: the hub goes by the order of the sockets.
+                let (session, hub, web) = (self.hub.session(), self.hub.clone(), self.web.clone());
+                let (exchanges, refusals) = (self.exchanges.clone(), self.refusals.clone());
+                tasks.spawn(async move {
+                    // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
+                    let (outcome, _place) = serve_session(&hub, session, stream, &refusals).await;
+                    if let Outcome::Web(stream) = outcome
+                        && let Some(_exchange) = exchanges.enter()
+                    {
+                        web.serve(stream).await;
+                    }
+                });
+            }
+            // Out of file descriptors, most likely: wait for sockets to close rather than spin.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
     }
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How many refused sockets may stay at once, how long, and how many bytes of each are read.
+const MAX_REFUSALS: usize = 256;
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
+const REFUSAL_BYTES: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use tokio::io::AsyncReadExt;
+    use tokio::task::JoinHandle;
     use trunkline_core::auth::{ClaimRules, Hs256};
     use trunkline_core::hub::HubConfig;
     use trunkline_core::limits::Limits;
@@ -158,28 +187,109 @@ mod tests {
     use super::*;
     use crate::{SystemClock, SystemEntropy};
 
-    /// Takes a request and never answers it.
+    /// Takes a request, and answers it once the second gate is shut.
     #[derive(Clone)]
-    struct Silent;
+    struct Slow(Gate, Gate);
 
-    impl Web for Silent {
-        async fn serve(&self, stream: Rewound<TcpStream>) {
-            std::future::pending::<()>().await;
-            drop(stream);
+    impl Web for Slow {
+        async fn serve(&self, mut stream: Rewound<TcpStream>) {
+            let _asked = self.0.enter();
+            poll_fn(|cx| self.1.poll_empty(cx)).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nwhole").await.unwrap();
         }
+    }
+
+    /// A server, and what stops it once it is shut.
+    async fn started(limits: Limits, web: impl Web) -> (std::net::SocketAddr, Gate, JoinHandle<io::Result<()>>) {
+        let verifier = Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap());
+        let config = HubConfig { limits, ..HubConfig::default() };
+        let (hub, keeper) = Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Gate::new();
+        let stopped = stop.clone();
+        let shutdown = async move { poll_fn(|cx| stopped.poll_empty(cx)).await };
+        (address, stop, tokio::spawn(serve(listener, hub, keeper, web, shutdown)))
+    }
+
+    async fn asking(address: std::net::SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        stream
+    }
+
+    async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(10), future).await.unwrap_or_else(|_| panic!("{what}"))
+    }
+
+    async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        let look = async {
+            while !holds() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        within(what, look).await;
+    }
+
+    #[tokio::test]
+    async fn an_exchange_under_way_outlives_the_last_connection() {
+        let web = Slow(Gate::new(), Gate::new());
+        let (address, stop, serving) = started(Limits::default(), web.clone()).await;
+        let mut stream = asking(address).await;
+        until("the request is taken", || web.0.inside() == 1).await;
+        stop.shut();
+        // Nobody is connected, so that nothing but the exchange keeps the server.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!serving.is_finished());
+        web.1.shut();
+        let mut answer = String::new();
+        within("an answer", stream.read_to_string(&mut answer)).await.unwrap();
+        assert_eq!(answer, "HTTP/1.1 200 OK\r\n\r\nwhole");
+        within("the end", serving).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_exchange_that_never_ends_is_cut_at_the_drain_deadline() {
+        let web = Slow(Gate::new(), Gate::new());
+        let limits = Limits { drain_deadline: Duration::from_millis(100), ..Limits::default() };
+        let (address, stop, serving) = started(limits, web.clone()).await;
+        let mut stream = asking(address).await;
+        until("the request is taken", || web.0.inside() == 1).await;
+        stop.shut();
+        within("the end", serving).await.unwrap().unwrap();
+        let mut answer = Vec::new();
+        // The end may be a reset: what counts is that it comes.
+        let _ = within("the end of the socket", stream.read_to_end(&mut answer)).await;
+        assert_eq!(answer, b"");
+    }
+
+    #[tokio::test]
+    async fn a_socket_without_room_hears_why_although_it_speaks_late() {
+        let limits = Limits { unauthenticated: 1, ..Limits::default() };
+        let web = Slow(Gate::new(), Gate::new());
+        let (address, _stop, _serving) = started(limits, web.clone()).await;
+        let _first = asking(address).await;
+        until("the request is taken", || web.0.inside() == 1).await;
+        let mut second = TcpStream::connect(address).await.unwrap();
+        let mut answer = [0; 9];
+        within("an answer at once", second.read_exact(&mut answer)).await.unwrap();
+        for _ in 0..10 {
+            second.write_all(&[b'x'; 1_000]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut rest = String::new();
+        within("the end", second.read_to_string(&mut rest)).await.expect("no reset");
+        assert_eq!(&answer, b"HTTP/1.1 ");
+        assert!(rest.starts_with("503 "), "{rest}");
     }
 
     #[tokio::test]
     async fn sockets_of_the_web_stack_count_among_all_sockets() {
-        let verifier = Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap());
-        let config = HubConfig { limits: Limits { unauthenticated: 1, ..Limits::default() }, ..HubConfig::default() };
-        let (hub, keeper) = Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(serve(listener, hub, keeper, Silent, std::future::pending()));
-        let mut first = TcpStream::connect(address).await.unwrap();
-        first.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        let web = Slow(Gate::new(), Gate::new());
+        let limits = Limits { unauthenticated: 1, ..Limits::default() };
+        let (address, _stop, _serving) = started(limits, web.clone()).await;
+        let _first = asking(address).await;
+        until("the request is taken", || web.0.inside() == 1).await;
         let mut answer = String::new();
         let mut second = TcpStream::connect(address).await.unwrap();
         let refused = tokio::time::timeout(Duration::from_secs(5), second.read_to_string(&mut answer)).await;

@@ -36,6 +36,31 @@ async fn a_termination_drains_and_exits_with_0() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_termination_breaks_no_text_off() {
+    let mut program = Program::with(SCRATCH, &[("TRUNKLINE_AGENT_PACE", "150ms")]);
+    let mut ann = Device::open(program.addr, &token("ann")).await;
+    let run_id = ann.ask("1", "what is 2*(3+4)?").await;
+    ann.event(|event| event["type"] == "agent_delta").await;
+    program.signal("-TERM");
+    ann.other(|frame| frame["type"] == "going_away").await;
+    let events = ann.finish(&run_id).await;
+    assert_eq!(events.last().map(|event| &event["type"]), Some(&json!("agent_completed")), "{events:?}");
+    assert_eq!(ann.closed().await, 1012);
+    assert_eq!(program.exited(STEP).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_program_at_once() {
+    let mut program = Program::with(SCRATCH, &[("TRUNKLINE_LIMITS_CLOSE_DEADLINE", "1h")]);
+    // It never answers the close, so that the drain alone would end with 0 at its deadline.
+    let mut stubborn = Device::open(program.addr, &token("ann")).await;
+    program.signal("-TERM");
+    stubborn.other(|frame| frame["type"] == "going_away").await;
+    program.signal("-INT");
+    assert_eq!(program.exited(STEP).await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_crash_a_resume_is_answered_by_a_reset_to_a_higher_epoch() {
     let mut program = Program::start(SCRATCH);
     let mut ann = Device::open(program.addr, &token("ann")).await;
