@@ -13,6 +13,8 @@ export const START = "0-0";
 const WELCOME_DEADLINE_MS = 15_000;
 const BACKOFF_BASE_MS = 500;
 const BACKOFF_CAP_MS = 30_000;
+/** The longest wait that a server may ask for. */
+const MAX_ASKED_MS = 120_000;
 /** "Later" is the back-off after this many failures. */
 const LATER_ATTEMPT = 5;
 const STABLE_MS = 10_000;
@@ -241,7 +243,7 @@ export class Trunkline {
   #retry(why) {
     const backoff = this.#random() * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.#attempt);
     // A server that goes away has drawn the jitter itself.
-    const delay = this.#reconnectAfter ?? backoff;
+    const delay = Math.min(this.#reconnectAfter ?? backoff, MAX_ASKED_MS);
     this.#reconnectAfter = null;
     this.#attempt += 1;
     this.#setState({ state: "offline", ...why, retryAt: this.#clock.now() + delay });

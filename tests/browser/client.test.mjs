@@ -410,6 +410,17 @@ test("going_away names the wait before the next try, once", async () => {
   assert.equal(state().retryAt, 6_000);
 });
 
+test("no server keeps a client away for more than two minutes, and one that names no wait gets the back-off", async () => {
+  // The bound is also what a timer of the platform can hold: beyond 2^31 ms it would fire at once.
+  for (const [asked, expected] of [[1e9, 120_000], [119, 119_000], [undefined, 500], [-1, 500], ["4", 500]]) {
+    const { socket, welcome, state } = await world();
+    welcome();
+    socket().receive({ type: "going_away", deadline: 30, reconnect_after: asked });
+    socket().drop(1012);
+    assert.equal(state().retryAt, expected, `${asked}`);
+  }
+});
+
 test("a message is sent again after a reconnect, with the same key, and resolves to its run", async () => {
   const { client, socket, sockets, welcome, clock } = await world();
   const sent = client.send("t1", "hello");

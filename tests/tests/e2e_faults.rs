@@ -213,6 +213,16 @@ async fn a_shutdown_announces_itself_closes_everybody_and_admits_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_cuts_at_its_deadline_who_never_answers_the_close() {
+    let (close_deadline, drain_deadline) = (Duration::from_secs(3600), Duration::from_millis(500));
+    let mut server = InProcess::start(Limits { close_deadline, drain_deadline, ..Limits::default() }).await;
+    let mut stubborn = Device::open(server.addr, &token("eve")).await;
+    server.stop();
+    server.returned(STEP).await;
+    assert_eq!(stubborn.closed().await, 1012, "it was told all the same");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_of_a_server_without_connections_is_over_at_once() {
     let mut server = InProcess::start(Limits::default()).await;
     Device::open(server.addr, &token("ann")).await.golden_path().await;
