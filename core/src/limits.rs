@@ -51,7 +51,9 @@ pub struct Limits {
     pub position_interval: Duration,
     /// Topics that one connection may follow. 100.
     pub subscriptions: usize,
-    /// Bytes of all logs together, shared evenly among the shards. 1 GiB.
+    /// Bytes of all logs together, and of what is kept of open runs from before their beginnings; shared evenly among the
+    /// shards. 1 GiB; beyond, the largest logs give way, but none that is within its fair part. One event on top for each
+    /// shard: the one that has just been appended.
     pub total_log_bytes: usize,
     /// How long a user's log is kept once the last connection left and the last run ended; and how long entries are kept
     /// at least that every connected device has acknowledged, within the log's bounds. 5 min.

@@ -3,8 +3,6 @@
 use super::Manager;
 use super::runs::OpenRun;
 use crate::id::{TopicId, UserId};
-use crate::limits::Limits;
-use crate::stream::Log;
 use crate::time::{Now, Timestamp};
 
 /// What a shard's next deadline is about.
@@ -17,7 +15,7 @@ pub enum Deadline {
     Topic,
 }
 
-/// Who has a deadline.
+/// Whose deadline, log or place in an order it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     User(UserId),
@@ -39,7 +37,7 @@ impl<H: Clone> Manager<H> {
         let due = self.deadlines.first().filter(|(at, _)| *at <= now.at).map(|(_, due)| due.clone());
         match due {
             Some(Due::User(id)) => self.user_due(now, id),
-            Some(Due::Topic(id)) => self.topic_due(&id),
+            Some(Due::Topic(id)) => self.remove_topic(&id),
             None => {}
         }
     }
@@ -78,21 +76,6 @@ impl<H: Clone> Manager<H> {
         self.arm(id, wanted);
     }
 
-    /// Keeps the bytes of all logs in step after an append to one, and within this shard's share: a log that is above
-    /// its fair part sheds its own oldest entries, so that one user's load never sheds another's log.
-    pub(super) fn account(&mut self, id: &UserId, before: usize) {
-        let fair = self.fair_share();
-        let Some(user) = self.users.get_mut(id) else { return };
-        let others = self.log_bytes.saturating_sub(before);
-        shed_to(&mut user.channel.log, self.log_share.saturating_sub(others), fair, &self.limits);
-        self.log_bytes = others + user.channel.log.bytes();
-    }
-
-    /// What every log of this shard may have when all want more.
-    pub(super) fn fair_share(&self) -> usize {
-        self.log_share / (self.users.len() + self.topics.len()).max(1)
-    }
-
     /// A log is kept for its retention, and as long as a key that was sent may be repeated.
     fn retained_until(&self, id: &UserId, idle_since: Timestamp) -> Option<Timestamp> {
         let user = self.users.get(id)?;
@@ -120,19 +103,10 @@ impl<H: Clone> Manager<H> {
         self.deadlines.extend(at.map(|at| (at, Due::User(id.clone()))));
     }
 
-    fn remove_user(&mut self, id: &UserId) {
+    pub(super) fn remove_user(&mut self, id: &UserId) {
         self.arm(id, None);
         if let Some(user) = self.users.remove(id) {
-            self.log_bytes = self.log_bytes.saturating_sub(user.channel.log.bytes());
-        }
-    }
-}
-
-/// Sheds from a log that is above its fair part, down to the room there is.
-pub(super) fn shed_to(log: &mut Log, room: usize, fair: usize, limits: &Limits) {
-    while log.bytes() > room && log.bytes() > fair {
-        if !log.shed(limits) {
-            break;
+            self.logs.change(&Due::User(id.clone()), user.channel.log.bytes(), 0);
         }
     }
 }

@@ -8,6 +8,7 @@ mod absence;
 mod acks;
 mod approvals;
 mod asked;
+mod bytes;
 mod drain;
 mod ephemeral;
 mod housekeeping;
@@ -33,6 +34,7 @@ pub use absence::OnDisconnect;
 pub use acks::DeviceStatus;
 pub use approvals::Decision;
 use asked::Asked;
+use bytes::LogSizes;
 pub use drain::{Leave, Pace};
 pub use ephemeral::Ephemeral;
 pub use housekeeping::Deadline;
@@ -63,8 +65,8 @@ pub struct Manager<H> {
     topics: BTreeMap<TopicId, Topic<H>>,
     deadlines: BTreeSet<(Timestamp, Due)>,
     outputs: VecDeque<Output<H>>,
-    log_bytes: usize,
     leases: Leases,
+    logs: LogSizes,
     last_epoch: u64,
     last_request: u64,
     asked: Asked,
@@ -246,8 +248,8 @@ impl<H: Clone> Manager<H> {
             topics: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
-            log_bytes: 0,
             leases: Leases::default(),
+            logs: LogSizes::default(),
             last_epoch: 0,
             last_request: 0,
             asked: Asked::default(),
@@ -360,7 +362,7 @@ impl<H: Clone> Manager<H> {
         let mut counts = Counts {
             users: self.users.len(),
             topics: self.topics.len(),
-            log_bytes: self.log_bytes,
+            log_bytes: self.logs.total(),
             ..Counts::default()
         };
         for user in self.users.values() {
@@ -405,7 +407,7 @@ pub struct Counts {
     pub runs: usize,
     /// Requests that wait for the application.
     pub requests: usize,
-    /// Bytes of all logs.
+    /// Bytes of all logs, and of what is kept of open runs from before their beginnings.
     pub log_bytes: usize,
 }
 

@@ -2,6 +2,7 @@
 
 mod absence;
 mod acks;
+mod bounds;
 mod leases;
 mod model;
 mod reading;
@@ -161,13 +162,11 @@ fn tick(shard: &mut Shard, micros: u64) -> Vec<Told> {
 /// What must hold between any two operations, whatever they were.
 fn assert_consistent(shard: &Shard) {
     assert!(shard.outputs.is_empty(), "drained");
-    let armed = shard.users.iter().filter_map(|(id, user)| user.armed.map(|at| (at, id.clone())));
-    assert_eq!(
-        shard.deadlines,
-        armed.map(|(at, id)| (at, Due::User(id))).collect(),
-        "the deadlines are the users' own"
-    );
-    assert_eq!(shard.log_bytes, shard.users.values().map(|user| user.channel.log.bytes()).sum::<usize>());
+    let users = shard.users.iter().filter_map(|(id, user)| user.armed.map(|at| (at, Due::User(id.clone()))));
+    let topics = shard.topics.iter().filter_map(|(id, topic)| topic.armed.map(|at| (at, Due::Topic(id.clone()))));
+    assert_eq!(shard.deadlines, users.chain(topics).collect(), "the deadlines are the users' and topics' own");
+    let logs = shard.users.values().map(|user| &user.channel.log).chain(shard.topics.values().map(|topic| &topic.log));
+    assert_eq!(shard.logs.total(), logs.map(crate::stream::Log::bytes).sum::<usize>());
     for (id, user) in &shard.users {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
         assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");

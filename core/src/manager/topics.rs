@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use serde_json::value::RawValue;
 
-use super::housekeeping::{Due, shed_to};
+use super::housekeeping::Due;
 use super::keys::{KeyKind, Keys, Outcome};
 use super::user::{Owner, Unplaced};
 use super::{Custom, Manager, Output, Read, next_epoch};
@@ -17,12 +17,12 @@ use crate::time::{Now, Timestamp};
 /// One topic of this shard.
 #[derive(Clone, Debug)]
 pub(super) struct Topic<H> {
-    log: Log,
+    pub(super) log: Log,
     subscribers: BTreeMap<ConnectionId, H>,
     /// Keys of what was published.
     keys: Option<Box<Keys>>,
     idle_since: Option<Timestamp>,
-    armed: Option<Timestamp>,
+    pub(super) armed: Option<Timestamp>,
 }
 
 impl<H> Topic<H> {
@@ -130,10 +130,10 @@ impl<H: Clone> Manager<H> {
     }
 
     /// The retention of a topic without subscribers is over.
-    pub(super) fn topic_due(&mut self, id: &TopicId) {
+    pub(super) fn remove_topic(&mut self, id: &TopicId) {
         self.arm_topic(id, None);
         if let Some(topic) = self.topics.remove(id) {
-            self.log_bytes = self.log_bytes.saturating_sub(topic.log.bytes());
+            self.logs.change(&Due::Topic(id.clone()), topic.log.bytes(), 0);
         }
     }
 
@@ -167,13 +167,5 @@ impl<H: Clone> Manager<H> {
             self.deadlines.remove(&(old, Due::Topic(id.clone())));
         }
         self.deadlines.extend(at.map(|at| (at, Due::Topic(id.clone()))));
-    }
-
-    fn account_topic(&mut self, id: &TopicId, before: usize) {
-        let fair = self.fair_share();
-        let Some(topic) = self.topics.get_mut(id) else { return };
-        let others = self.log_bytes.saturating_sub(before);
-        shed_to(&mut topic.log, self.log_share.saturating_sub(others), fair, &self.limits);
-        self.log_bytes = others + topic.log.bytes();
     }
 }

@@ -205,6 +205,22 @@ impl Log {
         last.frame().len() <= MAX_REWRITTEN.saturating_mul(fresh)
     }
 
+    /// Whether what is not among the newest entries was looked at, and no two single events there could be one.
+    #[cfg(test)]
+    pub(crate) fn settled_text_is_joined(&self) -> bool {
+        let len = self.entries.len();
+        let settled = len - KEEP_APART.min(len / 2);
+        let single = |entry: &Entry| entry.prev() + 1 == entry.seq();
+        let mut pairs = self.entries.iter().take(self.joined.min(settled)).zip(self.entries.iter().skip(1));
+        // The last entry that went made the log shorter, and with it what counts as new and as worth a pass.
+        let seen = self.joined + WORTH_JOINING.min(len / 4).max(1) + 2 > settled;
+        seen && pairs.all(|(entry, next)| {
+            let large = entry.frame().len() > MAX_REWRITTEN * next.frame().len();
+            let apart = self.entries.get(self.joined).is_some_and(|fresh| fresh.seq() == next.seq());
+            apart || large || !(single(entry) && single(next) && entry.continues_in(next))
+        })
+    }
+
     fn take_into_base(&mut self, entry: &Entry, limits: &Limits) {
         // The frames are ours, so they parse; if one did not, the base would only know less.
         let Ok(text) = std::str::from_utf8(entry.frame()) else { return };

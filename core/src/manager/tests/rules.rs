@@ -82,7 +82,7 @@ fn a_user_is_kept_for_the_retention_and_not_a_microsecond_longer() {
     shard.handle_timeout(at(4 * MICROS - 1));
     assert_eq!(format!("{shard:?}"), before);
     tick(&mut shard, 4 * MICROS);
-    assert_eq!((shard.counts().users, shard.log_bytes, shard.poll_timeout()), (0, 0, None));
+    assert_eq!((shard.counts().users, shard.logs.total(), shard.poll_timeout()), (0, 0, None));
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! The bytes of all logs of a shard, within its share of [`Limits::total_log_bytes`].
+//!
+//! The largest log gives way first, and only while it is above the fair part, so that nobody below it ever loses
+//! anything through another's load. What an append adds is given back by that very append: the share is exceeded by the
+//! entry that was just appended at most, where that alone is above the fair part. The next append may shed that one too,
+//! so that a log can be empty, which a reader is told of like any other loss.
+//!
+//! An append sheds no more bytes than it adds, one event or two. Looking for texts to join is work beside that, but
+//! every entry is looked at once in its life.
+//!
+//! [`Limits::total_log_bytes`]: crate::limits::Limits::total_log_bytes
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Manager;
+use super::housekeeping::Due;
+use crate::id::{TopicId, UserId};
+use crate::stream::Log;
+
+/// What each log of a shard holds, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogSizes {
+    total: usize,
+    /// Logs without a byte are left out.
+    ordered: BTreeSet<(usize, Due)>,
+}
+
+impl LogSizes {
+    pub(super) const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// A log has `after` bytes in place of `before`.
+    pub(super) fn change(&mut self, owner: &Due, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        self.total = self.total.saturating_sub(before).saturating_add(after);
+        self.ordered.remove(&(before, owner.clone()));
+        if after > 0 {
+            self.ordered.insert((after, owner.clone()));
+        }
+    }
+
+    /// The largest log but one.
+    fn largest(&self, but: Option<&Due>) -> Option<(usize, Due)> {
+        self.ordered.iter().rev().find(|(_, owner)| Some(owner) != but).cloned()
+    }
+}
+
+impl<H: Clone> Manager<H> {
+    /// Keeps the count in step after a change to a user's log, which had `before` bytes, and the total within the share.
+    pub(super) fn account(&mut self, id: &UserId, before: usize) {
+        self.account_for(&Due::User(id.clone()), before);
+    }
+
+    /// The same for a topic's.
+    pub(super) fn account_topic(&mut self, id: &TopicId, before: usize) {
+        self.account_for(&Due::Topic(id.clone()), before);
+    }
+
+    fn account_for(&mut self, changed: &Due, before: usize) {
+        let after = self.log_of(changed).map_or(0, |log| log.bytes());
+        self.logs.change(changed, before, after);
+        self.relieve(changed);
+    }
+
+    /// What every log of this shard may have when all want more.
+    pub(super) fn fair_share(&self) -> usize {
+        self.log_share / (self.users.len() + self.topics.len()).max(1)
+    }
+
+    /// Lets the largest logs give way; the newest entry of the one that has just changed stays.
+    fn relieve(&mut self, changed: &Due) {
+        let fair = self.fair_share();
+        let limits = Arc::clone(&self.limits);
+        let mut exhausted = None;
+        while self.logs.total() > self.log_share {
+            let excess = self.logs.total() - self.log_share;
+            let largest = self.logs.largest(exhausted).filter(|(bytes, _)| *bytes > fair);
+            let Some((bytes, owner)) = largest else { return };
+            let wanted = bytes.saturating_sub(excess).max(fair);
+            let Some(log) = self.log_of(&owner) else { return };
+            let gave = log.relieve(wanted, owner == *changed, &limits);
+            let left = log.bytes();
+            self.logs.change(&owner, bytes, left);
+            if !gave && owner != *changed {
+                // Any other log gives its last byte, so this is never reached.
+                return;
+            }
+            if !gave {
+                exhausted = Some(changed);
+            }
+        }
+    }
+
+    fn log_of(&mut self, owner: &Due) -> Option<&mut Log> {
+        match owner {
+            Due::User(id) => self.users.get_mut(id).map(|user| &mut user.channel.log),
+            Due::Topic(id) => self.topics.get_mut(id).map(|topic| &mut topic.log),
+        }
+    }
+}
