@@ -58,6 +58,10 @@ pub struct Limits {
     /// How long a user's log is kept once the last connection left and the last run ended; and how long entries are kept
     /// at least that every connected device has acknowledged, within the log's bounds. 5 min.
     pub log_retention: Duration,
+    /// Users and topics without a connection, run or request that are kept for their logs, in all, shared evenly among the
+    /// shards; one for each shard at least. 100,000; beyond, the one that has been idle longest goes first, with the keys
+    /// of its requests, and a resume says so.
+    pub kept_streams: usize,
     /// Open runs of one user, those that a request has reserved included; requests of one user that wait; and ended runs
     /// that a late cancellation still finds. 100.
     pub runs_per_user: usize,
@@ -136,6 +140,7 @@ impl Default for Limits {
             subscriptions: 100,
             total_log_bytes: 1 << 30,
             log_retention: Duration::from_secs(300),
+            kept_streams: 100_000,
             runs_per_user: 100,
             tools_per_run: 64,
             parts_per_run: 256,
@@ -197,6 +202,7 @@ impl Limits {
             ("lag_entries", self.lag_entries),
             ("subscriptions", self.subscriptions),
             ("total_log_bytes", self.total_log_bytes),
+            ("kept_streams", self.kept_streams),
             ("runs_per_user", self.runs_per_user),
             ("tools_per_run", self.tools_per_run),
             ("parts_per_run", self.parts_per_run),

@@ -61,6 +61,7 @@ impl<H: Clone> Manager<H> {
         self.observe_devices(now.at, id);
         let Some(user) = self.users.get_mut(id) else { return };
         user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
+        self.kept.observe(&mut user.kept, user.idle_since.is_some(), || Due::User(id.clone()));
         let idle_since = user.idle_since;
         let requests = user.requests.values().map(|waiting| waiting.deadline);
         let graces = user.runs.values().filter_map(OpenRun::cancel_at);
@@ -74,6 +75,7 @@ impl<H: Clone> Manager<H> {
             None => next,
         };
         self.arm(id, wanted);
+        self.bound_kept();
     }
 
     /// A log is kept for its retention, and as long as a key that was sent may be repeated.
@@ -106,6 +108,7 @@ impl<H: Clone> Manager<H> {
     pub(super) fn remove_user(&mut self, id: &UserId) {
         self.arm(id, None);
         if let Some(user) = self.users.remove(id) {
+            self.kept.leave(user.kept);
             self.logs.change(&Due::User(id.clone()), user.channel.log.bytes(), 0);
         }
     }

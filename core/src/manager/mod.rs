@@ -12,6 +12,7 @@ mod bytes;
 mod drain;
 mod ephemeral;
 mod housekeeping;
+mod kept;
 mod keys;
 mod leases;
 mod requests;
@@ -39,6 +40,7 @@ pub use drain::{Leave, Pace};
 pub use ephemeral::Ephemeral;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
+use kept::Kept;
 use leases::Leases;
 pub use leases::{Held, Holder, LeasedStart};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
@@ -67,6 +69,9 @@ pub struct Manager<H> {
     outputs: VecDeque<Output<H>>,
     leases: Leases,
     logs: LogSizes,
+    kept: Kept,
+    /// This shard's part of [`Limits::kept_streams`].
+    max_kept: usize,
     last_epoch: u64,
     last_request: u64,
     asked: Asked,
@@ -243,6 +248,8 @@ impl<H: Clone> Manager<H> {
             log_share: limits.total_log_bytes / shards.max(1),
             requests_share: (limits.requests / shards.max(1)).max(1),
             denied_share: (limits.revocations / shards.max(1)).max(1),
+            // Whoever has just fallen idle is always kept: what was stored for it is told to be.
+            max_kept: (limits.kept_streams / shards.max(1)).max(1),
             limits,
             users: BTreeMap::new(),
             topics: BTreeMap::new(),
@@ -250,6 +257,7 @@ impl<H: Clone> Manager<H> {
             outputs: VecDeque::new(),
             leases: Leases::default(),
             logs: LogSizes::default(),
+            kept: Kept::default(),
             last_epoch: 0,
             last_request: 0,
             asked: Asked::default(),

@@ -3,6 +3,7 @@
 mod absence;
 mod acks;
 mod bounds;
+mod kept;
 mod leases;
 mod model;
 mod reading;
@@ -167,6 +168,7 @@ fn assert_consistent(shard: &Shard) {
     assert_eq!(shard.deadlines, users.chain(topics).collect(), "the deadlines are the users' and topics' own");
     let logs = shard.users.values().map(|user| &user.channel.log).chain(shard.topics.values().map(|topic| &topic.log));
     assert_eq!(shard.logs.total(), logs.map(crate::stream::Log::bytes).sum::<usize>());
+    assert_kept(shard);
     for (id, user) in &shard.users {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
         assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");
@@ -195,4 +197,14 @@ fn assert_consistent(shard: &Shard) {
     assert_eq!(counts.runs, shard.users.values().map(|user| user.runs.len()).sum::<usize>());
     assert_eq!(counts.requests, shard.asked.len(), "what waits is counted");
     assert_eq!(counts.requests, shard.users.values().map(|user| user.requests.len()).sum::<usize>());
+}
+
+/// Who is idle stands in the order of those who are kept, once, and nobody else.
+fn assert_kept(shard: &Shard) {
+    let users = shard.users.iter().filter_map(|(id, user)| user.kept.map(|turn| (turn, Due::User(id.clone()))));
+    let topics = shard.topics.iter().filter_map(|(id, topic)| topic.kept.map(|turn| (turn, Due::Topic(id.clone()))));
+    let turns: std::collections::BTreeMap<_, _> = users.chain(topics).collect();
+    assert!(shard.kept.in_order().eq(turns.iter()));
+    assert!(shard.users.values().all(|user| user.kept.is_some() == user.is_idle()));
+    assert!(turns.len() <= shard.max_kept);
 }

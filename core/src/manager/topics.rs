@@ -6,6 +6,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 use serde_json::value::RawValue;
 
 use super::housekeeping::Due;
+use super::kept::Turn;
 use super::keys::{KeyKind, Keys, Outcome};
 use super::user::{Owner, Unplaced};
 use super::{Custom, Manager, Output, Read, next_epoch};
@@ -22,6 +23,7 @@ pub(super) struct Topic<H> {
     /// Keys of what was published.
     keys: Option<Box<Keys>>,
     idle_since: Option<Timestamp>,
+    pub(super) kept: Turn,
     pub(super) armed: Option<Timestamp>,
 }
 
@@ -129,10 +131,11 @@ impl<H: Clone> Manager<H> {
         Some(topic.log.start())
     }
 
-    /// The retention of a topic without subscribers is over.
+    /// The retention of a topic without subscribers is over, or too many are kept.
     pub(super) fn remove_topic(&mut self, id: &TopicId) {
         self.arm_topic(id, None);
         if let Some(topic) = self.topics.remove(id) {
+            self.kept.leave(topic.kept);
             self.logs.change(&Due::Topic(id.clone()), topic.log.bytes(), 0);
         }
     }
@@ -144,6 +147,7 @@ impl<H: Clone> Manager<H> {
             subscribers: BTreeMap::new(),
             keys: None,
             idle_since: None,
+            kept: None,
             armed: None,
         })
     }
@@ -152,9 +156,11 @@ impl<H: Clone> Manager<H> {
         let retention = self.limits.log_retention;
         let Some(topic) = self.topics.get_mut(id) else { return };
         topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
+        self.kept.observe(&mut topic.kept, topic.idle_since.is_some(), || Due::Topic(id.clone()));
         let keys = topic.keys.as_ref().and_then(|keys| keys.expiry(&self.limits));
         let until = topic.idle_since.map(|since| keys.map_or(since + retention, |keys| keys.max(since + retention)));
         self.arm_topic(id, until);
+        self.bound_kept();
     }
 
     fn arm_topic(&mut self, id: &TopicId, at: Option<Timestamp>) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Output;
 use super::acks::Ages;
 use super::approvals::Decided;
+use super::kept::Turn;
 use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
 use super::runs::OpenRun;
@@ -31,6 +32,8 @@ pub(super) struct User<H> {
     pub(super) decided: Decided,
     /// Since when there is no device, run or request.
     pub(super) idle_since: Option<Timestamp>,
+    /// Where the user stands among those who are idle.
+    pub(super) kept: Turn,
     /// Where the user stands in the shard's deadlines.
     pub(super) armed: Option<Timestamp>,
 }
@@ -77,6 +80,7 @@ impl<H: Clone> User<H> {
             ended: Ended::default(),
             decided: Decided::default(),
             idle_since: None,
+            kept: None,
             armed: None,
         }
     }
