@@ -55,6 +55,7 @@ use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers
 use crate::time::{Clock, Now, Timestamp};
 
 pub use crate::manager::{Decision, DeviceStatus, OnDisconnect};
+pub use crate::protocol::OrderPolicy;
 pub use approval::Approval;
 pub use housekeeper::Housekeeper;
 use publishing::json;
@@ -136,6 +137,8 @@ pub struct RunOptions {
     pub parent: Option<RunId>,
     /// What the agent was asked.
     pub message: Option<String>,
+    /// What becomes of events that break its order.
+    pub order: OrderPolicy,
     /// What it does when the user's last device leaves.
     pub on_disconnect: OnDisconnect,
 }
@@ -143,7 +146,13 @@ pub struct RunOptions {
 impl RunOptions {
     /// A run of this agent, without parent or message, which goes on when its user leaves.
     pub fn named(agent_name: impl Into<String>) -> Self {
-        Self { agent_name: agent_name.into(), parent: None, message: None, on_disconnect: OnDisconnect::Continue }
+        Self {
+            agent_name: agent_name.into(),
+            parent: None,
+            message: None,
+            order: OrderPolicy::Reject,
+            on_disconnect: OnDisconnect::Continue,
+        }
     }
 }
 
@@ -207,6 +216,7 @@ impl Hub {
             agent_name: options.agent_name,
             parent: options.parent,
             message: options.message,
+            order: options.order,
             on_disconnect: options.on_disconnect,
         })
     }

@@ -9,7 +9,7 @@ use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
 use crate::manager::{Custom, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
-use crate::protocol::{self, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
+use crate::protocol::{self, OrderPolicy, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
 use crate::stream::RunError;
 use crate::sync::Arc;
 
@@ -43,6 +43,7 @@ impl Publisher<'_> {
             agent_name: frame.agent_name,
             parent: frame.parent_run_id,
             message: frame.message,
+            order: frame.order.unwrap_or(OrderPolicy::Reject),
             on_disconnect,
         };
         let holder = holder.map(|(connection, mail)| Holder { connection, handle: Arc::clone(mail) });

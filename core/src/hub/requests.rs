@@ -157,6 +157,7 @@ impl UserMessage {
             agent_name: options.agent_name,
             parent: options.parent,
             message: options.message,
+            order: options.order,
             on_disconnect: options.on_disconnect,
         };
         match Run::start(&self.ticket.hub, start) {

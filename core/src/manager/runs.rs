@@ -9,7 +9,7 @@ use super::requests::debug_without_payload;
 use super::user::{Owner, RunHead, Unplaced};
 use super::{Control, Custom, Manager, Output, RequestId};
 use crate::id::{ApprovalId, MAX_ID_BYTES, RunId, ThreadId, ToolCallId, UserId};
-use crate::protocol::{EventBody, Receipt, Reply, ReplyOk};
+use crate::protocol::{EventBody, OrderPolicy, Receipt, Reply, ReplyOk};
 use crate::stream::{RunError, RunEvent, RunMachine};
 use crate::time::Now;
 
@@ -23,6 +23,7 @@ pub(super) struct OpenRun<H> {
     pub(super) thread: ThreadId,
     agent_name: Box<str>,
     pub(super) machine: RunMachine,
+    order: OrderPolicy,
     pub(super) on_disconnect: OnDisconnect,
     /// Since no device of the user is there.
     pub(super) absence: Option<Absence>,
@@ -49,6 +50,8 @@ pub struct RunStart<H> {
     pub message: Option<String>,
     /// What it does when the user's last device leaves.
     pub on_disconnect: OnDisconnect,
+    /// What becomes of events that break its order.
+    pub order: OrderPolicy,
 }
 
 /// A run that has started.
@@ -112,25 +115,28 @@ impl<H: Clone> Manager<H> {
             return Err(RunError::ApprovalTwice { approval_id: wanted.clone() });
         }
         let open = user.runs.get_mut(&run).ok_or(RunError::Ended)?;
-        let body = open.machine.prepare(now.at, event, &self.limits)?;
-        let head = RunHead { run, run_seq: Some(open.machine.next_run_seq()), agent_name: Some(&open.agent_name) };
-        let unplaced = Unplaced { owner: Owner::User(id), thread: Some(&open.thread), run: Some(head), body: &body };
-        let placed = unplaced.encode(now, &user.channel.log, 0, &self.limits)?;
-        open.machine.commit(now.at, &body);
-        if body.is_terminal()
-            && let Some(open) = user.runs.remove(&run)
-        {
+        let planned = open.machine.plan(now.at, event, open.order, &self.limits)?;
+        let mut placed = Vec::with_capacity(1);
+        for (skip, (body, flaw)) in (0..).zip(planned.bodies()) {
+            let run_seq = Some(open.machine.next_run_seq() + skip);
+            let head = RunHead { run, run_seq, agent_name: Some(&open.agent_name), flaw };
+            let unplaced = Unplaced { owner: Owner::User(id), thread: Some(&open.thread), run: Some(head), body };
+            placed.push(unplaced.encode(now, &user.channel.log, skip, &self.limits)?);
+        }
+        planned.bodies().for_each(|(body, _)| open.machine.commit(now.at, body));
+        let ends = planned.body.as_ref().is_some_and(EventBody::is_terminal);
+        if ends && let Some(open) = user.runs.remove(&run) {
             user.decided.remember(open.machine.decided().iter().cloned());
             self.leases.end(run, open.lease.as_ref());
             user.ended.remember(now.at, run, &self.limits);
         }
         let before = user.channel.log.bytes();
-        let receipt = user.channel.append(now.at, [placed], &self.limits, &mut self.outputs);
+        let receipt = user.channel.append(now.at, placed, &self.limits, &mut self.outputs);
         self.account(id, before);
-        if body.is_terminal() {
+        if ends {
             self.settle(now, id);
         }
-        let (tool_call_id, approval_id) = opened(body);
+        let (tool_call_id, approval_id) = planned.body.map_or((None, None), opened);
         Ok(Entered { receipt, tool_call_id, approval_id })
     }
 
@@ -214,7 +220,7 @@ impl<H: Clone> Manager<H> {
             // The user's own message is no agent's, and no event of the run.
             let own = !matches!(body, EventBody::UserMessage { .. });
             let agent_name = own.then_some(start.agent_name.as_str());
-            let head = RunHead { run, run_seq: own.then(|| machine.next_run_seq()), agent_name };
+            let head = RunHead { run, run_seq: own.then(|| machine.next_run_seq()), agent_name, flaw: None };
             let unplaced = Unplaced { owner: Owner::User(&start.user), thread: Some(&thread), run: Some(head), body };
             frames.push(unplaced.encode(now, &user.channel.log, frames.len() as u64, &self.limits)?);
         }
@@ -227,6 +233,7 @@ impl<H: Clone> Manager<H> {
             thread: thread.clone(),
             agent_name,
             machine,
+            order: start.order,
             on_disconnect: start.on_disconnect,
             absence: None,
         };

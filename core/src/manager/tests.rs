@@ -73,6 +73,7 @@ fn run_start(name: &str, random: u128) -> RunStart<u32> {
         agent_name: "a".into(),
         parent: None,
         message: None,
+        order: crate::protocol::OrderPolicy::Reject,
         on_disconnect: super::OnDisconnect::Continue,
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct RunHead<'a> {
     /// `None` on the user's message, which the run answers and which is none of its events.
     pub(super) run_seq: Option<u64>,
     pub(super) agent_name: Option<&'a str>,
+    /// Why the event should not have come now.
+    pub(super) flaw: Option<&'a str>,
 }
 
 impl<H: Clone> User<H> {
@@ -166,6 +168,7 @@ impl Unplaced<'_> {
             run_id: self.run.map(|run| run.run),
             run_seq: self.run.and_then(|run| run.run_seq),
             agent_name: self.run.and_then(|run| run.agent_name),
+            flaw: self.run.and_then(|run| run.flaw),
         };
         let frame = encode_event(&head, self.body);
         if frame.len() > limits.event_bytes {

@@ -396,11 +396,26 @@ record! {
         key: Option<IdempotencyKey>,
         /// How long the run outlives its producer's connection or silence, in seconds.
         lease: Option<f64>,
+        /// What becomes of events that break the run's order; they are refused where nothing is said.
+        order: Option<OrderPolicy>,
         /// What it does when the user's last device leaves; it goes on where nothing is said.
         on_disconnect: Option<WhenLeft>,
         /// How long after that its end is asked for, in seconds.
         grace: Option<f64>,
     }
+}
+
+texts! {
+    /// What becomes of an event that breaks the order of its run.
+    pub enum OrderPolicy {
+        /// It is refused.
+        Reject = "reject",
+        /// What is missing before it is made up for, where that puts no word into the agent's mouth; what is there already is
+        /// taken and changes nothing. Everything else is refused.
+        Repair = "repair",
+        /// It enters as it is, marked by `flaw`, where every reader can make sense of it. Everything else is refused.
+        Flag = "flag",
+    } else None
 }
 
 texts! {

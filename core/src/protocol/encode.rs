@@ -25,6 +25,8 @@ pub struct EventHead<'a> {
     pub run_seq: Option<u64>,
     /// Who works.
     pub agent_name: Option<&'a str>,
+    /// Why the event should not have come now, where its run lets such events in.
+    pub flaw: Option<&'a str>,
 }
 
 /// Bytes of a head with ids of usual length, names and punctuation.
@@ -62,6 +64,9 @@ pub(super) fn write_head(writer: &mut Writer, head: &EventHead<'_>) {
     }
     if let Some(agent_name) = head.agent_name {
         writer.text("agent_name", agent_name);
+    }
+    if let Some(flaw) = head.flaw {
+        writer.text("flaw", flaw);
     }
 }
 

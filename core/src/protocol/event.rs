@@ -257,6 +257,8 @@ pub struct Event {
     pub run_seq: Option<u64>,
     /// Who works.
     pub agent_name: Option<String>,
+    /// Why it should not have come now, where its run lets such events in; for people.
+    pub flaw: Option<String>,
     /// What happened.
     pub body: EventBody,
 }
@@ -277,6 +279,7 @@ impl Event {
             run_id: self.run_id,
             run_seq: self.run_seq,
             agent_name: self.agent_name.as_deref(),
+            flaw: self.flaw.as_deref(),
         }
     }
 }
@@ -303,6 +306,7 @@ impl Record for Event {
             run_id: Field::take(object, "run_id")?,
             run_seq: Field::take(object, "run_seq")?,
             agent_name: Field::take(object, "agent_name")?,
+            flaw: Field::take(object, "flaw")?,
             body: EventBody::read_as(Field::take(object, "type")?, object)?,
         })
     }
@@ -391,6 +395,7 @@ impl Record for AgentDeltas {
             run_id: None,
             run_seq: None,
             agent_name: None,
+            flaw: None,
         };
         write_head(writer, &head);
         self.parts.put(writer, "parts");

@@ -19,8 +19,8 @@ mod wire;
 use std::fmt;
 
 pub use client::{
-    ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Parsed, ProducerHello, PublishTarget, RevokeTarget, RunRef,
-    RunStart, Token, WhenLeft,
+    ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, OrderPolicy, Parsed, ProducerHello, PublishTarget, RevokeTarget,
+    RunRef, RunStart, Token, WhenLeft,
 };
 pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, thread_at, thread_text};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};

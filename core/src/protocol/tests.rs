@@ -268,6 +268,7 @@ fn head(position: Position, run: Option<u128>) -> EventHead<'static> {
         run_id: run.map(RunId::from_bits),
         run_seq: Some(1),
         agent_name: None,
+        flaw: None,
     }
 }
 

@@ -193,6 +193,7 @@ pub(super) mod tests {
             run_id: Some(run),
             run_seq: Some(seq),
             agent_name: None,
+            flaw: None,
         };
         let frame = Bytes::from(encode_event(&head, &body));
         Entry::new(seq, frame, &body, MergedText { run: Some(run), run_seq: seq, timestamp })

@@ -407,6 +407,7 @@ mod tests {
                 run_id: Some(self.run),
                 run_seq: Some(self.run_seq),
                 agent_name: Some("a"),
+                flaw: None,
             };
             let frame = Bytes::from(encode_event(&head, body));
             let meta = MergedText { run: Some(self.run), run_seq: self.run_seq, timestamp };

@@ -121,6 +121,7 @@ mod tests {
             thread_id: None,
             run_id: Some(RunId::from_bits(1)),
             run_seq: None,
+            flaw: None,
             agent_name: Some("assistant".into()),
             body,
         }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::value::RawValue;
 
 use super::RunError;
+use super::order::Disorder;
 use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 use crate::limits::Limits;
 use crate::protocol::{EventBody, FailReason, RunEvent};
@@ -95,7 +96,36 @@ impl RunMachine {
     /// # Errors
     /// When the event may not come now; the run is as before.
     pub fn prepare(&self, now: Timestamp, event: RunEvent, limits: &Limits) -> Result<EventBody, RunError> {
-        self.check_suspension(&event)?;
+        self.check_order(&event)?;
+        self.build(now, event, limits)
+    }
+
+    /// Whether the event may come now.
+    pub(super) fn check_order(&self, event: &RunEvent) -> Result<(), Disorder> {
+        self.check_suspension(event)?;
+        match event {
+            RunEvent::ToolCompleted { tool_call_id, .. } if !self.is_open(tool_call_id) => {
+                Err(Disorder::ToolNotOpen { tool_call_id: tool_call_id.clone() })
+            }
+            RunEvent::Completed { .. } => {
+                self.open_calls().next().map_or(Ok(()), |id| Err(Disorder::ToolOpen { tool_call_id: id.clone() }))
+            }
+            RunEvent::Delta { part_id, offset: Some(offset), .. } if *offset != self.end_of(part_id) => {
+                Err(Disorder::Offset { part_id: part_id.clone(), end: self.end_of(part_id) })
+            }
+            RunEvent::ToolCompleted { .. }
+            | RunEvent::Delta { .. }
+            | RunEvent::Thinking { .. }
+            | RunEvent::ToolExecuting { .. }
+            | RunEvent::Suspended { .. }
+            | RunEvent::Resumed { .. }
+            | RunEvent::Failed { .. }
+            | RunEvent::Cancelled { .. } => Ok(()),
+        }
+    }
+
+    /// What `event` is once names, offset and duration are known, whether or not it may come now.
+    pub(super) fn build(&self, now: Timestamp, event: RunEvent, limits: &Limits) -> Result<EventBody, RunError> {
         Ok(match event {
             RunEvent::Thinking { thought, step, progress } => {
                 // JSON has no spelling for the others.
@@ -107,7 +137,7 @@ impl RunMachine {
                 EventBody::ToolExecuting { tool_call_id, tool_name, parameters }
             }
             RunEvent::ToolCompleted { tool_call_id, results, success, error } => {
-                let Some(tool) = self.tools.get(&tool_call_id).filter(|tool| tool.open) else {
+                let Some(tool) = self.tools.get(&tool_call_id) else {
                     return Err(RunError::ToolNotOpen { tool_call_id });
                 };
                 let tool_name = tool.name.to_string();
@@ -116,11 +146,8 @@ impl RunMachine {
                 let success = success.unwrap_or(error.is_none());
                 EventBody::ToolCompleted { tool_call_id, tool_name, results, success, duration_ms, error }
             }
-            RunEvent::Delta { part_id, offset: claimed, text } => {
+            RunEvent::Delta { part_id, text, .. } => {
                 let offset = self.part_end(&part_id, limits)?;
-                if claimed.is_some_and(|claimed| claimed != offset) {
-                    return Err(RunError::Offset { part_id, end: offset });
-                }
                 EventBody::AgentDelta { part_id, offset, text }
             }
             RunEvent::Suspended { approval_id, question } => {
@@ -128,9 +155,6 @@ impl RunMachine {
             }
             RunEvent::Resumed { approval_id, decision } => EventBody::AgentResumed { approval_id, decision },
             RunEvent::Completed { final_response, result } => {
-                if let Some((id, _)) = self.tools.iter().find(|(_, tool)| tool.open) {
-                    return Err(RunError::ToolOpen { tool_call_id: id.clone() });
-                }
                 EventBody::AgentCompleted { final_response, result, duration_ms: millis(self.started, now) }
             }
             RunEvent::Failed { reason, error } => {
@@ -183,12 +207,12 @@ impl RunMachine {
     }
 
     /// Whether the event may come in a run that is suspended, or in one that is not.
-    fn check_suspension(&self, event: &RunEvent) -> Result<(), RunError> {
+    fn check_suspension(&self, event: &RunEvent) -> Result<(), Disorder> {
         match (event, &self.suspended) {
             (RunEvent::Failed { .. } | RunEvent::Cancelled { .. }, _) => Ok(()),
             (RunEvent::Resumed { approval_id, .. }, Some(waiting)) if approval_id == waiting => Ok(()),
             (RunEvent::Resumed { approval_id, .. }, _) => {
-                Err(RunError::NotSuspended { approval_id: approval_id.clone() })
+                Err(Disorder::NotSuspended { approval_id: approval_id.clone() })
             }
             (
                 RunEvent::Thinking { .. }
@@ -198,7 +222,7 @@ impl RunMachine {
                 | RunEvent::Suspended { .. }
                 | RunEvent::Completed { .. },
                 Some(waiting),
-            ) => Err(RunError::Suspended { approval_id: waiting.clone() }),
+            ) => Err(Disorder::Suspended { approval_id: waiting.clone() }),
             (
                 RunEvent::Thinking { .. }
                 | RunEvent::ToolExecuting { .. }
@@ -256,6 +280,26 @@ impl RunMachine {
                 return id;
             }
         }
+    }
+
+    /// Whether the call has begun and not ended.
+    fn is_open(&self, call: &ToolCallId) -> bool {
+        self.tools.get(call).is_some_and(|tool| tool.open)
+    }
+
+    /// Whether there ever was such a call.
+    pub(super) fn has_call(&self, call: &ToolCallId) -> bool {
+        self.tools.contains_key(call)
+    }
+
+    /// The calls that have begun and not ended.
+    pub(super) fn open_calls(&self) -> impl Iterator<Item = &ToolCallId> {
+        self.tools.iter().filter(|(_, tool)| tool.open).map(|(id, _)| id)
+    }
+
+    /// Where a part ends, in Unicode scalar values; 0 for one that is new.
+    fn end_of(&self, part: &PartId) -> u64 {
+        self.parts.get(part).copied().unwrap_or(0)
     }
 
     fn part_end(&self, part: &PartId, limits: &Limits) -> Result<u64, RunError> {

@@ -38,6 +38,7 @@ impl Writer {
             thread_id: Some(&thread),
             run_id: run,
             run_seq: Some(self.run_seq),
+            flaw: None,
             agent_name: Some("\u{1}\u{2}"),
         };
         let frame = Bytes::from(encode_event(&head, body));

@@ -74,6 +74,7 @@ mod tests {
             run_id: run,
             run_seq: Some(seq),
             agent_name: Some("a"),
+            flaw: None,
         };
         let frame = Bytes::from(encode_event(&head, body));
         let entry = Entry::new(seq, frame, body, MergedText { run, run_seq: seq, timestamp });

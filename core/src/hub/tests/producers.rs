@@ -9,8 +9,8 @@ use crate::error::CloseReason;
 use crate::id::{RunId, SessionId};
 use crate::limits::Limits;
 use crate::protocol::{
-    ClientFrame, EventBody, EventKind, FailReason, ProducerHello, PublishTarget, Receipt, Reply, ReplyError, ReplyOk,
-    Request, RequestBody, RevokeTarget, RunEvent, RunRef, RunStart, ServerFrame,
+    ClientFrame, EventBody, EventKind, FailReason, OrderPolicy, ProducerHello, PublishTarget, Receipt, Reply,
+    ReplyError, ReplyOk, Request, RequestBody, RevokeTarget, RunEvent, RunRef, RunStart, ServerFrame,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,6 +42,7 @@ fn start(id: &str, user: &str) -> RunStart {
         message: None,
         key: None,
         lease: None,
+        order: None,
         on_disconnect: None,
         grace: None,
     }
@@ -133,6 +134,30 @@ fn a_message_goes_to_a_producer_and_its_run_to_every_device() {
     assert_eq!(kinds(&mut ann)[..], expected[expected.len() - 5..]);
     assert_eq!(kinds(&mut bob), []);
     assert_eq!(event(&mut agent, run_id, 6, thinking()), [("run_ended".to_owned(), Some(6))]);
+}
+
+#[test]
+fn a_runs_policy_decides_about_disorder() {
+    let world = World::new();
+    let mut agent = producer(&world, "a");
+    let mut ann = world.device("ann");
+    for (policy, kinds, flaw) in [
+        (OrderPolicy::Reject, vec![], false),
+        (OrderPolicy::Repair, vec![EventKind::ToolCompleted, EventKind::AgentCompleted], false),
+        (OrderPolicy::Flag, vec![EventKind::AgentCompleted], true),
+    ] {
+        let (run, _) = send_start(&mut agent, RunStart { order: Some(policy), ..start("s", "ann") }).unwrap();
+        let tool = RunEvent::ToolExecuting { tool_call_id: None, tool_name: "x".into(), parameters: None };
+        assert_eq!(event(&mut agent, run, 1, tool), []);
+        ann.events();
+        let refused = event(&mut agent, run, 2, completed());
+        assert_eq!(refused.is_empty(), policy != OrderPolicy::Reject, "{refused:?}");
+        let came = ann.stream();
+        assert_eq!(came.iter().map(|event| event.body.kind()).collect::<Vec<_>>(), kinds);
+        assert_eq!(came.last().is_some_and(|event| event.flaw.is_some()), flaw);
+        let numbers: Vec<_> = came.iter().map(|event| event.run_seq.unwrap()).collect();
+        assert_eq!(numbers, (3..3 + kinds.len() as u64).collect::<Vec<_>>());
+    }
 }
 
 #[test]

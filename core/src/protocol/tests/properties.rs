@@ -118,6 +118,7 @@ fn event() -> impl Strategy<Value = Event> {
         run_id: run.map(RunId::from_bits),
         run_seq: Some(micros),
         agent_name: None,
+        flaw: None,
         body,
     })
 }
