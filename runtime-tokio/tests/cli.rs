@@ -104,7 +104,12 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(flags: &[&str]) -> Self {
         let mut process = trunkline(&["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off"])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -140,6 +145,17 @@ fn development_mode_prints_where_the_page_is_and_a_command_to_paste() {
     assert!(command.contains(&format!("ws://{address}/ws --user ann --message")), "{command}");
     assert!(server.ask("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").starts_with("HTTP/1.1 200 OK\r\n"));
     assert!(server.ask("GET /readyz HTTP/1.1\r\nHost: HOST\r\n\r\n").ends_with("\r\n\r\nok"));
+}
+
+#[test]
+fn without_the_agent_that_is_built_in_nobody_is_claimed_and_a_message_is_refused_for_now() {
+    let server = Server::with(&["--no-agent"]);
+    assert!(server.ask("GET /dev/info HTTP/1.1\r\nHost: HOST\r\n\r\n").contains("\"agent\":false"));
+    let url = format!("ws://{}/ws", server.address);
+    let output = trunkline(&["chat", "--url", &url, "--user", "ann", "--message", "hi"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("no agent is here"), "{stderr}");
 }
 
 #[test]

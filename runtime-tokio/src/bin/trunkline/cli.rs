@@ -49,6 +49,9 @@ pub(crate) struct ServeArgs {
     /// Development: loopback only, a secret of its own, log in by name, a built-in agent
     #[arg(long)]
     pub(crate) dev: bool,
+    /// Leave the built-in agent out: producers that connect are the only ones to answer
+    #[arg(long)]
+    pub(crate) no_agent: bool,
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,

@@ -104,6 +104,9 @@ impl Settings {
         flags.add_flag("listen", args.listen.as_deref());
         flags.add_flag("log", args.log.as_deref());
         flags.add_flag("dev", args.dev.then_some("true"));
+        if args.no_agent {
+            flags.add("agent", "flag --no-agent".into(), "false");
+        }
         Self::load(args.settings.config.as_deref(), flags, std::env::vars_os())
     }
 

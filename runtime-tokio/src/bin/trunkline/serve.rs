@@ -77,7 +77,7 @@ async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
     let site = Site(http::router(Arc::new(move || draining.is_draining()), door));
     tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
     if settings.dev {
-        say(&greeting(listen));
+        say(&greeting(listen, settings.agent));
     }
     let served = trunkline_tokio::serve(listener, hub, housekeeper, site, signals.first()).await;
     tracing::info!("stopped");
@@ -119,11 +119,12 @@ fn login(keys: Arc<Hs256>) -> Login {
 }
 
 /// What development mode prints: where the page is, and commands to paste into a shell.
-fn greeting(listen: SocketAddr) -> String {
+fn greeting(listen: SocketAddr, agent: bool) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "trunkline".to_owned());
     let chat = format!("{} chat --url ws://{listen}/ws --user ann", quoted(&program));
+    let who = if agent { "" } else { "No agent is built in: a producer that connects answers, and nobody before.\n\n" };
     format!(
-        "Trunkline, development mode: anybody on this machine may log in.\n\n\
+        "Trunkline, development mode: anybody on this machine may log in.\n\n{who}\
          The page:  http://{listen}/\n\n\
          From another terminal, one question and its answer, or a conversation:\n\n\
          {chat} --message 'what is 2*(3+4)?'\n\n\
@@ -211,9 +212,12 @@ mod tests {
 
     #[test]
     fn the_greeting_can_be_pasted() {
-        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 8787)));
-        assert!(text.contains("http://127.0.0.1:8787/\n"));
-        assert!(text.contains(" chat --url ws://127.0.0.1:8787/ws --user ann --message "));
+        for agent in [true, false] {
+            let text = greeting(SocketAddr::from(([127, 0, 0, 1], 8787)), agent);
+            assert!(text.contains("http://127.0.0.1:8787/\n"));
+            assert!(text.contains(" chat --url ws://127.0.0.1:8787/ws --user ann --message "));
+            assert_eq!(text.contains("No agent is built in"), !agent, "{text}");
+        }
     }
 
     #[test]

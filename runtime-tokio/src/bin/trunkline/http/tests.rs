@@ -74,6 +74,14 @@ async fn without_development_mode_there_is_no_door() {
 }
 
 #[tokio::test]
+async fn no_agent_is_claimed_where_none_is_built_in() {
+    for agent in [true, false] {
+        let info = get_path("/dev/info", Some(DevDoor { agent, ..door() })).await;
+        assert!(info.contains(&format!("\"agent\":{agent}")), "{info}");
+    }
+}
+
+#[tokio::test]
 async fn a_name_gets_a_token() {
     let headers = format!("{HOST}Content-Type: application/json\r\nOrigin: http://127.0.0.1:8787\r\n");
     let answer = log_in(&headers, r#"{"user":"ann"}"#).await;
