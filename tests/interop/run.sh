@@ -1,8 +1,9 @@
 #!/bin/sh
-# Foreign clients against a running server: run.sh PATH_OF_THE_TRUNKLINE_BINARY
+# Foreign clients and a foreign agent against a running server: run.sh PATH_OF_THE_TRUNKLINE_BINARY
 #
 # Builds nothing. Starts the server on a free loopback port, with a secret of its own in a folder that is removed at the
-# end, and runs the Python and the Node client against it. Status 0 only if both pass.
+# end, and runs the Python and the Node client against it: first with the agent that is built in, then without it, where
+# `producer.py` answers. Last come the checks of producers. Status 0 only if all of them pass.
 set -eu
 
 if [ $# -ne 1 ] || [ ! -x "$1" ]; then
@@ -13,17 +14,27 @@ binary=$(cd "$(dirname "$1")" && pwd)/$(basename "$1")
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 server=
+producer=
+
+# Ends a process of this script, where there is one.
+end() {
+    if [ -n "$1" ]; then
+        kill "$1" 2>/dev/null || true
+        wait "$1" 2>/dev/null || true
+    fi
+}
 
 stop() {
     status=$?
     trap - EXIT
-    if [ -n "$server" ]; then
-        kill "$server" 2>/dev/null || true
-        wait "$server" 2>/dev/null || true
-    fi
-    if [ "$status" -ne 0 ] && [ -s "$work/server.log" ]; then
-        echo "--- the server's last words" >&2
-        tail -n 40 "$work/server.log" >&2
+    end "$producer"
+    end "$server"
+    if [ "$status" -ne 0 ]; then
+        for log in server producer; do
+            [ -s "$work/$log.log" ] || continue
+            echo "--- the $log's last words" >&2
+            tail -n 40 "$work/$log.log" >&2
+        done
     fi
     rm -rf "$work"
     exit "$status"
@@ -40,12 +51,14 @@ cp "$here/package.json" "$here/package-lock.json" "$here"/*.mjs "$work/"
 (cd "$work" && npm ci --silent --no-audit --no-fund)
 
 (umask 077 && head -c 48 /dev/urandom | base64 >"$work/secret")
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-"$binary" serve --dev --listen "127.0.0.1:$port" --secret-file "$work/secret" >"$work/server.log" 2>&1 &
-server=$!
-
-# Until /healthz answers, at most 20 s.
-python3 - "http://127.0.0.1:$port/healthz" <<'END'
+# serve FLAGS: a server of its own port, and TRUNKLINE_URL. Waits until /healthz answers, at most 20 s.
+serve() {
+    end "$server"
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    # Without this script's own variables, which are no settings.
+    env -i "$binary" serve --dev --listen "127.0.0.1:$port" --secret-file "$work/secret" "$@" >"$work/server.log" 2>&1 &
+    server=$!
+    python3 - "http://127.0.0.1:$port/healthz" <<'END'
 import sys, time, urllib.request
 url = sys.argv[1]
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -60,17 +73,44 @@ while True:
             sys.exit(f"{url}: {error}")
         time.sleep(0.05)
 END
+    export TRUNKLINE_URL="ws://127.0.0.1:$port/ws"
+}
 
 token() { "$binary" token --secret-file "$work/secret" "$@"; }
-TRUNKLINE_URL=ws://127.0.0.1:$port/ws
 TRUNKLINE_TOKEN_EXPIRED=$(token --user ann --ttl 1s)
 TRUNKLINE_TOKEN_ANN=$(token --user ann)
 TRUNKLINE_TOKEN_BOB=$(token --user bob)
-export TRUNKLINE_URL TRUNKLINE_TOKEN_EXPIRED TRUNKLINE_TOKEN_ANN TRUNKLINE_TOKEN_BOB
+TRUNKLINE_TOKEN_AGENT=$(token --user agent --scope publish)
+TRUNKLINE_TOKEN_AGENT_OF_ANN=$(token --user agent --scope publish:ann)
+export TRUNKLINE_TOKEN_EXPIRED TRUNKLINE_TOKEN_ANN TRUNKLINE_TOKEN_BOB TRUNKLINE_TOKEN_AGENT TRUNKLINE_TOKEN_AGENT_OF_ANN
+export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 
 failed=0
-echo "== Python, websockets"
-timeout 300 "$work/venv/bin/python" -B "$here/python_client.py" || failed=1
-echo "== Node, ws"
-(cd "$work" && timeout 300 node node_client.mjs) || failed=1
+clients() {
+    echo "== Python, websockets: $1"
+    timeout 300 "$work/venv/bin/python" -B "$here/python_client.py" || failed=1
+    echo "== Node, ws: $1"
+    (cd "$work" && timeout 300 node node_client.mjs) || failed=1
+}
+
+serve
+clients "the agent that is built in"
+
+serve --no-agent
+TRUNKLINE_TOKEN=$TRUNKLINE_TOKEN_AGENT "$work/venv/bin/python" -B "$here/producer.py" "$TRUNKLINE_URL" \
+    >"$work/producer.log" 2>&1 &
+producer=$!
+# Until it has come, at most 20 s: before that nobody answers.
+for _ in $(seq 200); do
+    grep -qx connected "$work/producer.log" && break
+    sleep 0.1
+done
+clients "producer.py alone"
+echo "== trunkline chat: producer.py alone"
+env -i "$binary" chat --url "$TRUNKLINE_URL" --user ann --message 'what is 2*(3+4)?' | grep -x '2\*(3+4) = 14' || failed=1
+end "$producer"
+producer=
+
+echo "== Python, websockets: producers"
+timeout 300 "$work/venv/bin/python" -B "$here/producer_checks.py" || failed=1
 exit "$failed"
