@@ -269,6 +269,34 @@ mod models {
         });
     }
 
+    /// Property: of a full mailbox that is read and closed meanwhile, each item offered is read or comes back, once.
+    #[test]
+    fn what_is_offered_is_read_or_comes_back() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(model.preemption_bound.unwrap_or(2));
+        model.check(|| {
+            let mailbox = Arc::new(Mailbox::<u8, ()>::new(1));
+            let offerer = {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || {
+                    let mut back = Vec::new();
+                    for item in [1, 2] {
+                        match mailbox.offer(item, 1) {
+                            Ok(waker) => waker.into_iter().for_each(Waker::wake),
+                            Err((item, _)) => back.push(item),
+                        }
+                    }
+                    mailbox.close(()).into_iter().for_each(Waker::wake);
+                    back
+                })
+            };
+            let mut all = read_all(&mailbox);
+            all.extend(offerer.join().unwrap());
+            all.sort_unstable();
+            assert_eq!(all, [1, 2]);
+        });
+    }
+
     /// How one item takes the place of those of its own last digit.
     type Replace = fn(&Mailbox<u8, ()>, u8) -> bool;
 

@@ -15,6 +15,7 @@ mod models;
 mod producers;
 mod properties;
 mod races;
+mod repeats;
 mod requests;
 mod threads;
 mod topics;
