@@ -53,7 +53,10 @@ impl Ages {
     pub(super) fn note(&mut self, now: Timestamp, head: u64, retention: Duration) {
         match self.0.back_mut() {
             Some(newest) if newest.begun + retention / STEPS > now => newest.last = head,
-            Some(_) | None => self.0.push_back(Span { begun: now, last: head }),
+            Some(_) | None => {
+                self.0.reserve_exact(1);
+                self.0.push_back(Span { begun: now, last: head });
+            }
         }
         if self.0.len() > MAX_SPANS {
             self.0.pop_front();

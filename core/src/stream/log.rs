@@ -88,6 +88,10 @@ impl Log {
         debug_assert_eq!(entry.seq(), self.head + 1, "entries are appended in the order they were placed");
         self.head = entry.seq();
         self.bytes += entry.bytes();
+        if self.entries.is_empty() {
+            // Most users are idle with little in their log: the first takes no room for others.
+            self.entries.reserve_exact(1);
+        }
         self.entries.push_back(entry);
         while self.entries.len() > limits.log_entries || self.bytes > limits.log_bytes {
             if !self.join_neighbours(limits) && !self.shed(limits) {
