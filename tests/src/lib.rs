@@ -1,5 +1,7 @@
 //! What is tested across packages.
 
 pub mod races;
+pub mod raw;
+pub mod script;
 pub mod server;
 pub mod wire;

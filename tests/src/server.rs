@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
@@ -76,12 +76,28 @@ impl InProcess {
     /// # Panics
     /// When the limits contradict each other, or no port is free.
     pub async fn start(limits: Limits) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits)
+    }
+
+    /// The same with sockets that take about `bytes` from the server beyond what their peers have room for: whoever reads
+    /// slowly is soon felt.
+    ///
+    /// # Panics
+    /// As [`InProcess::start`].
+    pub fn narrow(bytes: u32, limits: Limits) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // What is accepted inherits it.
+        socket.set_send_buffer_size(bytes).expect("a send buffer");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        Self::on(socket.listen(1024).expect("a listener"), limits)
+    }
+
+    fn on(listener: TcpListener, limits: Limits) -> Self {
         let verifier = Hs256::new(SECRET, ClaimRules::default()).expect("a secret");
         let config = HubConfig { limits, ..HubConfig::default() };
         let clock = Arc::new(SystemClock::new());
         let (hub, keeper) =
             Hub::new(config, Arc::new(verifier), clock, Arc::new(SystemEntropy)).expect("limits that agree");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let gate = Arc::new(Semaphore::new(0));
         let requests = hub.requests().expect("nobody else takes the requests");
