@@ -1,5 +1,6 @@
 //! What is tested across packages.
 
+pub mod line;
 pub mod races;
 pub mod raw;
 pub mod script;
