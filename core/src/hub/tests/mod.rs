@@ -17,5 +17,6 @@ mod properties;
 mod races;
 mod repeats;
 mod requests;
+mod resume;
 mod threads;
 mod topics;
