@@ -1,7 +1,7 @@
 //! The program as an operator has it: probes, signals, a crash and a restart.
 
-use serde_json::json;
-use trunkline_tests::server::{Program, token};
+use serde_json::{Value, json};
+use trunkline_tests::server::{Program, scoped, token};
 use trunkline_tests::wire::{Carrier, Device, STEP, position, refused_status};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
@@ -60,24 +60,60 @@ async fn a_second_signal_ends_the_program_at_once() {
     assert_eq!(program.exited(STEP).await, Some(1));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_crash_a_resume_is_answered_by_a_reset_to_a_higher_epoch() {
-    let mut program = Program::start(SCRATCH);
-    let mut ann = Device::open(program.addr, &token("ann")).await;
-    ann.golden_path().await;
-    let (event_id, session) = (ann.event_id(), ann.welcome["session_id"].clone());
-    program.signal("-KILL");
-    assert_eq!(program.exited(STEP).await, None);
+/// A client of one incarnation: who it is, and where it stood in each of its streams.
+struct Known {
+    user: &'static str,
+    session: Value,
+    resume: Value,
+}
 
-    let program = Program::start(SCRATCH);
-    let hello = json!({"session_id": session, "resume": {"user": event_id}});
-    let mut ann = Device::join(program.addr, &token("ann"), Carrier::Subprotocol, hello).await;
-    let stream = &ann.welcome["streams"][0];
-    assert_eq!(stream["mode"], "reset", "{stream}");
-    assert_eq!(stream["lost"]["from"], event_id.as_str(), "{stream}");
-    assert_eq!(stream["lost"]["to"], stream["event_id"], "{stream}");
-    assert!(position(&stream["event_id"]).0 > position(&json!(event_id)).0, "{stream} after {event_id}");
-    ann.golden_path().await;
+const STREAMS: [&str; 3] = ["user", "topic:news", "topic:sums"];
+
+/// Where a client stands: in its own stream as it says itself, in the topics, which have no event, as the welcome says.
+fn stood(user: &'static str, device: &Device) -> Known {
+    let streams = device.welcome["streams"].as_array().unwrap();
+    let mut resume: Value =
+        streams.iter().map(|entry| (entry["stream"].as_str().unwrap().to_owned(), entry["event_id"].clone())).collect();
+    resume["user"] = device.event_id().into();
+    Known { user, session: device.welcome["session_id"].clone(), resume }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_each_crash_every_resume_of_every_stream_is_answered_by_a_reset_to_a_higher_epoch() {
+    let mut known: Vec<Known> = Vec::new();
+    for incarnation in 0..3 {
+        let mut program = Program::start(SCRATCH);
+        // Each position of each earlier incarnation, from several devices and users.
+        for Known { user, session, resume } in &known {
+            let hello = json!({"session_id": session, "resume": resume});
+            let token = scoped(user, "topic:*");
+            let device = Device::join(program.addr, &token, Carrier::Subprotocol, hello).await;
+            let streams = device.welcome["streams"].as_array().unwrap();
+            assert_eq!(streams.len(), STREAMS.len(), "{}", device.welcome);
+            for stream in streams {
+                let old = &resume[stream["stream"].as_str().unwrap()];
+                assert_eq!(stream["mode"], "reset", "{stream} after {old}");
+                assert_eq!((&stream["lost"]["from"], &stream["lost"]["to"]), (old, &stream["event_id"]), "{stream}");
+                assert!(position(&stream["event_id"]).0 > position(old).0, "{stream} after {old}");
+            }
+            device.reset();
+        }
+        let mut devices = Vec::new();
+        for user in ["ann", "ann", "bob", "silent"] {
+            let hello = json!({"topics": ["news", "sums"]});
+            devices
+                .push((user, Device::join(program.addr, &scoped(user, "topic:*"), Carrier::Subprotocol, hello).await));
+        }
+        for (user, device) in &mut devices {
+            if *user != "silent" {
+                device.golden_path().await;
+            }
+        }
+        known.extend(devices.iter().map(|(user, device)| stood(user, device)));
+        assert_eq!(known.len(), 4 * (incarnation + 1));
+        program.signal("-KILL");
+        assert_eq!(program.exited(STEP).await, None);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
