@@ -312,6 +312,8 @@ impl<H: Clone> Manager<H> {
         let continued_from = stream.position.seq;
         let Attach { handle, connection, order, token, .. } = attach;
         let device = Device { handle, connection, order, session, token, continued_from, acked: None };
+        // Most users have one, and a vector that grows by itself would hold four.
+        user.channel.devices.reserve_exact(1);
         user.channel.devices.push(device);
         self.settle(now, &attach.user);
         Ok(Attached { session, stream })
