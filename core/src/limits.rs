@@ -65,6 +65,8 @@ pub struct Limits {
     /// Open runs of one user, those that a request has reserved included; requests of one user that wait; and ended runs
     /// that a late cancellation still finds. 100.
     pub runs_per_user: usize,
+    /// Open runs of all users, shared evenly among the shards; one for each shard at least. 100,000; beyond, none starts.
+    pub runs: usize,
     /// Tool calls of one run, ended ones included. 64.
     pub tools_per_run: usize,
     /// Streamed texts of one run. 256.
@@ -142,6 +144,7 @@ impl Default for Limits {
             log_retention: Duration::from_secs(300),
             kept_streams: 100_000,
             runs_per_user: 100,
+            runs: 100_000,
             tools_per_run: 64,
             parts_per_run: 256,
             dedup_keys: 1_024,
@@ -204,6 +207,7 @@ impl Limits {
             ("total_log_bytes", self.total_log_bytes),
             ("kept_streams", self.kept_streams),
             ("runs_per_user", self.runs_per_user),
+            ("runs", self.runs),
             ("tools_per_run", self.tools_per_run),
             ("parts_per_run", self.parts_per_run),
             ("dedup_keys", self.dedup_keys),

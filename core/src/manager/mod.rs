@@ -70,6 +70,9 @@ pub struct Manager<H> {
     leases: Leases,
     logs: LogSizes,
     kept: Kept,
+    open_runs: usize,
+    /// This shard's part of [`Limits::runs`].
+    max_runs: usize,
     /// This shard's part of [`Limits::kept_streams`].
     max_kept: usize,
     last_epoch: u64,
@@ -248,6 +251,7 @@ impl<H: Clone> Manager<H> {
             log_share: limits.total_log_bytes / shards.max(1),
             requests_share: (limits.requests / shards.max(1)).max(1),
             denied_share: (limits.revocations / shards.max(1)).max(1),
+            max_runs: (limits.runs / shards.max(1)).max(1),
             // Whoever has just fallen idle is always kept: what was stored for it is told to be.
             max_kept: (limits.kept_streams / shards.max(1)).max(1),
             limits,
@@ -258,6 +262,7 @@ impl<H: Clone> Manager<H> {
             leases: Leases::default(),
             logs: LogSizes::default(),
             kept: Kept::default(),
+            open_runs: 0,
             last_epoch: 0,
             last_request: 0,
             asked: Asked::default(),

@@ -127,6 +127,7 @@ impl<H: Clone> Manager<H> {
         let ends = planned.body.as_ref().is_some_and(EventBody::is_terminal);
         if ends && let Some(open) = user.runs.remove(&run) {
             user.decided.remember(open.machine.decided().iter().cloned());
+            self.open_runs = self.open_runs.saturating_sub(1);
             self.leases.end(run, open.lease.as_ref());
             user.ended.remember(now.at, run, &self.limits);
         }
@@ -212,6 +213,9 @@ impl<H: Clone> Manager<H> {
         if start.agent_name.len() > MAX_ID_BYTES {
             return Err(RunError::AgentName { bytes: start.agent_name.len(), max: MAX_ID_BYTES });
         }
+        if self.open_runs >= self.max_runs {
+            return Err(RunError::Full { max: self.max_runs });
+        }
         let user = self.users.get_mut(&start.user).ok_or(RunError::RequestClosed)?;
         let mut machine = RunMachine::new(run, now.at);
         let started = EventBody::AgentStarted { parent_run_id: start.parent, message: start.message.clone() };
@@ -238,6 +242,7 @@ impl<H: Clone> Manager<H> {
             absence: None,
         };
         user.runs.insert(run, open);
+        self.open_runs += 1;
         let before = user.channel.log.bytes();
         let receipt = user.channel.append(now.at, frames, &self.limits, &mut self.outputs);
         self.account(&start.user, before);

@@ -195,6 +195,7 @@ fn assert_consistent(shard: &Shard) {
     let counts = shard.counts();
     assert_eq!(counts.users, shard.users.len());
     assert_eq!(counts.connections, shard.users.values().map(|user| user.channel.devices.len()).sum::<usize>());
+    assert_eq!(counts.runs, shard.open_runs);
     assert_eq!(counts.runs, shard.users.values().map(|user| user.runs.len()).sum::<usize>());
     assert_eq!(counts.requests, shard.asked.len(), "what waits is counted");
     assert_eq!(counts.requests, shard.users.values().map(|user| user.requests.len()).sum::<usize>());

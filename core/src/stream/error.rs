@@ -24,6 +24,7 @@ impl RunError {
             Self::NoParent { .. } | Self::NoRun { .. } | Self::RequestClosed => ErrorCode::NotFound,
             Self::RunTaken { .. } => ErrorCode::RunTaken,
             Self::TooManyRuns { .. } => ErrorCode::TooManyRuns,
+            Self::Full { .. } => ErrorCode::Busy,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Draining => ErrorCode::Draining,
         }
@@ -120,6 +121,12 @@ pub enum RunError {
     #[error("the user has {max} open runs, as many as allowed: let one end first")]
     TooManyRuns {
         /// The limit.
+        max: usize,
+    },
+    /// Over [`Limits::runs`].
+    #[error("{max} runs are open, as many as allowed in all: let one end first")]
+    Full {
+        /// What this part of the users may have.
         max: usize,
     },
     /// Over [`Limits::event_bytes`].

@@ -372,3 +372,19 @@ fn an_event_that_is_refused_leaves_no_trace() {
     assert!(drain(&mut shard).is_empty());
     assert_eq!(format!("{shard:?}"), before);
 }
+
+#[test]
+fn so_many_runs_are_open_in_all_and_an_end_makes_room() {
+    let mut shard = shard(Limits { runs: 2, ..Limits::default() });
+    let first = shard.start_run(at(0), run_start("ann", 1)).unwrap().run;
+    drain(&mut shard);
+    shard.start_run(at(0), run_start("bob", 2)).unwrap();
+    drain(&mut shard);
+    assert_eq!(shard.start_run(at(0), run_start("carol", 3)), Err(RunError::Full { max: 2 }));
+    assert_consistent(&shard);
+    shard.run_event(at(0), &user("ann"), first, RunEvent::Completed { final_response: None, result: None }).unwrap();
+    drain(&mut shard);
+    shard.start_run(at(0), run_start("carol", 3)).unwrap();
+    drain(&mut shard);
+    assert_consistent(&shard);
+}
