@@ -84,10 +84,7 @@ impl Hub {
         };
         let closed = self.act(user, |shard, now| shard.revoke(now, user, &revoked));
         // A producer that joins from here on finds the token revoked.
-        let producers = match target {
-            RevokeTarget::Session(_) => Vec::new(),
-            RevokeTarget::Token(token) => self.inner.producers.lock().of_token(user, token),
-        };
+        let producers = self.inner.producers.lock().revoked(user, target);
         let also = producers.len();
         for mail in producers {
             if let Some(waker) = mail.close(CloseReason::TokenRevoked) {

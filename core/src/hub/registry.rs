@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::auth::Scopes;
 use crate::error::CloseReason;
-use crate::id::{ConnectionId, FrameId, UserId};
+use crate::id::{ConnectionId, FrameId, SessionId, UserId};
+use crate::protocol::RevokeTarget;
 
 /// A producer by its token's subject and its own lasting name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,7 @@ pub(super) struct Registry<H> {
 #[derive(Clone, Debug)]
 pub(super) struct Producer<H> {
     pub(super) connection: ConnectionId,
+    pub(super) session: SessionId,
     /// Among all sockets of the hub, the later one's is higher.
     pub(super) order: u64,
     pub(super) handle: H,
@@ -76,24 +78,17 @@ impl<H: Clone> Registry<H> {
         }
     }
 
-    /// A new token: what it grants counts from now on.
+    /// A new token: what it grants counts from now on. Answers what counted before.
     pub(super) fn refresh(
         &mut self,
         name: &ProducerName,
         connection: ConnectionId,
-        scopes: &Scopes,
+        scopes: Scopes,
         token: Option<&str>,
-    ) {
-        let known = self.producers.get_mut(name).filter(|producer| producer.connection == connection);
-        if let Some(producer) = known {
-            producer.scopes = scopes.clone();
-            producer.token_id = token.map(Box::from);
-        }
-    }
-
-    /// How many are connected.
-    pub(super) fn len(&self) -> usize {
-        self.producers.len()
+    ) -> Option<(Scopes, Option<Box<str>>)> {
+        let producer = self.producers.get_mut(name).filter(|producer| producer.connection == connection)?;
+        let before = std::mem::replace(&mut producer.scopes, scopes);
+        Some((before, std::mem::replace(&mut producer.token_id, token.map(Box::from))))
     }
 
     /// Whether this connection is a producer's that is there.
@@ -125,12 +120,18 @@ impl<H: Clone> Registry<H> {
         self.producers.values().map(|producer| producer.handle.clone()).collect()
     }
 
-    /// Those that are connected by this token.
-    pub(super) fn of_token(&self, owner: &UserId, token: &str) -> Vec<H> {
-        let theirs = self
-            .producers
-            .iter()
-            .filter(|(name, producer)| name.owner == *owner && producer.token_id.as_deref() == Some(token));
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.producers.len()
+    }
+
+    /// Those of this owner's whom a revocation concerns.
+    pub(super) fn revoked(&self, owner: &UserId, target: &RevokeTarget) -> Vec<H> {
+        let hit = |producer: &Producer<H>| match target {
+            RevokeTarget::Session(session) => producer.session == *session,
+            RevokeTarget::Token(token) => producer.token_id.as_deref() == Some(token),
+        };
+        let theirs = self.producers.iter().filter(|(name, producer)| name.owner == *owner && hit(producer));
         theirs.map(|(_, producer)| producer.handle.clone()).collect()
     }
 }
@@ -150,6 +151,7 @@ mod tests {
     fn producer(connection: u32, scope: &str, users: Option<&[&str]>) -> Producer<u32> {
         Producer {
             connection: ConnectionId::from_bits(connection.into()),
+            session: SessionId::from_bits(connection.into()),
             order: connection.into(),
             handle: connection,
             scopes: Scopes::parse(scope, &user("agent")).unwrap(),

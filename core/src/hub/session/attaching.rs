@@ -65,14 +65,13 @@ impl Session {
     fn attach_producer(&mut self, now: Now, admission: &Admission, hello: crate::protocol::ProducerHello, pass: Pass) {
         let grant = &admission.grant;
         let connection = ConnectionId::from_bits(self.hub.inner.entropy.id());
-        let session = admission.hello.session_id;
+        let session = admission.hello.session_id.unwrap_or_else(|| SessionId::from_bits(self.hub.inner.entropy.id()));
         match self.join(grant, session, connection, hello) {
             Err(reason) => self.connection.close(now, reason),
             Ok(name) => {
                 self.mail.widen(self.hub.limits().producer_control_bytes);
                 let mut device = Device::new(grant, connection, Vec::new(), pass);
                 device.producing = Some(Box::new(Producing::new(name)));
-                let session = session.unwrap_or_else(|| SessionId::from_bits(self.hub.inner.entropy.id()));
                 self.enter(now, device, admission, session, Vec::new());
                 self.connection.serve_producer(now);
                 self.hub.ask_orphans();
@@ -111,11 +110,15 @@ impl Session {
             return Ok(grant);
         }
         let (user, connection, token) = (&device.user, device.connection, grant.token_id.as_deref());
+        // Before the look: a revocation that comes after it finds the new token here.
+        let before = device.producing.as_ref().and_then(|producing| {
+            self.hub.inner.producers.lock().refresh(producing.name(), connection, grant.scopes.clone(), token)
+        });
         if !self.hub.act(user, |shard, now| shard.refresh(now, user, connection, token)) {
+            if let Some((producing, (scopes, token))) = device.producing.as_ref().zip(before) {
+                self.hub.inner.producers.lock().refresh(producing.name(), connection, scopes, token.as_deref());
+            }
             return Err(AuthError::Revoked);
-        }
-        if let Some(producing) = &device.producing {
-            self.hub.inner.producers.lock().refresh(producing.name(), connection, &grant.scopes, token);
         }
         device.scopes = grant.scopes.clone();
         self.leave_forbidden();

@@ -30,21 +30,30 @@ impl Session {
     pub(super) fn join(
         &self,
         grant: &Grant,
-        session: Option<SessionId>,
+        session: SessionId,
         connection: ConnectionId,
         hello: ProducerHello,
     ) -> Result<ProducerName, CloseReason> {
         let users = wanted_users(grant, hello.users)?;
-        let (owner, token) = (&grant.user, grant.token_id.as_deref());
-        if self.hub.act(owner, |shard, now| shard.is_revoked(now, owner, session, token)) {
+        if self.is_revoked(grant, session) {
             return Err(CloseReason::TokenRevoked);
         }
-        let name = ProducerName { owner: owner.clone(), id: hello.id };
+        let name = ProducerName { owner: grant.user.clone(), id: hello.id };
         let (scopes, token_id) = (grant.scopes.clone(), grant.token_id.clone());
         let (order, handle) = (self.room.number(), Arc::clone(&self.mail));
-        let producer = Producer { connection, order, handle, scopes, users, token_id };
+        let producer = Producer { connection, session, order, handle, scopes, users, token_id };
         self.hub.join_producer(name.clone(), producer)?;
+        // A revocation that did not find it among the producers has been noted before this look.
+        if self.is_revoked(grant, session) {
+            self.hub.leave_producer(&name, connection, self.connection.heard());
+            return Err(CloseReason::TokenRevoked);
+        }
         Ok(name)
+    }
+
+    fn is_revoked(&self, grant: &Grant, session: SessionId) -> bool {
+        let (owner, token) = (&grant.user, grant.token_id.as_deref());
+        self.hub.act(owner, |shard, now| shard.is_revoked(now, owner, Some(session), token))
     }
 
     /// The frames of back ends.

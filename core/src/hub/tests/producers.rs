@@ -391,6 +391,17 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
     let token = crate::protocol::Token::new(&token(&world, "ann", "", Some("one")));
     fresh.send(&ClientFrame::Refresh { id: frame_id("r"), token });
     assert_eq!(error(&fresh.replies()[0]).0, "refresh_refused");
+    let mut agent = producer_with(&world, "a", "publish", None, Some("agents"));
+    root.send(&ClientFrame::Revoke {
+        id: frame_id("x"),
+        user_id: "agent".into(),
+        target: RevokeTarget::Token("agents".into()),
+    });
+    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
+    agent.pump();
+    assert_eq!(agent.closed_with(), Some(CloseReason::TokenRevoked.code()));
+    let again = producer_with(&world, "a", "publish", None, Some("agents"));
+    assert_eq!(again.closed_with(), Some(CloseReason::TokenRevoked.code()));
     fresh.send(&revoke(RevokeTarget::Token("three".into())));
     assert_eq!(error(&fresh.replies()[0]).0, "not_found", "without the scope it does not exist");
 }
