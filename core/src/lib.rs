@@ -18,6 +18,7 @@
 //! | [`sync`] | the only home of locks, atomics and wakers |
 //! | [`hub`] | the shards behind locks, sessions, runs, requests |
 //! | [`drive`] | the one I/O loop |
+//! | [`api`] | the operations of back ends over HTTP, for any web stack |
 //! | [`client`] | the other end of the protocol |
 //!
 //! # Rules that hold throughout
@@ -31,6 +32,7 @@
     allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects and fails on the rest")
 )]
 
+pub mod api;
 pub mod auth;
 pub mod client;
 pub mod codec;

@@ -54,7 +54,7 @@ use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers};
 use crate::time::{Clock, Now, Timestamp};
 
-pub use crate::manager::{Decision, DeviceStatus, OnDisconnect};
+pub use crate::manager::{Decision, DeviceStatus, OnDisconnect, OpenRunStatus, UserStatus};
 pub use crate::protocol::OrderPolicy;
 pub use approval::Approval;
 pub use housekeeper::Housekeeper;
@@ -278,6 +278,12 @@ impl Hub {
     /// The devices of a user that are connected, in the order in which they came, and how far behind each is.
     pub fn devices(&self, user: &UserId) -> Vec<DeviceStatus> {
         self.shard(self.shard_of(user)).devices(user)
+    }
+
+    /// Who of a user is connected and what runs for it. Answers for every user; one that nobody has heard of has nothing.
+    pub fn user_status(&self, user: &UserId) -> UserStatus {
+        let shard = self.shard(self.shard_of(user));
+        shard.status(self.now().at, user)
     }
 
     /// Sockets that are open, WebSocket or not yet.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Hub, Mail};
-use crate::auth::Scopes;
+use crate::auth::{AuthError, Grant, Scopes};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
@@ -12,6 +12,7 @@ use crate::manager::{Custom, Holder, LeasedStart, OnDisconnect, RequestId, RunSt
 use crate::protocol::{self, OrderPolicy, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
 use crate::stream::RunError;
 use crate::sync::Arc;
+use crate::time::Clock;
 
 /// The longest grace that a run may have for its user's return. 24 h.
 const MAX_GRACE: Duration = Duration::from_secs(86_400);
@@ -22,10 +23,10 @@ pub(crate) type Outcome = Result<ReplyOk, ReplyError>;
 /// A token that was verified, with the hub it acts on.
 #[derive(Clone)]
 pub(crate) struct Publisher<'a> {
-    pub(super) hub: &'a Hub,
+    pub(crate) hub: &'a Hub,
     /// Whose token it is: it acts within this tenant.
-    pub(super) owner: &'a UserId,
-    pub(super) scopes: &'a Scopes,
+    pub(crate) owner: &'a UserId,
+    pub(crate) scopes: &'a Scopes,
 }
 
 impl Publisher<'_> {
@@ -134,6 +135,25 @@ pub(crate) struct Publish {
 }
 
 impl Hub {
+    /// What a token grants now. It is verified where no session is, as over HTTP.
+    pub(crate) fn grant(&self, token: &str) -> Result<Grant, AuthError> {
+        let grant = self.inner.verifier.verify(token, self.now().unix)?;
+        if self.is_revoked(&grant) { Err(AuthError::Revoked) } else { Ok(grant) }
+    }
+
+    /// Whether what was granted holds no more.
+    pub(crate) fn is_over(&self, grant: &Grant) -> Option<AuthError> {
+        if self.is_revoked(grant) {
+            return Some(AuthError::Revoked);
+        }
+        (self.now().unix >= grant.expires + self.limits().token_leeway).then_some(AuthError::Expired)
+    }
+
+    fn is_revoked(&self, grant: &Grant) -> bool {
+        let shard = self.shard(self.shard_of(&grant.user));
+        shard.is_revoked(self.now(), &grant.user, None, grant.token_id.as_deref())
+    }
+
     /// The shard and the number of a request, as its name on the wire says.
     fn parse_request(&self, id: &str) -> Option<(usize, RequestId)> {
         let (shard, number) = id.strip_prefix("q-")?.split_once('-')?;

@@ -31,7 +31,7 @@ pub(super) struct Lease {
     /// When it ends; set while no connection holds it.
     pub(super) until: Option<Timestamp>,
     /// Who asked for its end, if somebody did: whoever takes the run over is told.
-    cancelled_by: Option<Box<str>>,
+    pub(super) cancelled_by: Option<Box<str>>,
     /// A decision since its producer's last event: likewise.
     decided: Option<(ApprovalId, Decision)>,
 }

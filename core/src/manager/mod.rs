@@ -18,6 +18,7 @@ mod leases;
 mod requests;
 mod revocation;
 mod runs;
+mod status;
 mod topics;
 mod user;
 
@@ -48,6 +49,7 @@ use revocation::Denied;
 pub use revocation::Revoked;
 use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
+pub use status::{OpenRunStatus, UserStatus};
 use topics::Topic;
 use user::{Device, User};
 

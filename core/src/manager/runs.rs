@@ -21,7 +21,7 @@ pub(super) struct OpenRun<H> {
     /// Where its producer is no part of this process.
     pub(super) lease: Option<Lease>,
     pub(super) thread: ThreadId,
-    agent_name: Box<str>,
+    pub(super) agent_name: Box<str>,
     pub(super) machine: RunMachine,
     order: OrderPolicy,
     pub(super) on_disconnect: OnDisconnect,

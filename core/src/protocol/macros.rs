@@ -30,7 +30,7 @@ macro_rules! frames {
             }
 
             /// Reads the fields of a frame of this type; `None` for a type that is not here.
-            fn read_kind(
+            pub(super) fn read_kind(
                 kind: &str,
                 object: &$crate::protocol::wire::Object<'_>,
             ) -> Result<Option<Self>, $crate::protocol::wire::Fault> {
@@ -75,9 +75,9 @@ macro_rules! frames {
 
 /// A record whose fields stand in JSON by their own names.
 macro_rules! record {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
+    ($(#[$meta:meta])* $visibility:vis struct $name:ident { $($(#[$fdoc:meta])* $field:ident: $ty:ty,)* }) => {
         $(#[$meta])*
-        pub struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
+        $visibility struct $name { $($(#[$fdoc])* pub $field: $ty,)* }
 
         impl $crate::protocol::wire::Record for $name {
             fn read_fields(

@@ -7,6 +7,7 @@ mod client;
 mod encode;
 mod event;
 mod macros;
+pub(crate) mod over_http;
 mod position;
 mod produced;
 mod reply;
@@ -24,6 +25,7 @@ pub use client::{
 };
 pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, thread_at, thread_text};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
+pub use over_http::MAX_EVENTS;
 pub use position::{Position, PositionError, StreamName};
 pub use produced::RunEvent;
 pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};

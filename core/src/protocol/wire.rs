@@ -86,6 +86,11 @@ impl<'a> Object<'a> {
         self.get(name).is_some_and(|raw| !is_null(raw))
     }
 
+    /// Puts a field in, in place of one that is there.
+    pub(super) fn set(&mut self, name: &'static str, raw: &'a RawValue) {
+        self.0.insert(Cow::Borrowed(name), raw);
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.0.iter().map(|(name, raw)| (name.as_ref(), *raw))
     }
