@@ -1,4 +1,7 @@
-//! Everything that is not `/ws`: the page, the two probes, and in development mode the door that lets people in by name.
+//! Everything that is not `/ws`: the page, the two probes, the operations of back ends, and in development mode the door that
+//! lets people in by name.
+
+mod api;
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use trunkline_core::hub::Hub;
 use trunkline_tokio::{Rewound, Web};
 
 /// How long a request's line and headers may take, the bytes already read included.
@@ -43,8 +47,6 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (header::CACHE_CONTROL, "no-cache"),
 ];
 
-/// Answers whether the server drains.
-pub(crate) type Draining = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Makes a token for a name, or says why the name is none.
 pub(crate) type Login = Arc<dyn Fn(&str) -> Result<LoggedIn, String> + Send + Sync>;
 
@@ -65,8 +67,8 @@ pub(crate) struct DevDoor {
     pub(crate) login: Login,
 }
 
-/// Without a door the development routes do not exist.
-pub(crate) fn router(draining: Draining, door: Option<DevDoor>) -> Router {
+/// Without a door the development routes do not exist. What has no route here is the operations'.
+pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
     let mut router = Router::new()
         .route("/", get(|| asset("text/html; charset=utf-8", include_bytes!("../../../page/index.html"))))
         .route("/chat.css", get(|| asset("text/css; charset=utf-8", include_bytes!("../../../page/chat.css"))))
@@ -76,7 +78,9 @@ pub(crate) fn router(draining: Draining, door: Option<DevDoor>) -> Router {
             get(|| asset("text/javascript; charset=utf-8", include_bytes!("../../../page/trunkline.js"))),
         )
         .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(readiness).with_state(draining));
+        .route("/readyz", get(readiness).with_state(hub.clone()))
+        .fallback(api::serve)
+        .with_state(hub);
     if let Some(door) = door {
         router = router.merge(dev_routes(door));
     }
@@ -87,13 +91,14 @@ async fn asset(kind: &'static str, bytes: &'static [u8]) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], bytes)
 }
 
-async fn readiness(State(draining): State<Draining>) -> (StatusCode, &'static str) {
-    if draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") }
+async fn readiness(State(hub): State<Hub>) -> (StatusCode, &'static str) {
+    if hub.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") }
 }
 
 async fn harden(mut response: Response) -> Response {
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        // An answer may say more strictly what caches may do.
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
 }

@@ -73,8 +73,7 @@ async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
         tokio::spawn(agent::attend(requests, settings.agent_pace));
     }
     let door = settings.dev.then(|| DevDoor { listen, agent: settings.agent, login: login(keys.clone()) });
-    let draining = hub.clone();
-    let site = Site(http::router(Arc::new(move || draining.is_draining()), door));
+    let site = Site(http::router(hub.clone(), door));
     tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
     if settings.dev {
         say(&greeting(listen, settings.agent));
