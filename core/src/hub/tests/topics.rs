@@ -7,7 +7,7 @@ use crate::auth::{ClaimRules, Hs256, NewToken};
 use crate::client::ClientEvent;
 use crate::id::{TopicId, TopicName, UserId};
 use crate::limits::Limits;
-use crate::protocol::{ClientFrame, EventBody, Mode, Position, Receipt, Reply, ReplyOk, StreamEntry, StreamName};
+use crate::protocol::{ClientFrame, EventBody, Lost, Mode, Position, Receipt, Reply, ReplyOk, StreamEntry, StreamName};
 use crate::time::Clock;
 
 fn name(topic: &str) -> TopicName {
@@ -195,7 +195,19 @@ fn a_follower_that_leaves_the_log_behind_is_told_where_it_goes_on() {
     for n in 0..20 {
         publish(&world, n);
     }
-    assert_eq!(numbers(&mut ann), [15, 16, 17, 18, 19]);
+    let known = ann.client.position_in(&stream()).unwrap();
+    let events = ann.events();
+    let snapshot = events.iter().find_map(|event| match event {
+        ClientEvent::Frame(frame) => match &**frame {
+            crate::protocol::ServerFrame::Snapshot(snapshot) => Some(snapshot),
+            _ => None,
+        },
+        ClientEvent::Welcome(_) | ClientEvent::Event(_) => None,
+    });
+    let snapshot = snapshot.expect("a live follower is told");
+    assert_eq!((&snapshot.stream, snapshot.event_id.seq), (&stream(), 15));
+    assert_eq!(snapshot.lost, Some(Lost { from: known, to: snapshot.event_id }), "and of what it has lost");
+    assert_eq!(events.iter().filter(|event| matches!(event, ClientEvent::Event(_))).count(), 5);
     assert_eq!(ann.fault(), None);
     publish(&world, 20);
     assert_eq!(numbers(&mut ann), [20]);
