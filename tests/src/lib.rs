@@ -1,6 +1,7 @@
 //! What is tested across packages.
 
 pub mod line;
+pub mod producer;
 pub mod races;
 pub mod raw;
 pub mod script;

@@ -76,7 +76,7 @@ impl InProcess {
     /// # Panics
     /// When the limits contradict each other, or no port is free.
     pub async fn start(limits: Limits) -> Self {
-        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits)
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits).attended()
     }
 
     /// The same with sockets that take about `bytes` from the server beyond what their peers have room for: whoever reads
@@ -89,7 +89,21 @@ impl InProcess {
         // What is accepted inherits it.
         socket.set_send_buffer_size(bytes).expect("a send buffer");
         socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
-        Self::on(socket.listen(1024).expect("a listener"), limits)
+        Self::on(socket.listen(1024).expect("a listener"), limits).attended()
+    }
+
+    /// The same where producers over the wire are the only ones to answer.
+    ///
+    /// # Panics
+    /// As [`InProcess::start`].
+    pub async fn without_agent(limits: Limits) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits)
+    }
+
+    fn attended(self) -> Self {
+        let requests = self.hub.requests().expect("nobody else takes the requests");
+        tokio::spawn(attend(requests, Arc::clone(&self.gate)));
+        self
     }
 
     fn on(listener: TcpListener, limits: Limits) -> Self {
@@ -100,8 +114,6 @@ impl InProcess {
             Hub::new(config, Arc::new(verifier), clock, Arc::new(SystemEntropy)).expect("limits that agree");
         let addr = listener.local_addr().expect("an address");
         let gate = Arc::new(Semaphore::new(0));
-        let requests = hub.requests().expect("nobody else takes the requests");
-        tokio::spawn(attend(requests, Arc::clone(&gate)));
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
