@@ -104,7 +104,8 @@ pub struct Limits {
     pub producer_control_bytes: usize,
     /// A WebSocket ping goes out when nothing came for this long. 25 s.
     pub heartbeat_interval: Duration,
-    /// The connection is gone when nothing came for this long after the ping. 10 s, then close 4004.
+    /// The connection is gone when nothing came for this long after the ping. 10 s, then close 4004. Where the ping is behind
+    /// more than 16 KiB, which a slow line may still carry, [`Limits::write_stall`] takes its place.
     pub heartbeat_timeout: Duration,
     /// How long a socket may take nothing while output waits. 90 s, then close 4001.
     pub write_stall: Duration,

@@ -148,8 +148,7 @@ impl<W: Web> Sockets<W> {
     async fn accept(&self, accepted: io::Result<(TcpStream, std::net::SocketAddr)>, tasks: &mut JoinSet<()>) {
         match accepted {
             Ok((stream, _)) => {
-                // Small frames go out at once; where the system refuses, they only come later.
-                let _ = stream.set_nodelay(true);
+                tune(&stream);
                 // Here, not in the task: the hub goes by the order of the sockets.
                 let (session, hub, web) = (self.hub.session(), self.hub.clone(), self.web.clone());
                 let (exchanges, refusals) = (self.exchanges.clone(), self.refusals.clone());
@@ -174,6 +173,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const MAX_REFUSALS: usize = 256;
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
 const REFUSAL_BYTES: u64 = 64 << 10;
+
+/// What the system may hold of a socket's output without having sent it, in bytes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_UNSENT_BYTES: u32 = 64 << 10;
+
+/// Small frames go out at once, and little lies in the system's own buffer, where a ping would wait behind it and no event could
+/// be merged any more. Where the system refuses either, what is sent only comes later.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+}
 
 #[cfg(test)]
 mod tests {

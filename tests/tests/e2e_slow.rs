@@ -278,3 +278,26 @@ async fn what_readers_that_stand_still_cost_is_bounded_whatever_is_published() {
         assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
     }
 }
+
+/// What waits in the buffers of systems and lines at the two ends is long on its way, and a ping behind it: that is not the silence
+/// of a peer that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_with_much_on_its_way_outlives_many_heartbeats() {
+    const EVENTS: usize = 60;
+    let _alone = ALONE.lock().await;
+    let (heartbeat_interval, heartbeat_timeout) = (Duration::from_millis(300), Duration::from_millis(300));
+    let limits = Limits { heartbeat_interval, heartbeat_timeout, log_bytes: 4 << 20, ..Limits::default() };
+    let server = InProcess::start(limits).await;
+    let (line, stream) = Line::lay(server.addr, 512 << 10).await;
+    let mut device = Device::join_on(stream, server.addr, &token("ann"), Carrier::Subprotocol, json!({})).await;
+    line.set(Pace::Bytes(100 << 10));
+    for n in 0..EVENTS {
+        server.hub.publish(&ann(), None, "block", &json!([n, "x".repeat(8 << 10)])).unwrap();
+    }
+    while device.events.len() < EVENTS {
+        within("the line to carry an event", STEP, device.frame()).await;
+    }
+    let numbers: Vec<_> = device.events.iter().map(|event| event["data"][0].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..EVENTS as u64).collect::<Vec<_>>());
+    assert_eq!(server.hub.counts().connections, 1);
+}

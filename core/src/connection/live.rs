@@ -23,6 +23,8 @@ pub(super) struct Live {
     pinged: Option<Timestamp>,
     /// The ping is not with the socket yet.
     ping_waits: bool,
+    /// Bytes that the socket has taken since the peer was last heard.
+    unheard: u32,
     /// The last application message.
     spoken: Timestamp,
     drain: Option<Timestamp>,
@@ -50,6 +52,7 @@ impl Live {
             expires_at: expiry(now, grant.expires, limits),
             pinged: None,
             ping_waits: false,
+            unheard: 0,
             spoken: now.at,
             drain: None,
             rate: Rate::new(now.at, Allowance::of_client(limits)),
@@ -63,6 +66,13 @@ impl Live {
         if std::mem::take(&mut self.ping_waits) {
             self.pinged = self.pinged.map(|_| now);
         }
+    }
+
+    /// The socket has taken bytes.
+    pub(super) const fn took(&mut self, bytes: usize) {
+        // The cast is of at most 2^32 - 1.
+        let bytes = if bytes > u32::MAX as usize { u32::MAX } else { bytes as u32 };
+        self.unheard = self.unheard.saturating_add(bytes);
     }
 
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
@@ -83,9 +93,12 @@ impl Live {
     ) -> Option<(Timestamp, TimerKind)> {
         let silence =
             self.producer.as_ref().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3);
+        // Much of what the socket took may still be on its way, and our ping behind it.
+        let on_its_way = self.unheard > LONG_ON_ITS_WAY;
+        let patience = if on_its_way { limits.write_stall } else { Duration::ZERO }.max(limits.heartbeat_timeout);
         let heartbeat = match self.pinged {
             None => (heard + limits.heartbeat_interval.min(silence), TimerKind::Ping),
-            Some(at) => (at + limits.heartbeat_timeout.min(silence), TimerKind::Heartbeat),
+            Some(at) => (at + patience.min(silence), TimerKind::Heartbeat),
         };
         let idle = limits.idle_deadline.map(|idle| (self.spoken + idle, TimerKind::Idle));
         let drain = self.drain.map(|at| (at, TimerKind::Drain));
@@ -94,6 +107,9 @@ impl Live {
         [Some(stall.unwrap_or(heartbeat)), idle, drain, pace, Some(expiry)].into_iter().flatten().min()
     }
 }
+
+/// What a slow line carries in a part of the heartbeat's timeout: 16 KiB.
+const LONG_ON_ITS_WAY: u32 = 16 << 10;
 
 /// When a token that expires at `expires` stops to count, on the monotonic clock.
 fn expiry(now: Now, expires: UnixTime, limits: &Limits) -> Timestamp {
@@ -105,7 +121,7 @@ impl Connection {
     pub(super) fn read_frames(&mut self, now: Now, bytes: &[u8]) -> usize {
         if let Phase::Live(live) = &mut self.phase {
             self.heard = now.at;
-            live.pinged = None;
+            (live.pinged, live.unheard) = (None, 0);
         }
         let mut rest = bytes;
         while self.event.is_none() && self.reads_frames() && self.has_room() && !self.is_paused() {

@@ -218,6 +218,9 @@ impl Connection {
 
     /// The socket took `n` bytes of [`Connection::transmit`].
     pub fn advance(&mut self, now: Now, n: usize) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.took(n);
+        }
         self.out.advance(now.at, n);
         if self.out.is_empty() {
             if let Phase::Live(live) = &mut self.phase {

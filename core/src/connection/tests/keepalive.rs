@@ -58,6 +58,23 @@ fn what_we_write_is_no_sign_of_the_peers_life() {
 }
 
 #[test]
+fn a_ping_behind_much_that_is_on_its_way_is_given_the_time_of_a_stall() {
+    for (bytes, patience) in [(16 << 10, 10), ((16 << 10) + 1, 90)] {
+        let mut c = live(Limits::default());
+        // Read by the peer, so it is not on its way any more.
+        c.send_encoded(secs(1), &[&vec![b' '; 64 << 10]]);
+        flush(&mut c, secs(1));
+        c.handle_bytes(secs(2), &masked(Opcode::Pong, b""));
+        // Four bytes of the frame's head, two of the ping.
+        c.send_encoded(secs(3), &[&vec![b' '; bytes - 6]]);
+        flush(&mut c, secs(3));
+        c.handle_timeout(secs(27));
+        flush(&mut c, secs(27));
+        assert_eq!(next(&c), (27 + patience, TimerKind::Heartbeat), "{bytes}");
+    }
+}
+
+#[test]
 fn while_output_is_blocked_the_write_stall_takes_the_heartbeats_place() {
     let mut c = live(Limits::default());
     c.send_encoded(secs(20), &[b"{}"]);
