@@ -5,7 +5,8 @@ use std::task::Waker;
 use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role, encode};
 use trunkline_core::drive::Machine;
 use trunkline_core::hub::Session;
-use trunkline_core::protocol::{Position, ServerFrame, StreamName};
+use trunkline_core::id::{FrameId, RunId, UserId};
+use trunkline_core::protocol::{Position, ReplyOk, RequestBody, ServerFrame, StreamName, Welcome};
 
 use super::bystander::MARK;
 use super::world::{USERS, World, limits};
@@ -22,7 +23,7 @@ const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nCo
     Sec-WebSocket-Protocol: trunkline.v1\r\n\r\n";
 
 impl Stranger {
-    /// 0 is freshly accepted, 1 upgraded, 2 welcomed.
+    /// 0 is freshly accepted, 1 upgraded, 2 welcomed, 3 welcomed as a producer.
     pub(super) fn new(world: &World, stage: u8) -> Self {
         // The one before may not be dropped yet: there is room for more than one.
         let session = world.hub.session().expect("room");
@@ -30,8 +31,10 @@ impl Stranger {
         if stage > 0 {
             stranger.feed(UPGRADE, world);
         }
-        if stage > 1 {
-            stranger.say(br#"{"type":"hello","token":"$T"}"#, world);
+        match stage {
+            0 | 1 => {}
+            2 => stranger.say(br#"{"type":"hello","token":"$T"}"#, world),
+            _ => stranger.say(br#"{"type":"hello","token":"$P","producer":{"id":"p"}}"#, world),
         }
         stranger
     }
@@ -56,7 +59,7 @@ impl Stranger {
 
     pub(super) fn say(&mut self, text: &[u8], world: &World) {
         let mut frame = Vec::new();
-        encode(&mut frame, Opcode::Text, &with_token(text), Some([0x17, 0x2a, 0x3c, 0x4e]));
+        encode(&mut frame, Opcode::Text, &self.filled(text), Some([0x17, 0x2a, 0x3c, 0x4e]));
         self.feed(&frame, world);
     }
 
@@ -94,10 +97,34 @@ impl Stranger {
         panic!("a deadline that is due stays due");
     }
 
+    /// A text with what its placeholders stand for: `$T` a good token, `$P` a producer's, `$R` the run and `$Q` the request
+    /// that were named last.
+    fn filled(&self, text: &[u8]) -> Vec<u8> {
+        let run = self.given.run.map(|run| run.to_string()).unwrap_or_default();
+        let request = self.given.request.as_ref().map(FrameId::as_str).unwrap_or_default();
+        let meanings = [("$T", &*USERS.stranger_token), ("$P", &*USERS.producer_token), ("$R", &*run), ("$Q", request)];
+        let mut out = Vec::new();
+        let mut rest = text;
+        while let Some((first, after)) = rest.split_first() {
+            match meanings.iter().find(|(name, _)| rest.starts_with(name.as_bytes())) {
+                Some((name, meaning)) => {
+                    out.extend_from_slice(meaning.as_bytes());
+                    rest = &rest[name.len()..];
+                }
+                None => {
+                    out.push(*first);
+                    rest = after;
+                }
+            }
+        }
+        out
+    }
+
     fn check(&self, world: &World) {
         let closed = self.session.is_closed();
         assert!(closed || self.session.poll_timeout().is_some(), "every phase but the last owns a deadline");
-        assert!(self.session.user().is_none_or(|user| *user == USERS.stranger && world.stranger_verified()));
+        let its_own = |user: &UserId| [&USERS.stranger, &USERS.producer].contains(&user) && world.verified(user);
+        assert!(self.session.user().is_none_or(its_own));
         let waiting = self.session.transmit().len();
         assert!(waiting <= max_waiting(), "{waiting} bytes wait for the socket");
         let input = self.session.input_bytes();
@@ -113,22 +140,7 @@ const MAX_READ: usize = 32 << 10;
 /// bytes are counted, and the answers to one read.
 fn max_waiting() -> usize {
     let limits = limits();
-    (64 << 10) + limits.event_bytes + 2 * limits.control_bytes + MAX_READ
-}
-
-fn with_token(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        if let Some(after) = rest.strip_prefix(b"$T") {
-            out.extend_from_slice(USERS.stranger_token.as_bytes());
-            rest = after;
-        } else {
-            out.push(*first);
-            rest = after;
-        }
-    }
-    out
+    (64 << 10) + limits.event_bytes + 2 * limits.control_bytes.max(limits.producer_control_bytes) + MAX_READ
 }
 
 /// What the socket was given: an HTTP answer, then frames.
@@ -136,7 +148,14 @@ fn with_token(text: &[u8]) -> Vec<u8> {
 struct Given {
     head: Vec<u8>,
     frames: Option<Assembler>,
+    /// Who was welcomed, once somebody was.
+    welcomed: Option<&'static UserId>,
+    /// In the user's own stream, which a producer's connection does not have.
     position: Option<Position>,
+    /// The run that a frame named last.
+    run: Option<RunId>,
+    /// The request that came last.
+    request: Option<FrameId>,
     closed: bool,
 }
 
@@ -181,21 +200,41 @@ impl Given {
     }
 
     fn frame(&mut self, frame: ServerFrame, world: &World) {
-        match (self.position, frame) {
-            (None, ServerFrame::Welcome(welcome)) => {
-                assert!(world.stranger_verified(), "a welcome without a good token");
-                assert_eq!(welcome.user_id, USERS.stranger.sub());
-                let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
-                self.position = Some(own.expect("the user's own stream").event_id);
-            }
+        match (self.welcomed, frame) {
+            (None, ServerFrame::Welcome(welcome)) => self.welcome(&welcome, world),
             (None, other) => panic!("before the welcome came {other:?}"),
             (Some(_), ServerFrame::Welcome(_)) => panic!("a second welcome"),
-            (Some(before), ServerFrame::Event(event)) => {
+            (Some(user), ServerFrame::Event(event)) => {
+                // One for now only is in no stream, and topics are not followed here.
+                let before = self.position.expect("an event on a producer's connection");
                 assert_eq!((event.position.epoch, event.follows()), (before.epoch, before.seq), "no gap, no double");
-                assert_eq!(event.user_id.as_deref(), Some(USERS.stranger.sub()));
+                assert_eq!(event.user_id.as_deref(), Some(user.sub()));
                 self.position = Some(event.position);
+                self.run = event.run_id.or(self.run);
+            }
+            (Some(user), ServerFrame::Request(request)) => {
+                assert_eq!((user, request.user_id.as_str()), (&USERS.producer, USERS.stranger.sub()));
+                self.request = Some(request.id);
+                if let RequestBody::UserMessage { run_id, .. } | RequestBody::CancelRun { run_id, .. } = request.body {
+                    self.run = Some(run_id);
+                }
+            }
+            (Some(_), ServerFrame::Reply(reply)) => {
+                if let Ok(ReplyOk::RunStarted { run_id, .. } | ReplyOk::Run { run_id }) = reply.outcome {
+                    self.run = Some(run_id);
+                }
             }
             (Some(_), _) => {}
         }
+    }
+
+    fn welcome(&mut self, welcome: &Welcome, world: &World) {
+        let known = [&USERS.stranger, &USERS.producer].into_iter().find(|user| welcome.user_id == user.sub());
+        let user = known.expect("a user whose token the stranger has");
+        assert!(world.verified(user), "a welcome without a good token");
+        let own = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
+        assert!(own.is_some() || user == &USERS.producer, "the user's own stream");
+        self.welcomed = Some(user);
+        self.position = own.map(|entry| entry.event_id);
     }
 }

@@ -28,9 +28,20 @@ pub(super) fn limits() -> Limits {
         parts_per_run: 2,
         dedup_keys: 2,
         requests: 2,
+        run_lease: Duration::from_secs(5),
+        run_lease_max: LONGEST_LEASE,
+        revocations: 2,
+        producers: 2,
+        producer_message_bytes: 4 << 10,
+        producer_messages_per_second: 20,
+        producer_message_burst: 12,
+        producer_control_bytes: 2 << 10,
         ..Limits::default()
     }
 }
+
+/// How long a run may outlive its producer here.
+pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(20);
 
 pub(super) struct World {
     pub(super) hub: Hub,
@@ -61,9 +72,10 @@ impl World {
         assert!(next.is_none_or(|at| at > self.now().at), "what is due is done");
     }
 
-    /// Whether the stranger's good token was verified.
-    pub(super) fn stranger_verified(&self) -> bool {
-        self.verifier.stranger.load(Ordering::Relaxed)
+    /// Whether the stranger's good token for this user was verified.
+    pub(super) fn verified(&self, user: &UserId) -> bool {
+        let seen = if *user == USERS.producer { &self.verifier.producer } else { &self.verifier.stranger };
+        seen.load(Ordering::Relaxed)
     }
 
     /// Ends one run of those that are open, and starts one for each message that waits.
@@ -116,6 +128,14 @@ pub(super) struct Users {
     keys: Hs256,
     pub(super) stranger: UserId,
     pub(super) stranger_token: String,
+    /// A back end that may act for the stranger's user and nobody else.
+    pub(super) producer: UserId,
+    /// What the stranger has of it.
+    pub(super) producer_token: String,
+    /// What a sound client has of it.
+    pub(super) agent_token: String,
+    /// Another token of the stranger's user, which a sound client has.
+    pub(super) asker_token: String,
     pub(super) bystander: UserId,
     pub(super) bystander_token: String,
 }
@@ -123,16 +143,29 @@ pub(super) struct Users {
 pub(super) static USERS: LazyLock<Users> = LazyLock::new(|| {
     let secret = b"the secret of the fuzz target, and of nothing else";
     let keys = Hs256::new(secret, ClaimRules::default()).expect("it is long enough");
-    let token = |user: &UserId, secs| {
+    let token = |user: &UserId, secs, scope| {
         let ttl = Duration::from_secs(secs);
-        let claims = NewToken { user, issued_at: BIRTH, ttl, scope: "", token_id: None };
+        let claims = NewToken { user, issued_at: BIRTH, ttl, scope, token_id: None };
         keys.issue(&claims).expect("a good token")
     };
     let stranger = UserId::new(None, "stranger").expect("a user");
     let bystander = UserId::new(None, "bystander").expect("a user");
-    // The stranger's runs out within a session; the bystander's never does.
-    let (stranger_token, bystander_token) = (token(&stranger, 300), token(&bystander, 1 << 30));
-    Users { keys, stranger, stranger_token, bystander, bystander_token }
+    let producer = UserId::new(None, "producer").expect("a user");
+    // Those of the stranger run out within a session; the others never do.
+    let (stranger_token, producer_token) = (token(&stranger, 300, ""), token(&producer, 300, "publish:stranger"));
+    let (asker_token, agent_token) = (token(&stranger, 1 << 30, ""), token(&producer, 1 << 30, "publish:stranger"));
+    let bystander_token = token(&bystander, 1 << 30, "");
+    Users {
+        keys,
+        stranger,
+        stranger_token,
+        producer,
+        producer_token,
+        agent_token,
+        asker_token,
+        bystander,
+        bystander_token,
+    }
 });
 
 const BIRTH: UnixTime = UnixTime::from_secs(1_800_000_000);
@@ -167,16 +200,21 @@ impl Entropy for Counting {
 #[derive(Default)]
 struct Watching {
     stranger: AtomicBool,
+    producer: AtomicBool,
 }
 
 impl TokenVerifier for Watching {
     fn verify(&self, token: &str, now: UnixTime) -> Result<Grant, AuthError> {
         let grant = USERS.keys.verify(token, now)?;
-        if grant.user == USERS.stranger {
-            assert_eq!(token, USERS.stranger_token);
+        if token == USERS.stranger_token {
+            assert_eq!(grant.user, USERS.stranger);
             self.stranger.store(true, Ordering::Relaxed);
+        } else if token == USERS.producer_token {
+            assert_eq!(grant.user, USERS.producer);
+            self.producer.store(true, Ordering::Relaxed);
         } else {
-            assert_eq!(token, USERS.bystander_token);
+            let others = [&USERS.bystander_token, &USERS.agent_token, &USERS.asker_token];
+            assert!(others.into_iter().any(|other| token == other), "a token that nobody issued");
         }
         Ok(grant)
     }
