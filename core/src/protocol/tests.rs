@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::api::OPENAPI;
 use crate::error::{CloseReason, NextAction};
 use crate::id::{ConnectionId, PartId, RunId, SessionId};
 use crate::time::UnixTime;
@@ -87,6 +88,51 @@ mod specification {
         let yes = |temporary| if temporary { "yes" } else { "no" };
         let codes: Vec<_> = ErrorCode::ALL.iter().map(|code| (code.as_str(), yes(code.is_temporary()))).collect();
         assert_eq!(rows, codes);
+    }
+
+    /// The rows of the table with this head, cells trimmed.
+    fn table_of(head: &str) -> Vec<Vec<&'static str>> {
+        let body = SPECIFICATION.split_once(head).unwrap().1;
+        let rows = body.lines().skip(2).take_while(|line| line.starts_with('|'));
+        rows.map(|row| row.split('|').skip(1).map(str::trim).collect()).collect()
+    }
+
+    #[test]
+    fn the_tables_over_http_are_the_programs_and_the_documents() {
+        let document: Value = serde_json::from_str(OPENAPI).unwrap();
+        let paths = document["paths"].as_object().unwrap().iter().flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
+            methods.map(move |method| format!("`{} {path}`", method.to_uppercase()))
+        });
+        let rows = table_of("| request | scope | body | answer |");
+        let requests: BTreeSet<_> = rows.iter().map(|row| row[0].to_owned()).collect();
+        assert_eq!(requests, paths.collect());
+
+        let (mut codes, mut statuses) = (BTreeSet::new(), BTreeSet::from(["200".to_owned()]));
+        for row in table_of("| status | `code` | also |") {
+            statuses.insert(row[0].to_owned());
+            for code in row[1].split(", ").map(|code| code.trim_matches('`')) {
+                codes.insert(code.to_owned());
+                // What the type of a body says is no fault of a field: 415 is beside the table of codes.
+                if let Some(known) = ErrorCode::from_text(code).filter(|_| row[0] != "415") {
+                    assert_eq!(row[0], crate::api::status(known).to_string(), "{code}");
+                } else {
+                    let close = CloseReason::ALL.iter().any(|reason| reason.name() == code);
+                    assert!(close && row[0] == "401" || row[0] == "415", "{code}");
+                }
+            }
+        }
+        let enumerated = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].as_array().unwrap();
+        assert_eq!(codes, enumerated.iter().map(|code| code.as_str().unwrap().to_owned()).collect());
+        let of_operation = |item: &Value| -> Vec<String> {
+            let operations = item.as_object().unwrap().values().filter_map(|operation| operation.get("responses"));
+            operations.flat_map(|responses| responses.as_object().unwrap().keys().cloned()).collect()
+        };
+        let mut documented: BTreeSet<_> =
+            document["paths"].as_object().unwrap().values().flat_map(of_operation).collect();
+        // A path's other methods are no operation of the document.
+        documented.insert("405".to_owned());
+        assert_eq!(statuses, documented);
     }
 
     #[test]
