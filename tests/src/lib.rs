@@ -1,5 +1,7 @@
 //! What is tested across packages.
 
+pub mod contract;
+pub mod http;
 pub mod line;
 pub mod producer;
 pub mod races;

@@ -35,7 +35,7 @@ pub fn token(user: &str) -> String {
 /// # Panics
 /// When the user's name or the secret is none.
 pub fn signed(secret: &[u8], user: &str, age: Duration) -> String {
-    granting(secret, user, age, "")
+    granting(secret, user, age, "", None)
 }
 
 /// A token of this server that grants more than the user's own stream.
@@ -43,15 +43,23 @@ pub fn signed(secret: &[u8], user: &str, age: Duration) -> String {
 /// # Panics
 /// When the name is none.
 pub fn scoped(user: &str, scope: &str) -> String {
-    granting(SECRET, user, Duration::ZERO, scope)
+    granting(SECRET, user, Duration::ZERO, scope, None)
 }
 
-fn granting(secret: &[u8], user: &str, age: Duration, scope: &str) -> String {
+/// The same with an id, by which it can be revoked.
+///
+/// # Panics
+/// When the name is none.
+pub fn revocable(user: &str, scope: &str, token_id: &str) -> String {
+    granting(SECRET, user, Duration::ZERO, scope, Some(token_id))
+}
+
+fn granting(secret: &[u8], user: &str, age: Duration, scope: &str, token_id: Option<&str>) -> String {
     let user = UserId::new(None, user).expect("a user's name");
     let keys = Hs256::new(secret, ClaimRules::default()).expect("a secret");
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("a calendar after 1970");
     let issued_at = UnixTime::from_secs(since.saturating_sub(age).as_secs());
-    let new = NewToken { user: &user, issued_at, ttl: Duration::from_secs(3600), scope, token_id: None };
+    let new = NewToken { user: &user, issued_at, ttl: Duration::from_secs(3600), scope, token_id };
     keys.issue(&new).expect("a token")
 }
 

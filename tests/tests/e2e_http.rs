@@ -1,0 +1,350 @@
+//! The operations over HTTP, as the program answers them and as its OpenAPI document says it does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use trunkline_core::protocol::{ClientFrame, MAX_EVENTS, OrderPolicy, RunStart, WhenLeft};
+use trunkline_tests::contract::Contract;
+use trunkline_tests::http::{Response, request};
+use trunkline_tests::server::{Program, SECRET, revocable, scoped, signed, token};
+use trunkline_tests::wire::{Device, STEP, Socket, upgrade, within};
+
+const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
+const PUBLISH: &str = "/v1/publish";
+const RUNS: &str = "/v1/runs";
+const EVENTS: &str = "/v1/runs/{run_id}/events";
+const REVOKE: &str = "/v1/revoke";
+const USER: &str = "/v1/users/{user_id}";
+const NOBODYS: &str = "run_00000000000000000000000000000000";
+
+/// The program, a token that may do everything, and the document that it serves.
+struct Api {
+    program: Program,
+    token: String,
+    contract: Contract,
+}
+
+impl Api {
+    async fn start() -> Self {
+        let variables = [("TRUNKLINE_LIMITS_RUNS_PER_USER", "2"), ("TRUNKLINE_LIMITS_CLOSE_DEADLINE", "3s")];
+        let program = Program::with(SCRATCH, &variables);
+        let response = request(program.addr, "GET /openapi.json", &[], b"").await;
+        let mut contract = Contract::new(response.body.clone());
+        contract.check("GET", "/openapi.json", &response);
+        Self { program, token: scoped("agent", "publish admin"), contract }
+    }
+
+    /// A request as it should be, whatever is answered; the answer is held to the document.
+    async fn ask(&mut self, method: &str, path: &str, at: &str, body: &[u8]) -> Response {
+        let bearer = format!("Bearer {}", self.token);
+        self.send(method, path, at, &[("Authorization", &bearer), ("Content-Type", "application/json")], body).await
+    }
+
+    async fn send(&mut self, method: &str, path: &str, at: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let target = path.replace("{run_id}", at).replace("{user_id}", at);
+        let response = request(self.program.addr, &format!("{method} {target}"), headers, body).await;
+        self.contract.check(method, path, &response);
+        response
+    }
+
+    /// A body that the document allows where it is taken, and not where a field is wrong.
+    async fn post(&mut self, path: &str, at: &str, body: Value, status: u16) -> Value {
+        let response = self.ask("POST", path, at, body.to_string().as_bytes()).await;
+        assert_eq!(response.status, status, "{path} {body}: {}", response.body);
+        if status == 200 {
+            assert!(self.contract.allows("POST", path, &body), "the document refuses {body}");
+        }
+        if response.body["error"]["code"] == "invalid" {
+            assert!(!self.contract.allows("POST", path, &body), "the document allows {body}");
+        }
+        response.body
+    }
+
+    async fn start_run(&mut self, user: &str, status: u16) -> String {
+        let body = json!({"user_id": user, "thread_id": "t", "agent_name": "a"});
+        let answer = self.post(RUNS, "", body, status).await;
+        answer["run_id"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+fn thinking(n: u64) -> Value {
+    json!({"n": n, "event": {"type": "agent_thinking", "thought": "hm"}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_path_status_code_and_field_of_the_document_is_real_and_no_other() {
+    let mut api = Api::start().await;
+    assert!(api.contract.references() > 50, "the document refers to its parts");
+    what_every_operation_refuses(&mut api).await;
+    runs_and_their_events(&mut api).await;
+    publishing_and_revoking(&mut api).await;
+    users(&mut api).await;
+    other_methods(&mut api).await;
+    draining(&mut api).await;
+    assert_eq!(api.contract.unseen(), Vec::<String>::new(), "in the document, and in no answer");
+}
+
+async fn what_every_operation_refuses(api: &mut Api) {
+    let json_type = ("Content-Type", "application/json");
+    let bearer = |token: &str| format!("Bearer {token}");
+    let (none, expired) = (bearer(&token("agent")), bearer(&signed(SECRET, "agent", Duration::from_secs(7200))));
+    let revoked = bearer(&revocable("agent", "publish admin", "jti-1"));
+    api.post(REVOKE, "", json!({"user_id": "agent", "token_id": "jti-1"}), 200).await;
+    for (method, path) in api.contract.operations() {
+        if path == "/openapi.json" {
+            continue;
+        }
+        for (headers, code) in [
+            (vec![json_type], "bad_credentials"),
+            (vec![json_type, ("Authorization", "Bearer a.b.c")], "bad_credentials"),
+            (vec![json_type, ("Authorization", &expired)], "token_expired"),
+            (vec![json_type, ("Authorization", &revoked)], "token_revoked"),
+            (vec![json_type, ("Authorization", &none)], "not_found"),
+        ] {
+            let answer = api.send(&method, &path, NOBODYS, &headers, b"{}").await;
+            assert_eq!(answer.body["error"]["code"], code, "{method} {path}");
+        }
+        if method == "POST" {
+            let good = bearer(&api.token);
+            let untyped = api.send(&method, &path, NOBODYS, &[("Authorization", &good)], b"{}").await;
+            assert_eq!(untyped.status, 415);
+            for (body, status) in [(&b"{"[..], 400), (b"{}", 400), (&[b' '; (1 << 20) + 1], 413)] {
+                assert_eq!(api.ask(&method, &path, NOBODYS, body).await.status, status, "{method} {path}");
+            }
+        }
+    }
+}
+
+async fn runs_and_their_events(api: &mut Api) {
+    let run = api.start_run("eve", 200).await;
+    assert_eq!(api.post(EVENTS, &run, thinking(1), 200).await, json!({"stored": true}));
+    let list = |range: std::ops::Range<u64>| json!({"events": range.map(thinking).collect::<Vec<_>>()});
+    api.post(EVENTS, &run, list(2..2 + MAX_EVENTS as u64), 200).await;
+    api.post(EVENTS, &run, list(0..0), 400).await;
+    api.post(EVENTS, &run, list(0..MAX_EVENTS as u64 + 1), 400).await;
+    let n = 2 + MAX_EVENTS as u64;
+    let gap = api.post(EVENTS, &run, json!({"events": [thinking(n), thinking(n + 2)]}), 409).await;
+    assert_eq!((&gap["error"]["code"], &gap["n"]), (&json!("run_order"), &json!(n + 2)));
+    let large = json!({"n": n + 1, "event": {"type": "agent_thinking", "thought": "x".repeat(100_000)}});
+    assert_eq!(api.post(EVENTS, &run, large, 413).await["n"], n + 1);
+    assert_eq!(api.post(EVENTS, NOBODYS, thinking(1), 404).await["run_id"], NOBODYS);
+    api.start_run("eve", 200).await;
+    api.start_run("eve", 429).await;
+    let end = json!({"n": n + 2, "event": {"type": "agent_completed"}});
+    api.post(EVENTS, &run, end, 200).await;
+    assert_eq!(api.post(EVENTS, &run, thinking(n + 3), 409).await["error"]["code"], "run_ended");
+
+    let (_producer, held) = producer(api, "bob").await;
+    let taken = api.post(EVENTS, &held, thinking(1), 409).await;
+    assert_eq!(taken["error"]["code"], "run_taken");
+    let wanted = json!({"user_id": "bob", "thread_id": "t", "agent_name": "a", "run_id": held});
+    assert_eq!(api.post(RUNS, "", wanted, 409).await["error"]["code"], "run_taken");
+}
+
+/// A producer over the wire and a run that it holds.
+async fn producer(api: &Api, user: &str) -> (Socket, String) {
+    let entry = format!("trunkline.v1, bearer.{}", api.token);
+    let (mut socket, _) =
+        upgrade(api.program.addr, &[("sec-websocket-protocol", &entry)]).await.expect("the upgrade is accepted");
+    let start = json!({"type": "run_start", "id": "1", "user_id": user, "thread_id": "t", "agent_name": "a"});
+    for frame in [json!({"type": "hello", "producer": {"id": "p"}}), start] {
+        socket.send(Message::text(frame.to_string())).await.expect("the socket takes a message");
+    }
+    let run = loop {
+        let message =
+            within("a frame of the server", STEP, socket.next()).await.expect("a message").expect("a message");
+        let frame: Value = serde_json::from_str(message.to_text().expect("text")).unwrap_or_default();
+        if frame["type"] == "reply" {
+            break frame["run_id"].as_str().unwrap_or_else(|| panic!("{frame}")).to_owned();
+        }
+    };
+    (socket, run)
+}
+
+async fn publishing_and_revoking(api: &mut Api) {
+    let event = |more: Value| {
+        let mut event = json!({"name": "x", "data": {"any": [1, null]}});
+        event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        event
+    };
+    api.post(PUBLISH, "", event(json!({"user_id": "ann"})), 200).await;
+    api.post(PUBLISH, "", event(json!({"topic": "news", "ephemeral": true})), 200).await;
+    api.post(PUBLISH, "", event(json!({"user_id": "ann", "topic": "news"})), 400).await;
+    api.post(PUBLISH, "", event(json!({"user_id": "ann", "data": "x".repeat(100_000)})), 413).await;
+    api.post(REVOKE, "", json!({"user_id": "ann", "session_id": "sess_x"}), 400).await;
+}
+
+async fn users(api: &mut Api) {
+    let mut ann = Device::open(api.program.addr, &token("ann")).await;
+    let run = api.start_run("ann", 200).await;
+    assert_eq!(api.post(EVENTS, &run, thinking(1), 200).await, json!({"delivered_to": 1}));
+    ann.event(|event| event["type"] == "agent_thinking").await;
+    ann.send(&json!({"type": "ack", "event_id": ann.event_id()})).await;
+    ann.send(&json!({"type": "cancel_run", "id": "c", "run_id": run})).await;
+    assert_eq!(ann.reply("c").await["state"], "requested");
+    let shown = api.ask("GET", USER, "ann", b"").await.body;
+    assert_eq!((&shown["connections"][0]["acked"], &shown["head"]), (&json!(ann.event_id()), &json!(ann.event_id())));
+    assert_eq!(shown["connections"][0]["connection_id"], ann.welcome["connection_id"]);
+    assert_eq!((&shown["runs"][0]["run_id"], &shown["runs"][0]["cancel_requested_by"]), (&json!(run), &json!("ann")));
+    assert_eq!(api.ask("GET", USER, "%ff", b"").await.status, 400);
+    assert_eq!(api.ask("GET", USER, "gr%C3%BC%C3%9Fe", b"").await.body["user_id"], "grüße");
+}
+
+async fn other_methods(api: &mut Api) {
+    let documented = api.contract.operations();
+    for path in documented.iter().map(|(_, path)| path.clone()).collect::<BTreeSet<_>>() {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+            if documented.contains(&(method.to_owned(), path.clone())) {
+                continue;
+            }
+            let bearer = format!("Bearer {}", api.token);
+            let line = format!("{method} {path}").replace(['{', '}'], "");
+            let answer = request(api.program.addr, &line, &[("Authorization", &bearer)], b"").await;
+            assert_eq!(answer.status, 405, "{line}");
+            api.contract.check_error(&answer);
+            let reads = documented.contains(&("GET".to_owned(), path.clone()));
+            assert_eq!(answer.headers["allow"], if reads { "GET, HEAD" } else { "POST" }, "{line}");
+        }
+    }
+}
+
+async fn draining(api: &mut Api) {
+    // It never answers the close, so the drain lasts for its deadline.
+    let _stubborn = Device::open(api.program.addr, &token("zoe")).await;
+    api.program.signal("-TERM");
+    let start = json!({"user_id": "zoe", "thread_id": "t", "agent_name": "a"}).to_string();
+    let until = std::time::Instant::now() + STEP;
+    loop {
+        let answer = api.ask("POST", RUNS, "", start.as_bytes()).await;
+        if answer.status == 503 {
+            return assert_eq!(answer.body["error"]["code"], "draining");
+        }
+        assert!(std::time::Instant::now() < until, "the program drains: {}", answer.body);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A frame as a body: without `type` and `id`.
+fn body_of(frame: &ClientFrame) -> Value {
+    let mut body: Value = serde_json::from_str(&frame.encode()).expect("a frame is JSON");
+    let fields = body.as_object_mut().expect("a frame is an object");
+    fields.remove("type");
+    fields.remove("id");
+    body
+}
+
+/// Bodies that have every field the program knows, as the protocol's own types write them.
+fn full_bodies() -> Vec<(&'static str, Vec<Value>)> {
+    let id = || "1".parse().expect("an id");
+    let run = || NOBODYS.parse().expect("a run's id");
+    let start = RunStart {
+        id: id(),
+        user_id: "ann".into(),
+        thread_id: "t".parse().expect("a thread's id"),
+        run_id: Some(run()),
+        parent_run_id: Some(run()),
+        agent_name: "a".into(),
+        message: Some("m".into()),
+        key: Some("k".parse().expect("a key")),
+        lease: Some(30.0),
+        order: Some(OrderPolicy::Reject),
+        on_disconnect: Some(WhenLeft::Cancel),
+        grace: Some(1.0),
+    };
+    let parsed = |text: String| body_of(&ClientFrame::parse(&text).unwrap_or_else(|error| panic!("{error}")).frame);
+    let publish = |target: Value| {
+        let mut frame =
+            json!({"type": "publish", "name": "x", "data": 1, "key": "k", "ephemeral": false, "thread_id": "t"});
+        frame.as_object_mut().expect("an object").extend(target.as_object().expect("an object").clone());
+        parsed(frame.to_string())
+    };
+    let revoke = |target: &str, value: &str| {
+        parsed(json!({"type": "revoke", "id": "1", "user_id": "ann", target: value}).to_string())
+    };
+    vec![
+        (RUNS, vec![body_of(&ClientFrame::RunStart(Box::new(start)))]),
+        (PUBLISH, vec![publish(json!({"user_id": "ann"})), publish(json!({"topic": "news"}))]),
+        (REVOKE, vec![revoke("token_id", "jti"), revoke("session_id", "sess_00000000000000000000000000000000")]),
+    ]
+}
+
+/// Events of every type with every field.
+fn full_events() -> Vec<Value> {
+    let events = [
+        json!({"type": "agent_thinking", "thought": "x", "step": 1, "progress": 0.5}),
+        json!({"type": "tool_executing", "tool_call_id": "c", "tool_name": "x", "parameters": 1}),
+        json!({"type": "tool_completed", "tool_call_id": "c", "results": 1, "success": true, "error": "x"}),
+        json!({"type": "agent_delta", "part_id": "p", "offset": 0, "text": "x"}),
+        json!({"type": "agent_suspended", "approval_id": "a", "question": "x"}),
+        json!({"type": "agent_resumed", "approval_id": "a", "decision": "x"}),
+        json!({"type": "agent_completed", "final_response": "x", "result": 1}),
+        json!({"type": "agent_failed", "reason": "other", "error": "x"}),
+        json!({"type": "agent_cancelled", "by": "x", "reason": "x"}),
+    ];
+    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect();
+    let known: BTreeSet<_> = trunkline_core::protocol::RunEvent::TYPES.iter().copied().collect();
+    assert_eq!(types.iter().copied().collect::<BTreeSet<_>>(), known, "every type has its event");
+    let written = |event: &Value| {
+        let frame = json!({"type": "run_event", "run_id": NOBODYS, "n": 1, "event": event}).to_string();
+        body_of(&ClientFrame::parse(&frame).unwrap_or_else(|error| panic!("{error}")).frame)["event"].clone()
+    };
+    events.iter().map(written).collect()
+}
+
+fn keys(value: &Value) -> BTreeSet<String> {
+    value.as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fields_of_requests_are_the_documents_and_each_is_read() {
+    let mut api = Api::start().await;
+    for (path, bodies) in full_bodies() {
+        let schema = api.contract.request_schema("POST", path).expect("a schema").clone();
+        let schema = api.contract.resolve(&schema).clone();
+        let known: BTreeSet<_> = bodies.iter().flat_map(keys).collect();
+        assert_eq!(keys(&schema["properties"]), known, "{path}");
+        for body in &bodies {
+            each_field_is_read(&mut api, path, body, &schema, &|body| body).await;
+        }
+    }
+    for event in full_events() {
+        let kind = event["type"].as_str().unwrap_or_default();
+        let reference = json!({"$ref": format!("#/components/schemas/{kind}")});
+        let schema = api.contract.resolve(&reference).clone();
+        assert_eq!(keys(&schema["properties"]), keys(&event), "{kind}");
+        let numbered = |event| json!({"n": 1, "event": event});
+        each_field_is_read(&mut api, EVENTS, &event, &schema, &numbered).await;
+    }
+    for wrong in [json!({"n": "1", "event": thinking(1)["event"]}), json!({"n": 1, "event": 1}), json!({"events": 1})] {
+        let answer = api.ask("POST", EVENTS, NOBODYS, wrong.to_string().as_bytes()).await;
+        assert_eq!(answer.status, 400, "{wrong}");
+        assert!(!api.contract.allows("POST", EVENTS, &wrong), "the document allows {wrong}");
+    }
+}
+
+/// A field that the document knows and that holds what it must not is a fault of that name.
+async fn each_field_is_read(
+    api: &mut Api,
+    path: &str,
+    body: &Value,
+    schema: &Value,
+    whole: &(dyn Fn(Value) -> Value + Sync),
+) {
+    assert!(api.contract.allows("POST", path, &whole(body.clone())), "the document refuses {body}");
+    for name in keys(body) {
+        let property = &schema["properties"][&name];
+        let is_any = keys(property).iter().all(|key| key == "description");
+        let mut wrong = body.clone();
+        wrong[&name] = json!({"wrong": true});
+        let wrong = whole(wrong);
+        assert_eq!(api.contract.allows("POST", path, &wrong), is_any, "{path} {name}");
+        if !is_any {
+            let answer = api.ask("POST", path, NOBODYS, wrong.to_string().as_bytes()).await;
+            let message = answer.body["error"]["message"].as_str().unwrap_or_default();
+            assert!(answer.status == 400 && message.contains(&name), "{path} {name}: {}", answer.body);
+        }
+    }
+}
