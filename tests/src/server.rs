@@ -316,6 +316,26 @@ impl Drop for Program {
     }
 }
 
+/// Runs lines of the README in a shell, as if the server listened where the README has it; answers what they print.
+/// The program is `trunkline` there, and [`SECRET`] is in `trunkline.secret`.
+///
+/// # Panics
+/// When they fail, or there is no shell.
+pub async fn shell(scratch: &str, addr: SocketAddr, lines: &str) -> String {
+    let place = Path::new(scratch).join(format!("shell-{}-{}", std::process::id(), addr.port()));
+    std::fs::create_dir_all(&place).expect("a place to work in");
+    std::fs::write(place.join("trunkline.secret"), SECRET).expect("the secret can be written");
+    let directory = binary().parent().map(Path::to_path_buf).unwrap_or_default();
+    let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = tokio::process::Command::new("sh");
+    let lines = lines.replace("127.0.0.1:8787", &addr.to_string());
+    command.args(["-euc", &lines]).current_dir(&place).env("PATH", path).stdin(Stdio::null()).kill_on_drop(true);
+    let output = within("the lines of the README", STEP, command.output()).await.expect("a shell");
+    std::fs::remove_dir_all(&place).expect("the place can be left");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("what is printed is text")
+}
+
 /// The program, built once per test process by the cargo that runs the test; cargo itself says where it is.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use trunkline_core::protocol::{ClientFrame, MAX_EVENTS, OrderPolicy, RunStart, WhenLeft};
 use trunkline_tests::contract::Contract;
 use trunkline_tests::http::{Response, request};
-use trunkline_tests::server::{Program, SECRET, revocable, scoped, signed, token};
+use trunkline_tests::server::{Program, SECRET, revocable, scoped, shell, signed, token};
 use trunkline_tests::wire::{Device, STEP, Socket, upgrade, within};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
@@ -85,6 +85,25 @@ async fn every_path_status_code_and_field_of_the_document_is_real_and_no_other()
     other_methods(&mut api).await;
     draining(&mut api).await;
     assert_eq!(api.contract.unseen(), Vec::<String>::new(), "in the document, and in no answer");
+}
+
+/// It takes `curl`, as the README does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_readmes_lines_for_curl_work_as_they_stand() {
+    let readme = include_str!("../../README.md");
+    let section = readme.split_once("## From a back end that only has curl").expect("the section").1;
+    let lines = section.split_once("```sh\n").and_then(|(_, rest)| rest.split_once("```")).expect("the lines").0;
+    let program = Program::start(SCRATCH);
+    let mut ann = Device::open(program.addr, &token("ann")).await;
+    let printed = shell(SCRATCH, program.addr, lines).await;
+    let answers: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let delivered = json!({"delivered_to": 1});
+    assert_eq!(answers[..3], [delivered.clone(), delivered.clone(), delivered]);
+    assert_eq!(answers[3]["connections"][0]["connection_id"], ann.welcome["connection_id"]);
+    assert_eq!(answers[4..], [json!({"closed": 0})]);
+    ann.event(|event| event["type"] == "agent_completed").await;
+    let kinds: Vec<_> = ann.events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect();
+    assert_eq!(kinds, ["custom", "agent_started", "agent_thinking", "agent_delta", "agent_completed"]);
 }
 
 async fn what_every_operation_refuses(api: &mut Api) {
