@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use futures_util::SinkExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio_tungstenite::tungstenite::Message;
 use trunkline_core::limits::Limits;
 use trunkline_tests::producer::{Producer, completed, run_event, thinking};
 use trunkline_tests::server::{InProcess, Program, token};
@@ -316,4 +318,48 @@ async fn twenty_thousand_events_above_the_rate_come_once_and_in_order_to_every_d
         let positions: BTreeSet<_> = events.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
         assert_eq!(positions.len(), events.len(), "a position twice");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_is_read_slowly_is_not_taken_for_silent() {
+    const EVENTS: u64 = 300;
+    let limits = Limits { producer_messages_per_second: 100, producer_message_burst: 10, ..Limits::default() };
+    let server = InProcess::without_agent(limits).await;
+    let mut ann = Device::open(server.addr, &token("ann")).await;
+    let mut producer = Producer::come(server.addr, "a", &["ann"]).await;
+    ann.send(&json!({"type": "user_message", "id": "q", "thread_id": "t-1", "content": "hi"})).await;
+    let run_id = producer.accept(LEASE).await;
+    // Written at once, read for three leases.
+    for n in 1..EVENTS {
+        producer.event(&run_id, n, thinking(&n.to_string())).await;
+    }
+    producer.receipt(&run_id, EVENTS, completed()).await;
+    let events = ann.finish(&run_id).await;
+    assert_eq!(events.len() as u64, EVENTS + 2);
+    assert_eq!(events.last().unwrap()["type"], "agent_completed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_reads_nothing_of_what_it_asks_for_ends_its_runs_with_the_lease() {
+    // What its socket has no room for is soon felt.
+    let server = InProcess::narrow(16 << 10, Limits::default());
+    let mut ann = Device::open(server.addr, &token("ann")).await;
+    let mut producer = Producer::come(server.addr, "a", &["ann"]).await;
+    ann.send(&json!({"type": "user_message", "id": "q", "thread_id": "t-1", "content": "hi"})).await;
+    let run_id = producer.accept(LEASE).await;
+    // Until the server takes no more, either, and for ever after.
+    let asking = tokio::spawn(async move {
+        for n in 1.. {
+            let mut event = run_event(&run_id, n, thinking("hm"));
+            event["id"] = "never read".into();
+            if producer.socket.send(Message::text(event.to_string())).await.is_err() {
+                break;
+            }
+        }
+    });
+    while !ann.events.last().is_some_and(is_end) {
+        ann.frame().await;
+    }
+    asking.abort();
+    assert_eq!(ann.events.last().unwrap()["reason"], "producer_lost");
 }

@@ -83,6 +83,16 @@ impl Live {
         self.drain = Some(self.drain.map_or(deadline, |known| known.min(deadline)));
     }
 
+    /// How long a socket may take nothing. A producer's runs end with their leases, whether it does not speak or does not read.
+    pub(super) fn write_stall(&self, limits: &Limits) -> Duration {
+        limits.write_stall.min(self.silence().saturating_mul(2))
+    }
+
+    /// A third of the time within which a producer's silence must be seen: after one a ping goes out, after two it is over.
+    fn silence(&self) -> Duration {
+        self.producer.as_ref().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3)
+    }
+
     /// The earliest deadline. While output waits, the socket's own stall takes the heartbeat's place: a peer that
     /// does not read our ping cannot answer it.
     pub(super) fn timeout(
@@ -91,8 +101,7 @@ impl Live {
         stall: Option<(Timestamp, TimerKind)>,
         limits: &Limits,
     ) -> Option<(Timestamp, TimerKind)> {
-        let silence =
-            self.producer.as_ref().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3);
+        let silence = self.silence();
         // Much of what the socket took may still be on its way, and our ping behind it.
         let on_its_way = self.unheard > LONG_ON_ITS_WAY;
         let patience = if on_its_way { limits.write_stall } else { Duration::ZERO }.max(limits.heartbeat_timeout);

@@ -198,7 +198,9 @@ impl Connection {
 
     /// The next deadline and what it is about.
     pub fn poll_timeout(&self) -> Option<(Timestamp, TimerKind)> {
-        let stall = self.out.stalled_at(&self.settings.limits).map(|at| (at, TimerKind::WriteStall));
+        let limits = &self.settings.limits;
+        let patience = if let Phase::Live(live) = &self.phase { live.write_stall(limits) } else { limits.write_stall };
+        let stall = self.out.stalled_at(patience).map(|at| (at, TimerKind::WriteStall));
         let phase = match &self.phase {
             Phase::Head(_) | Phase::VerifyUpgrade(_) => Some((self.phase_deadline, TimerKind::Handshake)),
             Phase::AwaitHello(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => {

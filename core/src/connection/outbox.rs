@@ -1,9 +1,9 @@
 //! Bytes on their way to the socket: one buffer, one write per wake, nothing held while idle.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::codec::frame::{Opcode, encode, encode_close, encode_text_parts};
-use crate::limits::Limits;
 use crate::time::Timestamp;
 
 #[derive(Default)]
@@ -55,9 +55,9 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// When the socket counts as stalled, while something waits.
-    pub(super) fn stalled_at(&self, limits: &Limits) -> Option<Timestamp> {
-        (!self.is_empty()).then(|| self.stuck_since + limits.write_stall)
+    /// When a socket that takes nothing counts as stalled, while something waits.
+    pub(super) fn stalled_at(&self, after: Duration) -> Option<Timestamp> {
+        (!self.is_empty()).then(|| self.stuck_since + after)
     }
 
     fn begin(&mut self, now: Timestamp) {
@@ -94,14 +94,14 @@ mod tests {
 
     #[test]
     fn the_stall_is_counted_from_the_last_byte_taken() {
-        let limits = Limits::default();
+        let after = Duration::from_secs(90);
         let mut out = Outbox::default();
-        assert_eq!(out.stalled_at(&limits), None);
+        assert_eq!(out.stalled_at(after), None);
         out.text(Timestamp::from_micros(5), &[b"hello"]);
         out.text(Timestamp::from_micros(6), &[b"hello"]);
-        assert_eq!(out.stalled_at(&limits), Some(Timestamp::from_micros(5) + limits.write_stall));
+        assert_eq!(out.stalled_at(after), Some(Timestamp::from_micros(5) + after));
         out.advance(Timestamp::from_micros(9), 1);
-        assert_eq!(out.stalled_at(&limits), Some(Timestamp::from_micros(9) + limits.write_stall));
+        assert_eq!(out.stalled_at(after), Some(Timestamp::from_micros(9) + after));
     }
 
     #[test]
