@@ -152,7 +152,15 @@ fn wrong_frames() -> Vec<(String, &'static str, Option<&'static str>)> {
         (r#"{"type":"subscribe","id":"s","topic":"news"}"#, "not_found", Some("s")),
         (r#"{"type":"approve","id":"a","approval_id":"a-1","decision":"allow"}"#, "not_found", Some("a")),
         (r#"{"type":"refresh","id":"r","token":"x"}"#, "refresh_refused", Some("r")),
-        (r#"{"type":"publish","id":"p","user_id":"ann","name":"n","data":1}"#, "unsupported", Some("p")),
+        (r#"{"type":"publish","id":"p","user_id":"ann","name":"n","data":1}"#, "not_found", Some("p")),
+        (r#"{"type":"run_start","id":"q","user_id":"ann","thread_id":"t","agent_name":"a"}"#, "unexpected", Some("q")),
+        (
+            r#"{"type":"run_event","run_id":"run_0123456789abcdef0123456789abcdef","n":1,"event":{"type":"agent_thinking","thought":"x"}}"#,
+            "unexpected",
+            None,
+        ),
+        (r#"{"type":"reply","id":"q-1","ok":true}"#, "unexpected", None),
+        (r#"{"type":"revoke","id":"v","user_id":"bob","token_id":"x"}"#, "not_found", Some("v")),
         (
             r#"{"type":"user_message","id":"i","user_id":"bob","thread_id":"t-1","content":"x"}"#,
             "identity_mismatch",
