@@ -55,7 +55,7 @@ impl Session {
                 device.watching = Watching::new(&hello.threads, attached.stream.position);
                 self.enter(now, device, admission, attached.session, vec![entry(StreamName::User, &attached.stream)]);
                 if attached.stream.mode == Mode::Snapshot {
-                    self.take_snapshot(0, None);
+                    self.take_snapshot(0);
                 }
             }
         }

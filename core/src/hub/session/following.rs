@@ -26,7 +26,7 @@ impl Session {
         let cursor = Cursor::new(Some(topic), &resumption);
         let stream = cursor.stream();
         match known {
-            Some(at) => device.cursors[at] = cursor,
+            Some(at) => device.cursors[at] = cursor.in_place_of(&device.cursors[at]),
             None => device.cursors.push(cursor),
         }
         Ok(entry(stream, &resumption))

@@ -32,6 +32,12 @@ impl Cursor {
         Self { topic, position: resumption.position, behind, merging: false, snapshot: VecDeque::new() }
     }
 
+    /// Goes on elsewhere in the stream of a cursor before it: what was told of its lag still counts, and ends when this one
+    /// has caught up.
+    pub(super) fn in_place_of(self, earlier: &Self) -> Self {
+        Self { merging: earlier.merging, behind: self.behind || earlier.merging, ..self }
+    }
+
     pub(super) fn has_more(&self) -> bool {
         self.behind || !self.snapshot.is_empty()
     }
@@ -83,7 +89,7 @@ impl Session {
                 }
                 // Its mailbox says why.
                 Read::Detached => cursor.behind = false,
-                Read::Lost => self.take_snapshot(at, Some(from)),
+                Read::Lost => self.take_snapshot(at),
             }
         }
     }
@@ -132,9 +138,9 @@ impl Session {
         }
     }
 
-    /// Takes a reader who has nothing before the log to its beginning; one who has `missed` what came after a position is
-    /// told of the loss.
-    pub(super) fn take_snapshot(&mut self, at: usize, missed: Option<Position>) {
+    /// Takes a reader who has nothing before the log to its beginning. Where the client stands elsewhere, it is told of the
+    /// loss: a log that has gone on since the welcome begins behind what the welcome said.
+    pub(super) fn take_snapshot(&mut self, at: usize) {
         let State::Attached(device) = &mut self.state else { return };
         let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
         let base = match &cursor.topic {
@@ -148,10 +154,12 @@ impl Session {
             cursor.behind = false;
             return;
         };
-        let lost = missed.map(|from| Lost { from, to: position });
+        let mut known = cursor.position;
         if let Some(watching) = device.watching.as_mut().filter(|_| cursor.topic.is_none()) {
+            known.seq = watching.told();
             watching.restart(position, &mut base);
         }
+        let lost = (known != position).then_some(Lost { from: known, to: position });
         cursor.position = position;
         cursor.behind = true;
         cursor.snapshot = snapshot_frames(&cursor.stream(), position, lost, &base).into();

@@ -1,11 +1,12 @@
 //! Readers that are slow, late, or behind their log.
 
-use std::task::Waker;
+use std::sync::Arc as Shared;
+use std::task::{Wake, Waker};
 
 use super::harness::{Pair, World, ident, thread};
 use crate::client::ClientEvent;
 use crate::drive::Machine;
-use crate::hub::{Run, RunOptions};
+use crate::hub::{Hub, Run, RunOptions};
 use crate::id::PartId;
 use crate::limits::Limits;
 use crate::protocol::{EventBody, EventKind, Lost, Mode, Position, ServerFrame};
@@ -276,4 +277,37 @@ fn many_thoughts_make_no_large_frame() {
     let snapshots = frames(&events).filter(|frame| matches!(frame, ServerFrame::Snapshot(_)));
     let sizes: Vec<usize> = snapshots.map(|frame| frame.encode().len()).collect();
     assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
+}
+
+/// Publishes as soon as it is woken, which is between two looks of whoever wakes it.
+struct Publishing(Hub);
+
+impl Wake for Publishing {
+    fn wake(self: Shared<Self>) {
+        for n in 0..20 {
+            self.0.publish(&ident("ann"), None, "note", &n).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_shed_between_the_welcome_and_its_snapshot_is_told_as_lost() {
+    let world = World::with(Limits { log_entries: 8, ..Limits::default() });
+    let mut old = world.device("ann");
+    let run = start(&world);
+    for n in 0..20 {
+        run.thinking(format!("{n}")).unwrap();
+    }
+    old.events();
+    let waker = Waker::from(Shared::new(Publishing(world.hub.clone())));
+    old.session.as_mut().unwrap().poll_ready(world.now(), &waker);
+    // To be superseded is what wakes it.
+    let mut back = world.resuming("ann", Some(Position::NONE), old.client.session());
+    let events = back.events();
+    let ClientEvent::Welcome(welcome) = &events[0] else { panic!("{events:?}") };
+    let welcomed = welcome.streams[0].event_id;
+    let Some(ServerFrame::Snapshot(snapshot)) = frames(&events).next() else { panic!("{events:?}") };
+    assert!(snapshot.event_id.seq > welcomed.seq, "the log has gone on");
+    assert_eq!(snapshot.lost, Some(Lost { from: welcomed, to: snapshot.event_id }));
+    assert_eq!(back.fault(), None);
 }

@@ -301,3 +301,29 @@ fn a_thread_of_two_owners_reaches_the_watching_devices_of_each_and_nobody_else()
         }
     }
 }
+
+#[test]
+fn a_loss_begins_where_the_client_stands_and_not_behind_what_is_hidden() {
+    let world = World::with(Limits { log_entries: 8, ..Limits::default() });
+    let mut ann = watching(&world, "ann", &["a"], None);
+    for _ in 0..4 {
+        note(&world, "ann", Some("b"));
+        ann.pump();
+    }
+    ann.events();
+    let known = ann.client.position().unwrap();
+    assert_eq!(known.seq, 1, "the others wait for their time");
+    (0..20).for_each(|_| note(&world, "ann", Some("b")));
+    let snapshot = ann.events().into_iter().find_map(|event| match event {
+        ClientEvent::Frame(frame) => {
+            if let ServerFrame::Snapshot(part) = *frame {
+                Some(part)
+            } else {
+                None
+            }
+        }
+        ClientEvent::Event(_) | ClientEvent::Welcome(_) => None,
+    });
+    let lost = snapshot.and_then(|part| part.lost).unwrap();
+    assert_eq!((lost.from, ann.fault()), (known, None));
+}

@@ -5,9 +5,12 @@ use std::time::Duration;
 use super::harness::{Pair, World, frame_id, ident};
 use crate::auth::{ClaimRules, Hs256, NewToken};
 use crate::client::ClientEvent;
+use crate::drive::Machine;
 use crate::id::{TopicId, TopicName, UserId};
 use crate::limits::Limits;
-use crate::protocol::{ClientFrame, EventBody, Lost, Mode, Position, Receipt, Reply, ReplyOk, StreamEntry, StreamName};
+use crate::protocol::{
+    ClientFrame, EventBody, Lost, Mode, Position, Receipt, Reply, ReplyOk, ServerFrame, StreamEntry, StreamName,
+};
 use crate::time::Clock;
 
 fn name(topic: &str) -> TopicName {
@@ -48,7 +51,7 @@ fn followed(pair: &mut Pair, resume: Option<Position>) -> StreamEntry {
     assert!(entry.is_some());
     match pair.client.poll_event() {
         Some(ClientEvent::Frame(frame)) => match *frame {
-            crate::protocol::ServerFrame::Reply(reply) => match reply.outcome {
+            ServerFrame::Reply(reply) => match reply.outcome {
                 Ok(ReplyOk::Stream(entry)) => entry,
                 other => panic!("{other:?}"),
             },
@@ -180,7 +183,7 @@ fn several_streams_replay_in_turns() {
     }
     let up = ann.client.transmit().to_vec();
     ann.client.advance(up.len());
-    crate::drive::Machine::handle_bytes(ann.session.as_mut().unwrap(), now, &up);
+    Machine::handle_bytes(ann.session.as_mut().unwrap(), now, &up);
     let events = ann.stream();
     assert_eq!((events.len(), ann.fault()), (2_000, None));
     let first_of_b = events.iter().position(|event| event.stream != stream()).unwrap();
@@ -199,7 +202,7 @@ fn a_follower_that_leaves_the_log_behind_is_told_where_it_goes_on() {
     let events = ann.events();
     let snapshot = events.iter().find_map(|event| match event {
         ClientEvent::Frame(frame) => match &**frame {
-            crate::protocol::ServerFrame::Snapshot(snapshot) => Some(snapshot),
+            ServerFrame::Snapshot(snapshot) => Some(snapshot),
             _ => None,
         },
         ClientEvent::Welcome(_) | ClientEvent::Event(_) => None,
@@ -222,4 +225,24 @@ fn a_thousand_followers_are_told_in_batches_and_all_see_it() {
     }
     assert_eq!(publish(&world, 7), Receipt::DeliveredTo(1_000));
     assert!(readers.iter_mut().all(|reader| numbers(reader) == [7]));
+}
+
+#[test]
+fn a_lag_that_was_told_ends_although_the_topic_is_followed_from_elsewhere_meanwhile() {
+    let world = World::with(Limits { lag_entries: 4, ..Limits::default() });
+    let mut ann = reader(&world, "ann");
+    followed(&mut ann, None);
+    for _ in 0..10 {
+        world.hub.publish_topic(&news(), "n", &"x".repeat(20_000)).unwrap();
+    }
+    // The socket takes nothing, so that it lags when the client follows the topic once more.
+    let session = ann.session.as_mut().unwrap();
+    session.poll_ready(world.clock.now(), std::task::Waker::noop());
+    ann.client.send(&ClientFrame::Subscribe { id: frame_id("s"), topic: name("news"), resume: None });
+    let up = ann.client.transmit().to_vec();
+    ann.client.advance(up.len());
+    session.handle_bytes(world.clock.now(), &up);
+    let lag = |frame| if let ServerFrame::Lag { merging, .. } = frame { Some(merging) } else { None };
+    let told: Vec<bool> = ann.frames().into_iter().filter_map(lag).collect();
+    assert_eq!((told, ann.fault()), (vec![true, false], None));
 }
