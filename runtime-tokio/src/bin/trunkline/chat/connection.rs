@@ -212,12 +212,12 @@ impl Connector {
                 (ServerFrame::Welcome(welcome), gap)
             }
             ClientEvent::Event(event) => {
-                self.cursor = self.cursor.map(|(session, _)| (session, event.position));
+                self.came_to(&event.stream, event.position);
                 (ServerFrame::Event(event), false)
             }
             ClientEvent::Frame(frame) => {
-                self.note(&frame);
-                (*frame, false)
+                let gap = self.note(&frame);
+                (*frame, gap)
             }
         };
         if self.incoming.send(Incoming::Frame(frame.encode())).await.is_err() {
@@ -245,22 +245,39 @@ impl Connector {
     async fn gap(&mut self) -> Option<End> {
         match self.purpose {
             Purpose::OneMessage => Some(End::Over(
-                "the server no longer has every event since the connection was lost: \
+                "the server no longer has every event that was not shown yet: \
                  what became of the message is unknown"
                     .to_owned(),
             )),
             Purpose::Conversation => {
-                let notice = "the server no longer has every event since the connection was lost".to_owned();
+                let notice = "the server no longer has every event that was not shown yet".to_owned();
                 self.incoming.send(Incoming::Gap(notice)).await.is_err().then_some(End::Left)
             }
         }
     }
 
-    fn note(&mut self, frame: &ServerFrame) {
+    /// Takes note of a frame that is no event; says whether events are gone.
+    fn note(&mut self, frame: &ServerFrame) -> bool {
         if let ServerFrame::Reply(reply) = frame {
             self.unanswered.retain(|(id, _)| *id != reply.id);
         } else if let ServerFrame::GoingAway { reconnect_after, .. } = frame {
             self.backoff.asked(Duration::try_from_secs_f64(*reconnect_after).unwrap_or_default());
+        } else if let ServerFrame::Deltas(window) = frame {
+            self.came_to(&window.stream, window.position);
+        } else if let ServerFrame::Position { stream, event_id, .. } = frame {
+            self.came_to(stream, *event_id);
+        } else if let ServerFrame::Snapshot(part) = frame {
+            if part.part == part.of {
+                self.came_to(&part.stream, part.event_id);
+            }
+            return part.stream == StreamName::User && part.lost.is_some();
+        }
+        false
+    }
+
+    fn came_to(&mut self, stream: &StreamName, position: Position) {
+        if *stream == StreamName::User {
+            self.cursor = self.cursor.map(|(session, _)| (session, position));
         }
     }
 
@@ -386,6 +403,49 @@ mod tests {
                 assert_eq!(connector.take(event).await, None);
             }
         }
+    }
+
+    fn frame(text: &str) -> ClientEvent {
+        ClientEvent::Frame(Box::new(ServerFrame::parse(text).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn whatever_moves_the_position_is_where_the_next_socket_goes_on_from() {
+        let (mut talk, _link) = connector(Purpose::Conversation);
+        assert_eq!(talk.take(welcome()).await, None);
+        let run = "run_0123456789abcdef0123456789abcdef";
+        let window = format!(
+            r#"{{"type": "agent_deltas", "prev": 1, "event_id": "7-9", "seq": 9, "timestamp": 1784131200, "user_id": "ann",
+            "parts": [{{"run_id": "{run}", "part_id": "answer", "offset": 0, "text": "x", "run_seq": 8}}]}}"#
+        );
+        let first = r#"{"type": "snapshot", "stream": "user", "event_id": "7-20", "part": 1, "of": 2, "runs": []}"#;
+        let last = r#"{"type": "snapshot", "stream": "user", "event_id": "7-20", "part": 2, "of": 2, "runs": []}"#;
+        let moved = r#"{"type": "position", "stream": "user", "prev": 20, "event_id": "7-22"}"#;
+        let other = r#"{"type": "position", "stream": "topic:news", "prev": 1, "event_id": "8-90"}"#;
+        for (text, seq) in [(window.as_str(), 9), (first, 9), (last, 20), (moved, 22), (other, 22)] {
+            assert_eq!(talk.take(frame(text)).await, None);
+            assert_eq!(talk.cursor.map(|(_, position)| position.seq), Some(seq), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_message_does_not_wait_for_what_a_live_snapshot_says_is_gone() {
+        let lost = r#"{"type": "snapshot", "stream": "user", "event_id": "7-20", "part": 1, "of": 1,
+            "lost": {"from": "7-1", "to": "7-20"}, "runs": []}"#;
+        let (mut one, _link) = connector(Purpose::OneMessage);
+        one.welcomed = false;
+        assert_eq!(one.take(welcome()).await, None);
+        assert!(matches!(one.take(frame(lost)).await, Some(End::Over(why)) if why.contains("unknown")));
+        let (mut talk, mut link) = connector(Purpose::Conversation);
+        talk.welcomed = false;
+        assert_eq!(talk.take(welcome()).await, None);
+        assert_eq!(talk.take(frame(lost)).await, None);
+        drop(talk);
+        let mut told = Vec::new();
+        while let Some(incoming) = link.incoming.recv().await {
+            told.push(incoming);
+        }
+        assert!(matches!(told.last(), Some(Incoming::Gap(_))), "{told:?}");
     }
 
     fn welcome() -> ClientEvent {

@@ -1,5 +1,6 @@
 //! Frames as a person reads them, or as they came, one a line. What others wrote is escaped, never obeyed.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -18,12 +19,13 @@ pub(crate) struct Screen {
     thread: Option<ThreadId>,
     /// The run whose streamed text the cursor stands behind.
     streaming: Option<String>,
+    runs: Runs,
 }
 
 impl Screen {
     /// With `ansi`, thoughts are dimmed.
     pub(crate) fn new(json: bool, ansi: bool) -> Self {
-        Self { json, ansi, thread: None, streaming: None }
+        Self { json, ansi, thread: None, streaming: None, runs: Runs::default() }
     }
 
     /// A person sees the events of this conversation alone.
@@ -51,9 +53,10 @@ impl Screen {
     }
 
     fn show(&mut self, frame: &Value, out: &mut impl Write) -> io::Result<()> {
-        if let (Some(own), Some(thread)) = (&self.thread, frame["thread_id"].as_str())
-            && own.as_str() != thread
-        {
+        for run in frame["runs"].as_array().into_iter().flatten().chain([frame]) {
+            self.runs.note(run, self.is_of_another_thread(run));
+        }
+        if self.is_of_another_thread(frame) {
             return Ok(());
         }
         let field = |name: &str| printable(frame[name].as_str().unwrap_or_default());
@@ -83,18 +86,22 @@ impl Screen {
         }
     }
 
+    fn is_of_another_thread(&self, frame: &Value) -> bool {
+        matches!((&self.thread, frame["thread_id"].as_str()), (Some(own), Some(thread)) if own.as_str() != thread)
+    }
+
     fn stream_all(&mut self, frame: &Value, out: &mut impl Write) -> io::Result<()> {
         frame["parts"].as_array().into_iter().flatten().try_for_each(|part| self.stream(part, out))
     }
 
     fn stream(&mut self, part: &Value, out: &mut impl Write) -> io::Result<()> {
         let run = part["run_id"].as_str().unwrap_or_default();
+        let Some(text) = self.runs.fresh(run, part) else { return Ok(()) };
         if self.streaming.as_deref() != Some(run) {
             self.end_stream(out)?;
             self.streaming = Some(run.to_owned());
         }
         // Line ends are part of a text; everything else that moves the cursor is not.
-        let text = part["text"].as_str().unwrap_or_default();
         let lines: Vec<_> = text.split('\n').map(printable).collect();
         write!(out, "{}", lines.join("\n"))
     }
@@ -121,6 +128,57 @@ impl Screen {
 
     fn end_stream(&mut self, out: &mut impl Write) -> io::Result<()> {
         if self.streaming.take().is_some() { writeln!(out) } else { Ok(()) }
+    }
+}
+
+/// What must be known of runs that have not ended to show their texts once, and those of one conversation alone: a merged
+/// window does not say which conversation a text belongs to.
+#[derive(Default)]
+struct Runs(BTreeMap<String, Run>);
+
+#[derive(Default)]
+struct Run {
+    of_another_thread: bool,
+    /// How much of each text was shown, in characters.
+    shown: BTreeMap<String, u64>,
+}
+
+/// Runs, and texts of one run; beyond, all are forgotten, and a text may be shown twice.
+const MAX_KNOWN: usize = 1_024;
+
+impl Runs {
+    fn note(&mut self, frame: &Value, of_another_thread: bool) {
+        let Some(run) = frame["run_id"].as_str() else { return };
+        if matches!(frame["type"].as_str(), Some("agent_completed" | "agent_failed" | "agent_cancelled")) {
+            self.0.remove(run);
+        } else {
+            self.run(run).of_another_thread = of_another_thread;
+        }
+    }
+
+    /// What of a piece of text is not on the screen yet; `None` where nothing of it is to be shown.
+    fn fresh(&mut self, run: &str, part: &Value) -> Option<String> {
+        let text = part["text"].as_str().unwrap_or_default();
+        let run = self.run(run);
+        if run.of_another_thread {
+            return None;
+        }
+        let Some(offset) = part["offset"].as_u64() else { return Some(text.to_owned()) };
+        if run.shown.len() >= MAX_KNOWN {
+            run.shown.clear();
+        }
+        let shown = run.shown.entry(part["part_id"].as_str().unwrap_or_default().to_owned()).or_default();
+        let known = usize::try_from(shown.saturating_sub(offset)).unwrap_or(usize::MAX);
+        *shown = (*shown).max(offset.saturating_add(text.chars().count() as u64));
+        let fresh: String = text.chars().skip(known).collect();
+        (!fresh.is_empty()).then_some(fresh)
+    }
+
+    fn run(&mut self, run: &str) -> &mut Run {
+        if self.0.len() >= MAX_KNOWN && !self.0.contains_key(run) {
+            self.0.clear();
+        }
+        self.0.entry(run.to_owned()).or_default()
     }
 }
 
@@ -185,6 +243,34 @@ mod tests {
             calculator -> {\"value\":2}\n  other failed: no\n1+1 = 2\ncompleted in 5 ms\n";
         assert_eq!(shown(&frames, false), expected);
         assert!(shown(&frames, true).contains("\u{1b}[2m  ~ hm\u{1b}[0m"));
+    }
+
+    #[test]
+    fn a_text_is_shown_once_whatever_its_frames_repeat() {
+        let piece = |offset, text| json!({"type": "agent_delta", "run_id": "r", "part_id": "p", "offset": offset, "text": text});
+        let window = |parts| json!({"type": "agent_deltas", "parts": parts});
+        let part = |run, part, offset, text| json!({"run_id": run, "part_id": part, "offset": offset, "text": text});
+        let frames = [
+            piece(0, "é🙂"),
+            piece(0, "é🙂!"),
+            window(vec![part("r", "p", 1, "🙂! on"), part("r", "q", 0, " and")]),
+            piece(0, "é🙂!"),
+            json!({"type": "agent_completed", "run_id": "r"}),
+        ];
+        assert_eq!(shown(&frames, false), "é🙂! on and\ncompleted\n");
+    }
+
+    #[test]
+    fn merged_text_of_other_conversations_is_not_shown() {
+        let (mut screen, mut out) = (Screen::new(false, false).of_thread(ThreadId::new("own").unwrap()), Vec::new());
+        let part = |run, text| json!({"run_id": run, "part_id": "p", "offset": 0, "text": text});
+        let frames = [
+            json!({"type": "agent_started", "run_id": "a", "thread_id": "other", "agent_name": "x"}),
+            json!({"type": "snapshot", "runs": [{"run_id": "b", "thread_id": "other"}, {"run_id": "c", "thread_id": "own"}]}),
+            json!({"type": "agent_deltas", "parts": [part("a", "no"), part("b", "no"), part("c", "yes")]}),
+        ];
+        frames.iter().for_each(|frame| screen.frame(&frame.to_string(), &mut out).unwrap());
+        assert_eq!(String::from_utf8(out).unwrap(), "yes");
     }
 
     #[test]
