@@ -48,8 +48,6 @@ enum Amendment {
     First(Vec<RunEvent>),
     /// By what of it is new.
     Instead(RunEvent),
-    /// Nothing of it is new.
-    Known,
 }
 
 /// An event has at most this many at once: a text that is partly known, a suspension, open calls.
@@ -82,12 +80,14 @@ impl RunMachine {
     }
 
     fn repair(&self, now: Timestamp, mut event: RunEvent, limits: &Limits) -> Result<Planned, RunError> {
+        if self.is_known(&event) {
+            return Ok(Planned { before: Vec::new(), body: None, flaw: None });
+        }
         let mut run = self.clone();
         let mut before = Vec::new();
         for _ in 0..MAX_DISORDERS {
             let Err(disorder) = run.check_order(&event) else { break };
             match run.amend(&event, &disorder).ok_or(disorder)? {
-                Amendment::Known => return Ok(Planned { before, body: None, flaw: None }),
                 Amendment::Instead(less) => event = less,
                 Amendment::First(missing) => {
                     for missing in missing {
@@ -100,6 +100,24 @@ impl RunMachine {
         }
         let body = Some(run.prepare(now, event, limits)?);
         Ok(Planned { before, body, flaw: None })
+    }
+
+    /// Whether everything that the event says is there already. Also while the run is suspended it then changes nothing:
+    /// nobody's question is taken back for it.
+    fn is_known(&self, event: &RunEvent) -> bool {
+        match event {
+            RunEvent::ToolCompleted { tool_call_id, .. } => self.has_call(tool_call_id) && !self.is_open(tool_call_id),
+            RunEvent::Delta { part_id, .. } => {
+                without_known(event, self.end_of(part_id)).is_some_and(|(_, text)| text.is_empty())
+            }
+            RunEvent::Thinking { .. }
+            | RunEvent::ToolExecuting { .. }
+            | RunEvent::Suspended { .. }
+            | RunEvent::Resumed { .. }
+            | RunEvent::Completed { .. }
+            | RunEvent::Failed { .. }
+            | RunEvent::Cancelled { .. } => false,
+        }
     }
 
     fn amend(&self, event: &RunEvent, disorder: &Disorder) -> Option<Amendment> {
@@ -116,9 +134,11 @@ impl RunMachine {
                 };
                 Some(Amendment::First(self.open_calls().map(without_result).collect()))
             }
-            Disorder::ToolNotOpen { tool_call_id } => self.has_call(tool_call_id).then_some(Amendment::Known),
-            Disorder::Offset { end, .. } => without_known(event, *end),
-            Disorder::NotSuspended { .. } => None,
+            Disorder::Offset { end, .. } => {
+                let (part_id, text) = without_known(event, *end)?;
+                Some(Amendment::Instead(RunEvent::Delta { part_id: part_id.clone(), offset: None, text }))
+            }
+            Disorder::ToolNotOpen { .. } | Disorder::NotSuspended { .. } => None,
         }
     }
 
@@ -141,15 +161,11 @@ impl RunMachine {
     }
 }
 
-/// What of a text goes beyond `end`, where it begins before it.
-fn without_known(event: &RunEvent, end: u64) -> Option<Amendment> {
+/// What of a text goes beyond `end`, where it says that it begins there or before.
+fn without_known(event: &RunEvent, end: u64) -> Option<(&PartId, String)> {
     let RunEvent::Delta { part_id, offset: Some(offset), text } = event else { return None };
     let known = usize::try_from(end.checked_sub(*offset)?).unwrap_or(usize::MAX);
-    let text: String = text.chars().skip(known).collect();
-    if text.is_empty() {
-        return Some(Amendment::Known);
-    }
-    Some(Amendment::Instead(RunEvent::Delta { part_id: part_id.clone(), offset: None, text }))
+    Some((part_id, text.chars().skip(known).collect()))
 }
 
 impl Planned {
@@ -239,6 +255,10 @@ mod tests {
             (&[suspend("x"), tool("a")], Some(&[AgentResumed, ToolExecuting]), Some(&[ToolExecuting])),
             (&[tool("a"), suspend("x"), done("a", "1")], Some(&[AgentResumed, ToolCompleted]), Some(&[ToolCompleted])),
             (&[tool("a"), done("a", "1"), done("a", "2")], Some(&[]), Some(&[ToolCompleted])),
+            // What is known already does not take a question back.
+            (&[tool("a"), done("a", "1"), suspend("x"), done("a", "1")], Some(&[]), Some(&[ToolCompleted])),
+            (&[delta(None, "abc"), suspend("x"), delta(Some(1), "bc")], Some(&[]), None),
+            (&[delta(None, "abc"), suspend("x"), delta(Some(1), "bcd")], Some(&[AgentResumed, AgentDelta]), None),
             (&[delta(None, "abc"), delta(Some(1), "bcd")], Some(&[AgentDelta]), None),
             (&[delta(None, "abc"), delta(Some(1), "bc")], Some(&[]), None),
             // What would have to be made up is refused under every policy.

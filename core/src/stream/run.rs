@@ -283,7 +283,7 @@ impl RunMachine {
     }
 
     /// Whether the call has begun and not ended.
-    fn is_open(&self, call: &ToolCallId) -> bool {
+    pub(super) fn is_open(&self, call: &ToolCallId) -> bool {
         self.tools.get(call).is_some_and(|tool| tool.open)
     }
 
@@ -298,7 +298,7 @@ impl RunMachine {
     }
 
     /// Where a part ends, in Unicode scalar values; 0 for one that is new.
-    fn end_of(&self, part: &PartId) -> u64 {
+    pub(super) fn end_of(&self, part: &PartId) -> u64 {
         self.parts.get(part).copied().unwrap_or(0)
     }
 
