@@ -47,7 +47,7 @@ pub struct Connection {
     refusal: Option<Refusal>,
     /// Why the socket closes; set once.
     reason: Option<CloseReason>,
-    /// The last byte from the peer.
+    /// The last sign of life of the peer.
     heard: Timestamp,
 }
 
@@ -223,6 +223,10 @@ impl Connection {
         if let Phase::Live(live) = &mut self.phase {
             live.took(n);
         }
+        if n > 0 && !self.has_room() {
+            // Nobody listens to the peer: what it takes is its sign of life.
+            self.heard = now.at;
+        }
         self.out.advance(now.at, n);
         if self.out.is_empty() {
             if let Phase::Live(live) = &mut self.phase {
@@ -332,7 +336,7 @@ impl Connection {
         Some(bytes)
     }
 
-    /// When the last byte came from the peer.
+    /// When the peer last gave a sign of life: a byte that came from it, or that it took while nothing was read.
     pub const fn heard(&self) -> Timestamp {
         self.heard
     }

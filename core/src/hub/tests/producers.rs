@@ -1,5 +1,7 @@
 //! Back ends over the wire: what they are asked, what they start, and what becomes of it when they go.
 
+mod edges;
+
 use std::time::Duration;
 
 use super::harness::{Pair, World, frame_id, ident, message, thread};

@@ -1,0 +1,92 @@
+//! Back ends that answer wrongly, do not read, lose rights or fall silent: what must hold all the same.
+
+use serde_json::value::RawValue;
+use std::task::Waker;
+
+use super::*;
+use crate::client::ClientEvent;
+use crate::drive::Machine;
+use crate::id::ApprovalId;
+
+fn json(bytes: usize) -> Box<RawValue> {
+    RawValue::from_string(format!("\"{}\"", "x".repeat(bytes))).unwrap()
+}
+
+fn command(id: &str, bytes: usize) -> ClientFrame {
+    ClientFrame::Command { id: frame_id(id), name: "c".into(), args: Some(json(bytes)), key: None }
+}
+
+fn answer(pair: &mut Pair, id: crate::id::FrameId, outcome: Result<ReplyOk, ReplyError>) {
+    pair.send(&ClientFrame::Reply(Box::new(Reply { id, outcome })));
+}
+
+fn refresh(pair: &mut Pair, token: &str) -> Vec<ServerFrame> {
+    let token = crate::protocol::Token::new(token);
+    pair.send(&ClientFrame::Refresh { id: frame_id("refresh"), token });
+    pair.frames()
+}
+
+/// One look of the server's task at a socket whose peer reads nothing.
+fn look(world: &World, pair: &mut Pair) {
+    let now = world.now();
+    let session = pair.session.as_mut().unwrap();
+    session.handle_timeout(now);
+    session.poll_ready(now, Waker::noop());
+}
+
+/// Gives the server more to say than the socket takes.
+fn stuff(world: &World, agent: &mut Pair, ann: &mut Pair) {
+    for n in 0..6 {
+        ann.send(&command(&format!("c{n}"), 60_000));
+        look(world, agent);
+    }
+    assert!(!agent.session.as_ref().unwrap().wants_read());
+}
+
+/// The server's task runs for so many seconds, in which nothing comes from the peer; `reads` is whether it takes bytes.
+fn in_silence(world: &World, agent: &mut Pair, seconds: u64, reads: bool) {
+    for _ in 0..seconds {
+        world.clock.turn(Duration::from_secs(1));
+        if agent.session.is_some() {
+            look(world, agent);
+            let session = agent.session.as_mut().unwrap();
+            if reads {
+                let bytes = session.transmit().len();
+                session.advance(world.now(), bytes);
+            }
+        }
+        world.keeper.handle_timeout();
+    }
+}
+
+#[test]
+fn the_silence_of_a_producer_whose_socket_takes_nothing_is_seen_within_its_lease() {
+    let world = World::new();
+    let mut ann = world.device("ann");
+    let mut agent = producer(&world, "a");
+    send_start(&mut agent, RunStart { lease: Some(6.0), ..start("s", "ann") }).unwrap();
+    ann.events();
+    in_silence(&world, &mut agent, 5, false);
+    assert_eq!(kinds(&mut ann), []);
+    in_silence(&world, &mut agent, 1, false);
+    assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
+}
+
+#[test]
+fn a_producer_that_is_not_read_lives_by_what_its_socket_takes() {
+    let world = World::new();
+    let mut ann = world.device("ann");
+    let mut agent = producer(&world, "a");
+    send_start(&mut agent, start("s", "ann")).unwrap();
+    ann.events();
+    stuff(&world, &mut agent, &mut ann);
+    for _ in 0..12 {
+        in_silence(&world, &mut agent, 10, false);
+        agent.session.as_mut().expect("it is there").advance(world.now(), 1);
+    }
+    agent.cut();
+    world.sleep(Limits::default().run_lease - Duration::from_secs(1), &mut [&mut ann]);
+    assert_eq!(kinds(&mut ann), [], "its lease began with its last sign of life");
+    world.sleep(Duration::from_secs(1), &mut [&mut ann]);
+    assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
+}
