@@ -33,7 +33,8 @@ impl Ephemeral {
     /// Encodes an event that goes to `stream`.
     ///
     /// # Errors
-    /// When it is over [`Limits::event_bytes`].
+    /// When it is over [`Limits::event_bytes`], or over half of [`Limits::control_bytes`], which is the room that a device has
+    /// for what may be shed.
     pub fn new(
         now: Now,
         stream: StreamName,
@@ -45,8 +46,9 @@ impl Ephemeral {
         let body = EventBody::Custom { name, data };
         let event = protocol::Ephemeral { stream, timestamp: Some(now.unix), thread_id: thread.clone(), body };
         let frame = ServerFrame::Ephemeral(Box::new(event)).encode();
-        if frame.len() > limits.event_bytes {
-            return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
+        let max = limits.event_bytes.min(limits.control_bytes / 2);
+        if frame.len() > max {
+            return Err(RunError::TooLarge { bytes: frame.len(), max });
         }
         Ok(Self { thread, frame: frame.into() })
     }

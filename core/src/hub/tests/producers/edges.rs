@@ -43,6 +43,28 @@ fn stuff(world: &World, agent: &mut Pair, ann: &mut Pair) {
     assert!(!agent.session.as_ref().unwrap().wants_read());
 }
 
+#[test]
+fn an_ephemeral_event_that_no_device_could_be_given_is_refused() {
+    let world = World::new();
+    let mut agent = producer(&world, "a");
+    let mut ann = world.device("ann");
+    let publish = |bytes| ClientFrame::Publish {
+        id: Some(frame_id("p")),
+        target: PublishTarget::User("ann".into()),
+        thread_id: None,
+        name: "typing".into(),
+        data: json(bytes),
+        key: None,
+        ephemeral: Some(true),
+    };
+    let room = Limits::default().control_bytes / 2;
+    agent.send(&publish(room));
+    assert_eq!(error(&agent.replies()[0]).0, "too_large");
+    agent.send(&publish(room - 200));
+    assert_eq!(agent.replies()[0].outcome, Ok(ReplyOk::Receipt(Receipt::DeliveredTo(1))));
+    assert_eq!(ann.frames().len(), 1);
+}
+
 /// The server's task runs for so many seconds, in which nothing comes from the peer; `reads` is whether it takes bytes.
 fn in_silence(world: &World, agent: &mut Pair, seconds: u64, reads: bool) {
     for _ in 0..seconds {
