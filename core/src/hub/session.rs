@@ -236,6 +236,12 @@ impl Session {
             // The mark does not say which of the logs has grown.
             device.cursors.iter_mut().for_each(|cursor| cursor.behind = true);
         }
+        if self.is_producer()
+            && let Some(reason) = self.mail.end()
+        {
+            // What it was asked goes to others, and what its runs were told to whoever takes them over.
+            return self.connection.close(now, reason);
+        }
         // What a producer does not read yet stays where it is bounded.
         while !self.is_producer() || self.connection.has_room() {
             match self.mail.pop() {

@@ -138,6 +138,11 @@ impl<T, E: Clone> Mailbox<T, E> {
         self.ready.take(waker)
     }
 
+    /// Why it is closed, whatever is left in it.
+    pub fn end(&self) -> Option<E> {
+        self.queue.lock().closed.clone()
+    }
+
     /// The oldest item, or what there is instead.
     pub fn pop(&self) -> Popped<T, E> {
         let mut queue = self.queue.lock();
@@ -161,8 +166,10 @@ mod tests {
     fn what_was_pushed_before_the_end_is_read_and_nothing_after_it_is_taken() {
         let mailbox: Mailbox<u8, &str> = Mailbox::new(8);
         mailbox.push(1, 4).unwrap();
+        assert_eq!(mailbox.end(), None);
         let _ = mailbox.close("first");
         let _ = mailbox.close("second");
+        assert_eq!(mailbox.end(), Some("first"));
         assert_eq!(mailbox.push(2, 1).unwrap_err(), PushError::Closed);
         assert_eq!(mailbox.pop(), Popped::Item(1));
         assert_eq!(mailbox.pop(), Popped::Closed("first"));

@@ -44,6 +44,24 @@ fn stuff(world: &World, agent: &mut Pair, ann: &mut Pair) {
 }
 
 #[test]
+fn the_end_of_a_producer_does_not_wait_behind_what_it_does_not_read() {
+    for revoked in [true, false] {
+        let world = World::new();
+        let mut agent = producer_with(&world, "a", "publish", None, Some("jti"));
+        let mut ann = world.device("ann");
+        stuff(&world, &mut agent, &mut ann);
+        let (expected, _new) = if revoked {
+            world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti".into()));
+            (CloseReason::TokenRevoked, None)
+        } else {
+            (CloseReason::Superseded, Some(producer(&world, "a")))
+        };
+        look(&world, &mut agent);
+        assert_eq!(agent.session.as_ref().unwrap().close_reason(), Some(expected));
+    }
+}
+
+#[test]
 fn an_ephemeral_event_that_no_device_could_be_given_is_refused() {
     let world = World::new();
     let mut agent = producer(&world, "a");
