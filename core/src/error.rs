@@ -173,7 +173,7 @@ error_codes! {
     AlreadyDecided = "already_decided", false;
     /// A repeat of what was answered before, where the answer is not kept any more.
     AlreadyAnswered = "already_answered", false;
-    /// The event is over the size limit.
+    /// The event, or the application's answer, is over the size limit.
     TooLarge = "too_large", false;
     /// A refresh with a token that does not hold, or is another user's.
     RefreshRefused = "refresh_refused", false;

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde_json::value::RawValue;
+
 use super::{Hub, Mail};
 use crate::auth::{AuthError, Grant, Scopes};
 use crate::error::ErrorCode;
@@ -105,9 +107,18 @@ impl Publisher<'_> {
         let Some((shard, request)) = self.hub.parse_request(reply.id.as_str()) else { return };
         let may = |user: &UserId| self.scopes.may_publish_for(user);
         let outcome = match reply.outcome {
-            // What a producer says beside a result is nobody's to read.
             Ok(ReplyOk::Result(result)) => Ok(ReplyOk::Result(result)),
-            Ok(_) => Ok(ReplyOk::Done),
+            // What a producer says beside a result is nobody's to read, and who asks is always given one.
+            Ok(
+                ReplyOk::Done
+                | ReplyOk::Run { .. }
+                | ReplyOk::Cancel { .. }
+                | ReplyOk::Refreshed { .. }
+                | ReplyOk::Receipt(_)
+                | ReplyOk::Stream(_)
+                | ReplyOk::RunStarted { .. }
+                | ReplyOk::Revoked { .. },
+            ) => Ok(ReplyOk::Result(RawValue::NULL.to_owned())),
             Err(error) => Err(error),
         };
         self.hub.on_shard(shard, |shard, now| shard.answer_by(now, request, outcome, may));
@@ -130,7 +141,7 @@ impl Publisher<'_> {
 pub(crate) struct Publish {
     pub(crate) target: PublishTarget,
     pub(crate) custom: Custom,
-    pub(crate) data: Box<serde_json::value::RawValue>,
+    pub(crate) data: Box<RawValue>,
     pub(crate) ephemeral: bool,
 }
 

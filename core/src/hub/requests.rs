@@ -199,7 +199,10 @@ impl Command {
         self.ask.args.as_deref()
     }
 
-    /// Answers with a result.
+    /// Answers with a result. One with more than half of [`Limits::control_bytes`] is not passed on: the sender is told that it
+    /// is `too_large`.
+    ///
+    /// [`Limits::control_bytes`]: crate::limits::Limits::control_bytes
     ///
     /// # Errors
     /// When the result is not JSON; the sender is then told that the request failed.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::requests::Waiting;
 use super::{Manager, Output, RequestId};
 use crate::id::{ConnectionId, UserId};
 use crate::protocol::{ReplyError, ReplyOk};
@@ -81,7 +82,8 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    /// A producer's answer to a request of a user for whom it `may` act. Answers whether anybody waited for it.
+    /// A producer's answer to a request of a user for whom it `may` act; to a message, which a run alone accepts, it may only
+    /// be a refusal. Answers whether anybody waited for it.
     pub fn answer_by(
         &mut self,
         now: Now,
@@ -89,8 +91,14 @@ impl<H: Clone> Manager<H> {
         outcome: Result<ReplyOk, ReplyError>,
         may: impl FnOnce(&UserId) -> bool,
     ) -> bool {
-        let user = self.asked.waiting.get(&request).map(|(user, _)| user.clone());
-        user.filter(may).is_some_and(|user| self.answer(now, &user, request, outcome))
+        let Some(user) = self.asked.waiting.get(&request).map(|(user, _)| user.clone()).filter(may) else {
+            return false;
+        };
+        let waiting = self.users.get(&user).and_then(|user| user.requests.get(&request));
+        if outcome.is_ok() && waiting.is_none_or(Waiting::is_message) {
+            return false;
+        }
+        self.answer(now, &user, request, outcome)
     }
 
     fn ask_once_more(&mut self, request: RequestId) {

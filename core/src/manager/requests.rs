@@ -7,7 +7,7 @@
 use serde_json::value::RawValue;
 
 use super::keys::{Key, KeyKind, Outcome};
-use super::{Control, Manager, Output};
+use super::{Control, Manager, Output, payload_bytes};
 use crate::error::ErrorCode;
 use crate::id::{FrameId, IdempotencyKey, RunId, ThreadId, UserId};
 use crate::protocol::{CancelState, Reply, ReplyError, ReplyOk, RunRef};
@@ -179,9 +179,15 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    /// The application's answer to a command, or its refusal of any request. Answers whether anybody waited for it.
+    /// The application's answer to a command, or its refusal of any request. One with more than half of
+    /// [`Limits::control_bytes`] finds no place beside others: who asked is told that it is `too_large`. Answers whether
+    /// anybody waited for it.
+    ///
+    /// [`Limits::control_bytes`]: crate::limits::Limits::control_bytes
     pub fn answer(&mut self, now: Now, id: &UserId, request: RequestId, outcome: Result<ReplyOk, ReplyError>) -> bool {
         self.assert_drained();
+        let max = self.limits.control_bytes / 2;
+        let outcome = if payload_bytes(&outcome) > max { Err(too_large(max)) } else { outcome };
         let open = self.close_request(now.at, id, request, &outcome);
         self.settle(now, id);
         open
@@ -416,6 +422,10 @@ const ANSWER_GONE: &str = "this was answered before, and the answer is not kept 
 
 fn withdrawn() -> ReplyError {
     ReplyError::new(ErrorCode::Refused, "the message was cancelled before a run began")
+}
+
+fn too_large(max: usize) -> ReplyError {
+    ReplyError::new(ErrorCode::TooLarge, format!("this was answered, and the answer has more than {max} bytes"))
 }
 
 fn busy() -> ReplyError {

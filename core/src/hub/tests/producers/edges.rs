@@ -44,6 +44,52 @@ fn stuff(world: &World, agent: &mut Pair, ann: &mut Pair) {
 }
 
 #[test]
+fn a_message_is_accepted_by_its_run_alone() {
+    let world = World::new();
+    let mut agent = producer(&world, "a");
+    let mut ann = world.device("ann");
+    ann.say("m", "hi");
+    let asked = requests(&mut agent).pop().unwrap();
+    answer(&mut agent, asked.id, Ok(ReplyOk::Done));
+    assert_eq!(ann.replies(), [], "nothing is in the log, and no run starts");
+    world.sleep(Limits::default().request_deadline, &mut [&mut ann]);
+    assert_eq!(error(&ann.replies()[0]), ("unavailable", true));
+}
+
+#[test]
+fn a_command_has_a_result_whatever_the_producer_leaves_out() {
+    let world = World::new();
+    let mut agent = producer(&world, "a");
+    let mut ann = world.device("ann");
+    ann.send(&command("c", 1));
+    let asked = requests(&mut agent).pop().unwrap();
+    answer(&mut agent, asked.id, Ok(ReplyOk::Done));
+    assert_eq!(ann.replies(), [Reply::ok(frame_id("c"), ReplyOk::Result(RawValue::NULL.to_owned()))]);
+}
+
+#[test]
+fn an_answer_that_is_too_large_for_its_user_is_said_to_be() {
+    let world = World::new();
+    let room = Limits::default().control_bytes / 2;
+    let mut agent = producer(&world, "a");
+    let mut ann = world.device("ann");
+    for (n, bytes, fits) in [(0, room - 2, true), (1, room - 1, false), (2, 4 * room, false)] {
+        let id = format!("c{n}");
+        ann.send(&command(&id, 1));
+        let asked = requests(&mut agent).pop().unwrap();
+        answer(&mut agent, asked.id, Ok(ReplyOk::Result(json(bytes))));
+        let replies = ann.replies();
+        assert_eq!(ann.closed_with(), None, "{bytes} bytes");
+        assert_eq!(replies[0].outcome.is_ok(), fits, "{bytes} bytes");
+    }
+    ann.send(&command("e", 1));
+    let asked = requests(&mut agent).pop().unwrap();
+    let long = ReplyError::new(crate::error::ErrorCode::Refused, "x".repeat(2 * room));
+    answer(&mut agent, asked.id, Err(long));
+    assert_eq!(error(&ann.replies()[0]).0, "too_large");
+}
+
+#[test]
 fn the_end_of_a_producer_does_not_wait_behind_what_it_does_not_read() {
     for revoked in [true, false] {
         let world = World::new();
