@@ -135,6 +135,11 @@ impl Session {
         streams: Vec<StreamEntry>,
     ) -> ServerFrame {
         let limits = self.hub.limits();
+        let allowance = if self.is_producer() {
+            (limits.producer_message_bytes, limits.producer_messages_per_second, limits.producer_message_burst)
+        } else {
+            (limits.message_bytes, limits.messages_per_second, limits.message_burst)
+        };
         ServerFrame::Welcome(Box::new(Welcome {
             connection_id,
             session_id,
@@ -146,9 +151,9 @@ impl Session {
                 timeout: limits.heartbeat_timeout.as_secs_f64(),
             },
             limits: WelcomeLimits {
-                message_bytes: limits.message_bytes as u64,
-                messages_per_second: limits.messages_per_second,
-                message_burst: limits.message_burst,
+                message_bytes: allowance.0 as u64,
+                messages_per_second: allowance.1,
+                message_burst: allowance.2,
                 event_bytes: limits.event_bytes as u64,
             },
             service_level: ServiceLevel::Normal,

@@ -108,6 +108,27 @@ fn the_end_of_a_producer_does_not_wait_behind_what_it_does_not_read() {
 }
 
 #[test]
+fn a_producers_welcome_says_what_a_producer_may_send() {
+    let world = World::new();
+    let limits = Limits::default();
+    let welcomed = |pair: &mut Pair| {
+        let events = pair.events();
+        let welcome = events.into_iter().find_map(|event| match event {
+            ClientEvent::Welcome(welcome) => Some(welcome.limits),
+            ClientEvent::Frame(_) | ClientEvent::Event(_) => None,
+        });
+        welcome.expect("a welcome")
+    };
+    let of_producer = welcomed(&mut producer(&world, "a"));
+    assert_eq!(of_producer.message_bytes, limits.producer_message_bytes as u64);
+    assert_eq!(of_producer.messages_per_second, limits.producer_messages_per_second);
+    assert_eq!(of_producer.message_burst, limits.producer_message_burst);
+    let of_device = welcomed(&mut world.device("ann"));
+    assert_eq!(of_device.message_bytes, limits.message_bytes as u64);
+    assert_eq!(of_device.messages_per_second, limits.messages_per_second);
+}
+
+#[test]
 fn an_ephemeral_event_that_no_device_could_be_given_is_refused() {
     let world = World::new();
     let mut agent = producer(&world, "a");
