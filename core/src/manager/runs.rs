@@ -76,6 +76,16 @@ pub struct Entered {
     pub approval_id: Option<ApprovalId>,
 }
 
+impl<H> OpenRun<H> {
+    /// Whether a question of its producer would enter: where it waits already, a repair lets it.
+    const fn may_ask(&self) -> bool {
+        match self.order {
+            OrderPolicy::Reject | OrderPolicy::Flag => self.machine.waits_for().is_none(),
+            OrderPolicy::Repair => true,
+        }
+    }
+}
+
 impl<H: Clone> Manager<H> {
     /// Starts a run: the user's message where it answers one, then `agent_started`, appended together.
     ///
@@ -110,7 +120,7 @@ impl<H: Clone> Manager<H> {
         let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
         if let RunEvent::Suspended { approval_id: Some(wanted), .. } = &event
             && (user.decided.contains(wanted) || user.runs.values().any(|open| open.machine.knows(wanted)))
-            && user.runs.get(&run).is_some_and(|open| open.machine.waits_for().is_none())
+            && user.runs.get(&run).is_some_and(OpenRun::may_ask)
         {
             return Err(RunError::ApprovalTwice { approval_id: wanted.clone() });
         }

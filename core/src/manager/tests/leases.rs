@@ -248,3 +248,22 @@ proptest! {
         prop_assert_eq!(ends, runs.len());
     }
 }
+
+#[test]
+fn two_runs_of_a_user_never_wait_for_one_approval_under_any_policy() {
+    use crate::id::ApprovalId;
+    use crate::protocol::OrderPolicy;
+    let wait = |id: &str| RunEvent::Suspended { approval_id: Some(ApprovalId::new(id).unwrap()), question: None };
+    for order in [OrderPolicy::Reject, OrderPolicy::Repair, OrderPolicy::Flag] {
+        let mut shard = shard(limits());
+        let first = start(&mut shard, 0, 1, 7);
+        let mut second = leased(1, 1 << 64);
+        second.start.order = order;
+        let second = shard.start_leased(at(0), second).unwrap().run;
+        drain(&mut shard);
+        send(&mut shard, 1, 1, first, 1, wait("x")).unwrap();
+        send(&mut shard, 1, 1, second, 1, wait("y")).unwrap();
+        assert!(send(&mut shard, 1, 1, second, 2, wait("x")).is_err(), "{order:?}");
+        assert!(send(&mut shard, 1, 1, second, 3, wait("z")).is_ok() == (order == OrderPolicy::Repair), "{order:?}");
+    }
+}
