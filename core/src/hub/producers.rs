@@ -1,12 +1,13 @@
 //! Whom a request of a user goes to: a producer over the wire that wants it, or the application of this process.
 
 use super::registry::{Producer, ProducerName};
-use super::{Hub, Mail, Request};
+use super::{Hub, Mail, Request, deliver};
+use crate::auth::Scopes;
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, UserId};
-use crate::manager::{Ask, Control, Pace, RequestId, Revoked};
+use crate::manager::{Ask, Control, Manager, Output, Pace, RequestId, Revoked};
 use crate::protocol::{self, ReplyError, RequestBody, RevokeTarget};
-use crate::sync::PushError;
+use crate::sync::{PushError, Wakers};
 use crate::time::{Clock, Timestamp};
 
 /// How many runs of a producer that is gone are let go under one lock.
@@ -43,13 +44,11 @@ impl Hub {
     /// Tells every producer that the server shuts down; nobody joins any more.
     pub(super) fn drain_producers(&self, pace: &mut Pace) {
         let producers: Vec<Mail> = self.inner.producers.lock().drain();
+        let mut wakers = Wakers::default();
         for mail in producers {
-            let word = Control::GoingAway(pace.turn());
-            let bytes = word.bytes();
-            if let Ok(Some(waker)) = mail.push(word, bytes) {
-                waker.wake();
-            }
+            deliver(Output::Control(mail, Control::GoingAway(pace.turn())), &mut wakers, &mut Vec::new());
         }
+        wakers.wake();
     }
 
     /// Whether a connection is there that is no producer's.
@@ -61,15 +60,20 @@ impl Hub {
     /// waits for the next until its deadline.
     pub(super) fn ask(&self, ask: Ask, again: bool) {
         let candidates = self.inner.producers.lock().for_user(ask.user());
-        for (connection, mail) in candidates {
-            if self.ask_producer(&ask, connection, &mail) {
+        for (connection, mail) in &candidates {
+            if self.ask_producer(&ask, *connection, mail) {
                 return;
             }
         }
         if *self.inner.requests_taken.lock() {
             self.ask_application(ask);
         } else if again {
-            self.on_shard(self.shard_of(ask.user()), |shard, _| shard.orphaned(ask.request()));
+            let shard = self.shard_of(ask.user());
+            self.on_shard(shard, |shard, _| shard.orphaned(ask.request()));
+            // One that has come before that was noted has not found it.
+            if candidates.is_empty() && self.inner.producers.lock().is_wanted(ask.user()) {
+                self.on_shard(shard, |shard, _| shard.ask_orphans());
+            }
         } else {
             let error = ReplyError::new(ErrorCode::Unavailable, "no agent is here to answer: try again later");
             self.act(ask.user(), |shard, now| shard.answer(now, ask.user(), ask.request(), Err(error)));
@@ -108,7 +112,8 @@ impl Hub {
         let Some(request) = on_the_wire(shard, ask) else { return false };
         let control = Control::Request(Box::new(request));
         let bytes = control.bytes();
-        match mail.push(control, bytes) {
+        // What users ask leaves room for what a run must be told.
+        match mail.push_spare(control, bytes) {
             Ok(waker) => {
                 self.on_shard(shard, |shard, _| shard.asked(ask.request(), connection));
                 waker.into_iter().for_each(std::task::Waker::wake);

@@ -96,6 +96,11 @@ impl<H: Clone> Registry<H> {
         self.producers.values().any(|producer| producer.connection == connection)
     }
 
+    /// Whether anybody wants this user's requests.
+    pub(super) fn is_wanted(&self, user: &UserId) -> bool {
+        self.producers.values().any(|producer| producer.wants(user))
+    }
+
     /// Whom to ask for this user, the one whose turn it is first; all who want it.
     pub(super) fn for_user(&mut self, user: &UserId) -> Vec<(ConnectionId, H)> {
         use std::ops::Bound::{Excluded, Unbounded};
@@ -103,7 +108,8 @@ impl<H: Clone> Registry<H> {
         let rest = self.producers.range::<ProducerName, _>((after, Unbounded)).chain(&self.producers);
         let mut found: Vec<(&ProducerName, &Producer<H>)> = Vec::new();
         for (name, producer) in rest.filter(|(_, producer)| producer.wants(user)) {
-            if found.iter().any(|(known, _)| *known == name) {
+            // Those after the last one come a second time, in the same order.
+            if found.first().is_some_and(|(first, _)| *first == name) {
                 break;
             }
             found.push((name, producer));

@@ -66,10 +66,11 @@ impl Session {
         let grant = &admission.grant;
         let connection = ConnectionId::from_bits(self.hub.inner.entropy.id());
         let session = admission.hello.session_id.unwrap_or_else(|| SessionId::from_bits(self.hub.inner.entropy.id()));
+        // It is asked from the moment in which it is among the producers.
+        self.mail.widen(self.hub.limits().producer_control_bytes);
         match self.join(grant, session, connection, hello) {
             Err(reason) => self.connection.close(now, reason),
             Ok(name) => {
-                self.mail.widen(self.hub.limits().producer_control_bytes);
                 let mut device = Device::new(grant, connection, Vec::new(), pass);
                 device.producing = Some(Box::new(Producing::new(name)));
                 self.enter(now, device, admission, session, Vec::new());

@@ -108,6 +108,48 @@ fn the_end_of_a_producer_does_not_wait_behind_what_it_does_not_read() {
 }
 
 #[test]
+fn what_users_ask_leaves_room_for_what_a_run_must_be_told() {
+    let limits = Limits { producer_control_bytes: 256 << 10, ..Limits::default() };
+    let world = World::with(limits);
+    let mut agent = producer(&world, "a");
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    let (run, _) = send_start(&mut agent, start("s", "bob")).unwrap();
+    let approval_id = ApprovalId::new("x").unwrap();
+    let wait = RunEvent::Suspended { approval_id: Some(approval_id.clone()), question: None };
+    assert_eq!(event(&mut agent, run, 1, wait), []);
+    let mut refused = 0;
+    for n in 0..6 {
+        ann.send(&command(&format!("c{n}"), 60_000));
+        refused += ann.replies().len();
+    }
+    assert!(refused > 0, "the mailbox is as full as requests may make it");
+    bob.send(&ClientFrame::Approve {
+        id: frame_id("y"),
+        approval_id,
+        decision: "allow".into(),
+        data: Some(json(50_000)),
+    });
+    agent.pump();
+    assert!(agent.is_in(), "{:?}", agent.closed_with());
+    assert!(requests(&mut agent).iter().any(|request| matches!(request.body, RequestBody::Approve { .. })));
+}
+
+#[test]
+fn a_producer_that_has_no_room_for_the_announcement_of_a_shutdown_is_closed() {
+    let limits = Limits { control_bytes: 512, producer_control_bytes: 512, ..Limits::default() };
+    let world = World::with(limits);
+    let mut agent = producer(&world, "a");
+    let mut ann = world.device("ann");
+    let runs: Vec<RunId> = (0..4).map(|_| send_start(&mut agent, start("s", "ann")).unwrap().0).collect();
+    for run in runs {
+        ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Id(run) });
+    }
+    world.hub.begin_shutdown();
+    agent.pump();
+    assert_eq!(agent.closed_with(), Some(CloseReason::WriteStalled.code()));
+}
+
+#[test]
 fn a_producers_welcome_says_what_a_producer_may_send() {
     let world = World::new();
     let limits = Limits::default();
