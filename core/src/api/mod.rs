@@ -142,7 +142,7 @@ fn framed(publisher: &Publisher<'_>, kind: &str, body: &[u8]) -> Answer {
 
 fn act(publisher: &Publisher<'_>, frame: ClientFrame) -> Result<ReplyOk, ReplyError> {
     match frame {
-        ClientFrame::RunStart(start) => publisher.start_run(*start, None),
+        ClientFrame::RunStart(start) => publisher.start_run(*start, None).map(ReplyOk::from),
         ClientFrame::Publish { target, thread_id, name, data, key, ephemeral, id: _ } => {
             let custom = Custom { thread: thread_id, name, key };
             publisher.publish(Publish { target, custom, data, ephemeral: ephemeral.unwrap_or(false) })

@@ -22,7 +22,7 @@ impl Hub {
         let superseded = self.inner.producers.lock().join(name, producer)?;
         if let Some(old) = superseded {
             let waker = old.handle.close(CloseReason::Superseded);
-            self.release_producer(old.connection, self.now().at);
+            self.release_producer(old.connection, self.now().at, |_| true);
             waker.into_iter().for_each(std::task::Waker::wake);
         }
         Ok(())
@@ -31,7 +31,14 @@ impl Hub {
     /// Takes a producer's connection out, whose peer was last heard at `heard`.
     pub(super) fn leave_producer(&self, name: &ProducerName, connection: ConnectionId, heard: Timestamp) {
         self.inner.producers.lock().leave(name, connection);
-        self.release_producer(connection, heard);
+        self.release_producer(connection, heard, |_| true);
+    }
+
+    /// A producer has other scopes than before: what it may not work on any more goes to others, and it is asked what nobody was
+    /// there to answer.
+    pub(super) fn rescope_producer(&self, connection: ConnectionId, scopes: &Scopes) {
+        self.release_producer(connection, self.now().at, |user| !scopes.may_publish_for(user));
+        self.ask_orphans();
     }
 
     /// Asks a producer that has come what was left by others.
@@ -98,11 +105,14 @@ impl Hub {
         closed.saturating_add(u32::try_from(also).unwrap_or(u32::MAX))
     }
 
-    /// Lets the runs of a connection that is gone go on under their leases, and asks others what it was asked.
-    fn release_producer(&self, connection: ConnectionId, since: Timestamp) {
+    /// Lets the runs that a connection has of those whom it `leaves` go on under their leases, and asks others what it was
+    /// asked by them.
+    fn release_producer(&self, connection: ConnectionId, since: Timestamp, leaves: impl Fn(&UserId) -> bool) {
         for shard in 0..self.inner.shards.len() {
-            while self.on_shard(shard, |shard, now| shard.release_producer(now, connection, since, RELEASE_BATCH)) {}
-            self.on_shard(shard, |shard, _| shard.ask_again(connection));
+            let some =
+                |shard: &mut Manager<Mail>, now| shard.release_producer(now, connection, since, RELEASE_BATCH, &leaves);
+            while self.on_shard(shard, some) {}
+            self.on_shard(shard, |shard, _| shard.ask_again(connection, &leaves));
         }
     }
 
@@ -122,7 +132,7 @@ impl Hub {
         }
         // It may have gone before that was noted, and has not looked at it then.
         if !self.inner.producers.lock().has(connection) {
-            self.on_shard(shard, |shard, _| shard.ask_again(connection));
+            self.on_shard(shard, |shard, _| shard.ask_again(connection, |_| true));
         }
         true
     }

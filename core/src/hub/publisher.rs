@@ -10,7 +10,7 @@ use crate::auth::{AuthError, Grant, Scopes};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
-use crate::manager::{Custom, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
+use crate::manager::{Custom, Held, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
 use crate::protocol::{self, OrderPolicy, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
 use crate::stream::RunError;
 use crate::sync::Arc;
@@ -33,7 +33,11 @@ pub(crate) struct Publisher<'a> {
 
 impl Publisher<'_> {
     /// Starts a run, or takes one over. Without a holder its lease runs from event to event.
-    pub(crate) fn start_run(&self, frame: protocol::RunStart, holder: Option<(ConnectionId, &Mail)>) -> Outcome {
+    pub(crate) fn start_run(
+        &self,
+        frame: protocol::RunStart,
+        holder: Option<(ConnectionId, &Mail)>,
+    ) -> Result<Held, ReplyError> {
         let user = self.user(&frame.user_id)?;
         let lease = frame.lease.map(|seconds| self.lease(seconds)).transpose()?;
         let on_disconnect = on_disconnect(frame.on_disconnect, frame.grace)?;
@@ -51,8 +55,7 @@ impl Publisher<'_> {
         };
         let holder = holder.map(|(connection, mail)| Holder { connection, handle: Arc::clone(mail) });
         let leased = LeasedStart { holder, start, wanted: frame.run_id, key: frame.key, lease };
-        let held = self.hub.act(&user, |shard, now| shard.start_leased(now, leased))?;
-        Ok(ReplyOk::RunStarted { run_id: held.run, last_n: held.last_n })
+        Ok(self.hub.act(&user, |shard, now| shard.start_leased(now, leased))?)
     }
 
     /// Takes an event of a run in that `by` holds.
@@ -190,6 +193,12 @@ fn on_disconnect(policy: Option<WhenLeft>, grace: Option<f64>) -> Result<OnDisco
         WhenLeft::Cancel => OnDisconnect::CancelAfter(grace),
         WhenLeft::Pause => OnDisconnect::Pause,
     })
+}
+
+impl From<Held> for ReplyOk {
+    fn from(held: Held) -> Self {
+        Self::RunStarted { run_id: held.run, last_n: held.last_n }
+    }
 }
 
 impl From<RunError> for ReplyError {

@@ -63,10 +63,17 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    /// Asks again what a producer that is gone has not answered.
-    pub fn ask_again(&mut self, connection: ConnectionId) {
+    /// Asks again what a producer has not answered that works no longer for the users that `leaves` names.
+    pub fn ask_again(&mut self, connection: ConnectionId, leaves: impl Fn(&UserId) -> bool) {
         self.assert_drained();
-        for request in self.asked.by_connection.remove(&connection).unwrap_or_default() {
+        let mut requests = self.asked.by_connection.remove(&connection).unwrap_or_default();
+        let waiting = &self.asked.waiting;
+        let left: Vec<_> =
+            requests.extract_if(.., |request| waiting.get(request).is_none_or(|(user, _)| leaves(user))).collect();
+        if !requests.is_empty() {
+            self.asked.by_connection.insert(connection, requests);
+        }
+        for request in left {
             if let Some((_, asked)) = self.asked.waiting.get_mut(&request) {
                 *asked = None;
             }

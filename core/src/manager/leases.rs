@@ -10,7 +10,7 @@ use super::approvals::Decision;
 use super::keys::{KeyKind, Outcome};
 use super::requests::debug_without_payload;
 use super::runs::OpenRun;
-use super::{Control, Manager, Output, RunStart};
+use super::{Control, Manager, OnDisconnect, Output, RunStart};
 use crate::id::{ApprovalId, ConnectionId, IdempotencyKey, RunId, UserId};
 use crate::protocol::{FailReason, Receipt};
 use crate::stream::{RunError, RunEvent};
@@ -76,6 +76,8 @@ pub struct Held {
     pub run: RunId,
     /// The last event of it that has come.
     pub last_n: u64,
+    /// How long it lives without its producer.
+    pub lease: Duration,
 }
 
 impl<H: Clone> Manager<H> {
@@ -161,8 +163,13 @@ impl<H: Clone> OpenRun<H> {
         let cancel = lease.cancelled_by.clone().map(|by| Control::CancelRequested { run, by });
         let decided =
             lease.decided.clone().map(|(approval_id, decision)| Control::Decided { run, approval_id, decision });
-        let paused = self.is_paused().then_some(Control::Paused { run });
-        decided.into_iter().chain(cancel).chain(paused).collect()
+        // Whoever was told to pause may have missed that a device is there again.
+        let presence = match self.on_disconnect {
+            OnDisconnect::Continue | OnDisconnect::CancelAfter(_) => None,
+            OnDisconnect::Pause if self.is_paused() => Some(Control::Paused { run }),
+            OnDisconnect::Pause => Some(Control::Resumed { run }),
+        };
+        decided.into_iter().chain(cancel).chain(presence).collect()
     }
 }
 
@@ -186,10 +193,8 @@ impl<H: Clone> Manager<H> {
     /// [`Manager::start_run`] refuses. Nothing is appended then.
     pub fn start_leased(&mut self, now: Now, leased: LeasedStart<H>) -> Result<Held, RunError> {
         self.assert_drained();
-        let known = match leased.wanted {
-            Some(run) => Some(run),
-            None => self.run_of_key(now, &leased.start.user, leased.key.as_ref()),
-        };
+        let of_key = || self.run_of_key(now, &leased.start.user, leased.key.as_ref());
+        let known = leased.wanted.or_else(of_key);
         if let Some(run) = known {
             if self.has_open(&leased.start.user, run) {
                 return self.take_over(now, leased, run);
@@ -199,6 +204,8 @@ impl<H: Clone> Manager<H> {
                     let start = RunStart { request: Some(request), ..leased.start.clone() };
                     self.begin_leased(now, leased, start)
                 }
+                // It was started with this key, and it is not open any more.
+                None if leased.wanted.is_none() => Err(RunError::Ended),
                 None => Err(self.leases.missing(run, |user| *user == leased.start.user)),
             };
         }
@@ -211,7 +218,7 @@ impl<H: Clone> Manager<H> {
     ///
     /// # Errors
     /// `NoRun` where there is none for this producer, `RunTaken` where it holds the run not, `Gap` where events are missing before
-    /// it, and what [`Manager::run_event`] refuses; only then the number counts as used.
+    /// it or its number is 0, and what [`Manager::run_event`] refuses; only then the number counts as used.
     pub fn leased_event(
         &mut self,
         now: Now,
@@ -234,6 +241,9 @@ impl<H: Clone> Manager<H> {
         if by.is_none() {
             lease.until = Some(now.at + lease.length);
         }
+        if n == 0 {
+            return Err(RunError::Gap { expected: lease.last_n + 1 });
+        }
         if n <= lease.last_n {
             self.settle(now, &id);
             return Ok(receipt);
@@ -248,12 +258,21 @@ impl<H: Clone> Manager<H> {
         entered.map(|entered| entered.receipt)
     }
 
-    /// A producer's connection is gone or was silent since `since`: up to `max` of its runs go on under their leases.
-    /// Answers whether it holds more.
-    pub fn release_producer(&mut self, now: Now, connection: ConnectionId, since: Timestamp, max: usize) -> bool {
+    /// A producer's connection works no longer, since `since`, for the users that `leaves` names: up to `max` of its runs go on
+    /// under their leases. Answers whether it holds more of them.
+    pub fn release_producer(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        since: Timestamp,
+        max: usize,
+        leaves: impl Fn(&UserId) -> bool,
+    ) -> bool {
         self.assert_drained();
-        let held = self.leases.held.get(&connection);
-        let some: Vec<_> = held.into_iter().flatten().copied().take(max).collect();
+        let held = self.leases.held.get(&connection).into_iter().flatten().copied();
+        let mut left = held.filter(|run| self.leases.owner(*run).is_none_or(&leaves));
+        let some: Vec<_> = left.by_ref().take(max).collect();
+        let more = left.next().is_some();
         for run in some {
             self.leases.release(run, Some(connection));
             let Some(id) = self.leases.owner(run).cloned() else { continue };
@@ -266,7 +285,7 @@ impl<H: Clone> Manager<H> {
             }
             self.settle(now, &id);
         }
-        self.leases.held.contains_key(&connection)
+        more
     }
 
     /// Ends the runs of a user whose leases are over.
@@ -309,8 +328,9 @@ impl<H: Clone> Manager<H> {
         let id = start.user.clone();
         let run = self.start_run(now, start)?.run;
         let holder = leased.holder.as_ref().map(|holder| holder.connection);
+        let length = leased.lease.unwrap_or(self.limits.run_lease);
         if let Some(open) = self.users.get_mut(&id).and_then(|user| user.runs.get_mut(&run)) {
-            let mut lease = Lease::new(leased.lease.unwrap_or(self.limits.run_lease));
+            let mut lease = Lease::new(length);
             lease.holder = holder;
             lease.until = if holder.is_none() { Some(now.at + lease.length) } else { None };
             open.lease = Some(lease);
@@ -318,7 +338,7 @@ impl<H: Clone> Manager<H> {
         self.leases.hold(run, &id, holder);
         self.remember_run(now, &id, leased.key, run);
         self.settle(now, &id);
-        Ok(Held { run, last_n: 0 })
+        Ok(Held { run, last_n: 0, lease: length })
     }
 
     fn take_over(&mut self, now: Now, leased: LeasedStart<H>, run: RunId) -> Result<Held, RunError> {
@@ -335,14 +355,14 @@ impl<H: Clone> Manager<H> {
         lease.length = leased.lease.unwrap_or(lease.length);
         lease.holder = holder;
         lease.until = if holder.is_none() { Some(now.at + lease.length) } else { None };
-        let last_n = lease.last_n;
+        let (last_n, length) = (lease.last_n, lease.length);
         open.producer = leased.holder.map(|holder| holder.handle);
         if let Some(producer) = open.producer.clone().filter(|_| !is_repeat) {
             self.outputs.extend(missed.into_iter().map(|control| Output::Control(producer.clone(), control)));
         }
         self.leases.hold(run, &id, holder);
         self.settle(now, &id);
-        Ok(Held { run, last_n })
+        Ok(Held { run, last_n, lease: length })
     }
 }
 

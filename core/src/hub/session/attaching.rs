@@ -122,6 +122,9 @@ impl Session {
             return Err(AuthError::Revoked);
         }
         device.scopes = grant.scopes.clone();
+        if device.producing.is_some() {
+            self.hub.rescope_producer(connection, &grant.scopes);
+        }
         self.leave_forbidden();
         Ok(grant)
     }

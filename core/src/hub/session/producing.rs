@@ -9,7 +9,7 @@ use crate::hub::registry::{Producer, ProducerName};
 use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
 use crate::manager::{Control, Custom, Ephemeral};
 use crate::protocol::{
-    self, ClientFrame, ProducerHello, Reply, ReplyError, Request, RequestBody, RunEvent, ServerFrame,
+    self, ClientFrame, ProducerHello, Reply, ReplyError, ReplyOk, Request, RequestBody, RunEvent, ServerFrame,
 };
 use crate::sync::Arc;
 use crate::time::Now;
@@ -74,7 +74,7 @@ impl Session {
             ClientFrame::Reply(reply) if self.is_producer() => {
                 let done = self.publisher(|publisher, _| {
                     publisher.answer(*reply);
-                    Ok(protocol::ReplyOk::Done)
+                    Ok(ReplyOk::Done)
                 });
                 // An answer has no answer.
                 drop(done);
@@ -121,6 +121,10 @@ impl Session {
         let shard = self.hub.shard_of_hash(run_id.shard_hash());
         // A run that has ended meanwhile is nobody's to hear of.
         let Some(user) = self.hub.shard(shard).owner_of(run_id).cloned() else { return };
+        if !device.scopes.may_publish_for(&user) {
+            // It was said before the last refresh.
+            return;
+        }
         producing.told += 1;
         // Short and printable: it always is an id.
         let Ok(id) = FrameId::new(&format!("r-{}", producing.told)) else { return };
@@ -137,12 +141,11 @@ impl Session {
         if !self.is_producer() {
             return self.refuse(now, Some(id), ErrorCode::Unexpected, NOT_A_PRODUCER);
         }
-        let lease = start.lease.and_then(|lease| std::time::Duration::try_from_secs_f64(lease).ok());
-        let outcome = self.publisher(|publisher, holder| publisher.start_run(start, Some(holder)));
-        if outcome.is_ok() {
-            self.connection.watch_silence(lease.unwrap_or(self.hub.limits().run_lease));
+        let held = self.publisher(|publisher, holder| publisher.start_run(start, Some(holder)));
+        if let Ok(held) = &held {
+            self.connection.watch_silence(held.lease);
         }
-        self.settle_frame(now, Some(id), None, outcome);
+        self.settle_frame(now, Some(id), None, held.map(ReplyOk::from));
     }
 
     fn run_event(&mut self, now: Now, id: Option<FrameId>, run: RunId, n: u64, event: RunEvent) {
@@ -154,7 +157,10 @@ impl Session {
     }
 
     /// Acts by the token of this session.
-    fn publisher(&self, act: impl FnOnce(Publisher<'_>, (ConnectionId, &Mail)) -> Outcome) -> Outcome {
+    fn publisher<T>(
+        &self,
+        act: impl FnOnce(Publisher<'_>, (ConnectionId, &Mail)) -> Result<T, ReplyError>,
+    ) -> Result<T, ReplyError> {
         let State::Attached(device) = &self.state else {
             return Err(ReplyError::new(ErrorCode::Unexpected, "the connection is closing"));
         };

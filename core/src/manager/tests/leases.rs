@@ -100,7 +100,7 @@ fn a_lost_producer_leaves_its_lease_and_whoever_comes_in_time_goes_on_where_it_w
     drain(&mut shard);
     let run = start(&mut shard, 0, 1, 7);
     send(&mut shard, 0, 1, run, 1, thinking()).unwrap();
-    assert!(!shard.release_producer(at(10), conn(1), at(10).at, 9));
+    assert!(!shard.release_producer(at(10), conn(1), at(10).at, 9, |_| true));
     assert_consistent(&shard);
     assert_eq!(tick(&mut shard, 39), []);
     assert_eq!(
@@ -112,9 +112,9 @@ fn a_lost_producer_leaves_its_lease_and_whoever_comes_in_time_goes_on_where_it_w
     shard.cancel(at(39), &user("ann"), &crate::protocol::RunRef::Id(run)).unwrap();
     assert_eq!(drain(&mut shard), []);
     let (outcome, told) = take_over(&mut shard, 39, 2, run);
-    assert_eq!((outcome, told), (Ok(Held { run, last_n: 1 }), vec![Told::Cancel(2)]));
+    assert_eq!((outcome, told), (Ok(Held { run, last_n: 1, lease: LEASE }), vec![Told::Cancel(2)]));
     let (outcome, told) = take_over(&mut shard, 39, 2, run);
-    assert_eq!((outcome, told), (Ok(Held { run, last_n: 1 }), vec![]), "a repeat tells nothing twice");
+    assert_eq!((outcome, told), (Ok(Held { run, last_n: 1, lease: LEASE }), vec![]), "a repeat tells nothing twice");
     assert_eq!(tick(&mut shard, 1_000), [], "a held run has no deadline");
     send(&mut shard, 1_000, 2, run, 2, done_event()).unwrap();
     let (outcome, _) = take_over(&mut shard, 1_000, 2, run);
@@ -128,7 +128,7 @@ fn a_lease_that_is_over_ends_the_run_at_its_moment_and_not_before() {
     drain(&mut shard);
     let run = start(&mut shard, 0, 1, 7);
     // It was silent since 4, which is seen at 10.
-    shard.release_producer(at(10), conn(1), at(4).at, 9);
+    shard.release_producer(at(10), conn(1), at(4).at, 9, |_| true);
     assert_eq!(tick(&mut shard, 33), []);
     assert_eq!(tick(&mut shard, 34), [Told::Ready(5)]);
     assert_eq!(head(&shard), 2);
@@ -169,7 +169,7 @@ fn a_connection_lets_go_in_batches() {
         start(&mut shard, 0, 1, n << 16);
     }
     let mut rounds = 1;
-    while shard.release_producer(at(0), conn(1), at(0).at, 2) {
+    while shard.release_producer(at(0), conn(1), at(0).at, 2, |_| true) {
         rounds += 1;
     }
     assert_eq!(rounds, 3);
@@ -218,7 +218,7 @@ proptest! {
                     }
                 }
                 (4, Some(_)) => {
-                    while shard.release_producer(at(now), conn(n), at(now.saturating_sub(wait)).at, 1) {}
+                    while shard.release_producer(at(now), conn(n), at(now.saturating_sub(wait)).at, 1, |_| true) {}
                 }
                 (_, Some(run)) => {
                     let next = numbers.get(&run).copied().unwrap_or(0) + 1;
@@ -229,7 +229,7 @@ proptest! {
             assert_consistent(&shard);
         }
         for n in 1..4 {
-            while shard.release_producer(at(now), conn(n), at(now).at, 9) {}
+            while shard.release_producer(at(now), conn(n), at(now).at, 9, |_| true) {}
         }
         tick(&mut shard, now + 30);
         prop_assert_eq!(shard.counts().runs, 0);
@@ -247,6 +247,51 @@ proptest! {
         }
         prop_assert_eq!(ends, runs.len());
     }
+}
+
+#[test]
+fn no_event_has_the_number_zero() {
+    let mut shard = shard(limits());
+    let run = start(&mut shard, 0, 1, 7);
+    assert_eq!(send(&mut shard, 1, 1, run, 0, thinking()), Err(RunError::Gap { expected: 1 }));
+    assert_eq!(send(&mut shard, 1, 1, run, 1, thinking()), Ok(Receipt::Stored));
+    assert_eq!(send(&mut shard, 1, 1, run, 0, thinking()), Err(RunError::Gap { expected: 2 }));
+}
+
+#[test]
+fn who_takes_a_pausing_run_over_is_told_whether_a_device_is_there_now() {
+    use crate::manager::OnDisconnect;
+    let mut shard = shard(limits());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    drain(&mut shard);
+    let mut first = leased(7, 7);
+    first.start.on_disconnect = OnDisconnect::Pause;
+    let run = shard.start_leased(at(0), first).unwrap().run;
+    drain(&mut shard);
+    shard.detach(at(1), &user("ann"), conn(1));
+    drain(&mut shard);
+    shard.release_producer(at(2), conn(7), at(2).at, 9, |_| true);
+    drain(&mut shard);
+    attach(&mut shard, at(3), "ann", 2, None).unwrap();
+    drain(&mut shard);
+    let (held, told) = take_over(&mut shard, 4, 8, run);
+    assert_eq!(held, Ok(Held { run, last_n: 0, lease: LEASE }));
+    assert!(told.contains(&Told::Resumed(8)), "{told:?}");
+}
+
+#[test]
+fn the_key_of_a_run_that_has_ended_long_ago_still_says_so() {
+    let mut shard = shard(limits());
+    let keyed = || LeasedStart { key: Some("k".parse().unwrap()), ..leased(1, 7) };
+    let run = shard.start_leased(at(0), keyed()).unwrap().run;
+    drain(&mut shard);
+    send(&mut shard, 0, 1, run, 1, done_event()).unwrap();
+    for random in 1..=1_100 {
+        let other = start(&mut shard, 1, 1, random << 64);
+        shard.leased_event(at(1), Some(conn(1)), other, 1, done_event(), |_| true).unwrap();
+        drain(&mut shard);
+    }
+    assert_eq!(shard.start_leased(at(2), keyed()), Err(RunError::Ended));
 }
 
 #[test]

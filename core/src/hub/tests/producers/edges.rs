@@ -90,6 +90,31 @@ fn an_answer_that_is_too_large_for_its_user_is_said_to_be() {
 }
 
 #[test]
+fn a_producer_that_may_not_act_for_a_user_any_more_lets_go_of_the_users_runs_and_requests() {
+    let world = World::new();
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    let mut agent = producer(&world, "a");
+    let (anns, _) = send_start(&mut agent, start("s", "ann")).unwrap();
+    let (bobs, _) = send_start(&mut agent, start("s", "bob")).unwrap();
+    ann.say("m", "hi");
+    bob.say("m", "hi");
+    assert_eq!(requests(&mut agent).len(), 2);
+    let mut other = producer(&world, "b");
+    let said = refresh(&mut agent, &token(&world, "agent", "publish:bob", None));
+    assert!(matches!(&said[..], [ServerFrame::Reply(reply)] if reply.outcome.is_ok()), "{said:?}");
+    let moved = requests(&mut other);
+    assert_eq!(moved.iter().map(|request| request.user_id.as_str()).collect::<Vec<_>>(), ["ann"]);
+    ann.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Id(anns) });
+    bob.send(&ClientFrame::CancelRun { id: frame_id("c"), target: RunRef::Id(bobs) });
+    let told = requests(&mut agent);
+    assert_eq!(told.iter().map(|request| request.user_id.as_str()).collect::<Vec<_>>(), ["bob"]);
+    assert_eq!(event(&mut agent, bobs, 1, completed()), []);
+    ann.events();
+    world.sleep(Limits::default().run_lease, &mut [&mut ann]);
+    assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
+}
+
+#[test]
 fn the_end_of_a_producer_does_not_wait_behind_what_it_does_not_read() {
     for revoked in [true, false] {
         let world = World::new();
@@ -218,6 +243,20 @@ fn the_silence_of_a_producer_whose_socket_takes_nothing_is_seen_within_its_lease
     in_silence(&world, &mut agent, 5, false);
     assert_eq!(kinds(&mut ann), []);
     in_silence(&world, &mut agent, 1, false);
+    assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
+}
+
+#[test]
+fn who_takes_a_run_over_is_watched_by_the_lease_that_the_run_has() {
+    let world = World::new();
+    let mut ann = world.device("ann");
+    let mut first = producer(&world, "a");
+    let (run, _) = send_start(&mut first, RunStart { lease: Some(6.0), ..start("s", "ann") }).unwrap();
+    first.cut();
+    let mut second = producer(&world, "b");
+    send_start(&mut second, RunStart { run_id: Some(run), ..start("s", "ann") }).unwrap();
+    ann.events();
+    in_silence(&world, &mut second, 6, true);
     assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
 }
 
