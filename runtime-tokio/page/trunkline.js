@@ -608,19 +608,19 @@ export function restoreRun(run, piece) {
 const REDUCERS = {
   agent_started: (run, event) => ({ status: "running", parentRunId: event.parent_run_id ?? null }),
   agent_thinking: (run, event) => ({
-    status: "running",
+    status: working(run),
     steps: [...run.steps, ["thought", run.thoughts.length]],
     thoughts: [...run.thoughts, { thought: event.thought, step: event.step ?? null, progress: event.progress ?? null }],
   }),
   tool_executing: (run, event) => ({
-    status: "running",
+    status: working(run),
     steps: [...run.steps, ["tool", run.tools.length]],
     tools: [...run.tools, newTool(event)],
   }),
   tool_completed: completeTool,
-  agent_delta: (run, event) => ({ status: "running", parts: applyDelta(run, run.parts, event) }),
+  agent_delta: (run, event) => ({ status: working(run), parts: applyDelta(run, run.parts, event) }),
   agent_deltas: (run, event) => ({
-    status: "running",
+    status: working(run),
     parts: event.parts.filter((part) => part.run_id === run.runId).reduce((parts, part) => applyDelta(run, parts, part), run.parts),
   }),
   agent_suspended: (run, event) => ({
@@ -632,6 +632,11 @@ const REDUCERS = {
   agent_failed: (run, event) => end(run, "failed", event),
   agent_cancelled: (run, event) => end(run, "cancelled", event),
 };
+
+/** A run that waits goes on by `agent_resumed` alone, whatever comes meanwhile. */
+function working({ status }) {
+  return status === "suspended" ? status : "running";
+}
 
 function newTool(event) {
   return {

@@ -607,6 +607,19 @@ test("failure and cancellation close the open tools", () => {
   assert.deepEqual([failed.status, failed.terminal.reason], ["failed", "producer_lost"]);
 });
 
+test("what comes all the same while a run waits does not end its waiting", () => {
+  const waiting = fold([on("agent_started"), on("agent_suspended", { approval_id: "x", question: "sure?" })]);
+  const late = [
+    on("agent_thinking", { thought: "hm", flaw: "it waits" }),
+    on("tool_executing", { tool_call_id: "c", tool_name: "t", flaw: "it waits" }),
+    delta(0, "a"),
+    { type: "agent_deltas", parts: [{ run_id: waiting.runId, part_id: "p", offset: 1, text: "b" }] },
+  ];
+  const run = fold(late, waiting);
+  assert.deepEqual([run.status, run.approval.approvalId, run.parts[0].text], ["suspended", "x", "ab"]);
+  assert.equal(reduceRun(run, on("agent_resumed", { approval_id: "x" })).status, "running");
+});
+
 test("a suspended run waits and goes on", () => {
   const waiting = fold([on("agent_started"), on("agent_suspended", { approval_id: "x", question: "sure?" })]);
   assert.deepEqual([waiting.status, waiting.approval.question], ["suspended", "sure?"]);
