@@ -280,9 +280,10 @@ impl Connection {
             Ok(parsed) => {
                 let message = "`user_id` is not the verified user's: leave it out".to_owned();
                 let id = parsed.frame.id().cloned();
-                self.send_error(now, FrameError { code: ErrorCode::IdentityMismatch, message, id });
+                let event = parsed.frame.numbered();
+                self.refuse_frame(now, FrameError { code: ErrorCode::IdentityMismatch, message, id, event });
             }
-            Err(error) => self.send_error(now, error),
+            Err(error) => self.refuse_frame(now, error),
         }
     }
 
@@ -291,7 +292,7 @@ impl Connection {
             ClientFrame::Ping { id } => self.send(now, &ServerFrame::Pong { id }),
             ClientFrame::Hello(_) => {
                 let message = "`hello` comes once, as the first frame".to_owned();
-                self.send_error(now, FrameError { code: ErrorCode::Unexpected, message, id: None });
+                self.send_error(now, FrameError { code: ErrorCode::Unexpected, message, id: None, event: None });
             }
             ClientFrame::Refresh { id, token } => self.refresh(now, id, token.as_str()),
             other @ (ClientFrame::Ack { .. }
@@ -317,6 +318,16 @@ impl Connection {
         };
         live.refreshing = Some(id);
         self.event = Some(ConnectionEvent::Verify(token));
+    }
+
+    /// A frame that cannot be taken as it is. An event of a producer's run has used its number, which others must note.
+    fn refuse_frame(&mut self, now: Now, error: FrameError) {
+        let of_producer = matches!(&self.phase, Phase::Live(live) if live.producer.is_some());
+        if of_producer && error.event.is_some() {
+            self.event = Some(ConnectionEvent::Unreadable(Box::new(error)));
+        } else {
+            self.send_error(now, error);
+        }
     }
 
     /// Answers a frame that did not make sense: by `reply` where it had an `id`, by `error` where not.

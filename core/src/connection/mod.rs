@@ -25,7 +25,7 @@ use crate::codec::frame::{Assembler, Role};
 use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
 use crate::limits::Limits;
-use crate::protocol::{ClientFrame, Hello, ServerFrame};
+use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
 use crate::time::{Now, Timestamp};
 
 use live::Live;
@@ -71,6 +71,8 @@ pub enum ConnectionEvent {
     Handoff,
     /// A frame of the verified, attached client.
     Frame(Box<ClientFrame>),
+    /// An event of a producer's run that cannot be read: note its number, then answer with the error.
+    Unreadable(Box<FrameError>),
 }
 
 /// Who comes in, and with which wishes.

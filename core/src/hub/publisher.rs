@@ -66,6 +66,13 @@ impl Publisher<'_> {
         Ok(ReplyOk::Receipt(receipt))
     }
 
+    /// Takes note of an event that `by` has sent and that cannot be read.
+    pub(crate) fn skip_event(&self, by: ConnectionId, run: RunId, n: u64) -> Result<(), ReplyError> {
+        let shard = self.hub.shard_of_hash(run.shard_hash());
+        let may = |user: &UserId| self.scopes.may_publish_for(user);
+        Ok(self.hub.on_shard(shard, |shard, now| shard.skip_event(now, by, run, n, may))?)
+    }
+
     /// Sends an event of the application's own to a user or a topic.
     pub(crate) fn publish(&self, publish: Publish) -> Outcome {
         let Publish { target, custom, data, ephemeral } = publish;

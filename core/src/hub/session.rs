@@ -159,6 +159,7 @@ impl Session {
                     self.handoff = self.connection.take_handoff().map(|head| [&head, rest].concat());
                 }
                 ConnectionEvent::Frame(frame) => self.frame(now, *frame),
+                ConnectionEvent::Unreadable(error) => self.unreadable_event(now, *error),
             }
         }
         decided
@@ -227,7 +228,7 @@ impl Session {
     }
 
     fn refuse(&mut self, now: Now, id: Option<FrameId>, code: ErrorCode, message: &str) {
-        self.connection.send_error(now, FrameError { code, message: message.to_owned(), id });
+        self.connection.send_error(now, FrameError { code, message: message.to_owned(), id, event: None });
     }
 
     /// Takes what others left in the mailbox.

@@ -80,6 +80,15 @@ pub struct Held {
     pub lease: Duration,
 }
 
+/// An event whose number may come now.
+struct Numbered {
+    user: UserId,
+    /// What is true of an event that came before.
+    receipt: Receipt,
+    /// It did not come before.
+    is_new: bool,
+}
+
 impl<H: Clone> Manager<H> {
     /// Whose run it is, where it is open and a producer over the wire's.
     pub fn owner_of(&self, run: RunId) -> Option<&UserId> {
@@ -229,6 +238,38 @@ impl<H: Clone> Manager<H> {
         may: impl Fn(&UserId) -> bool,
     ) -> Result<Receipt, RunError> {
         self.assert_drained();
+        let numbered = self.count_event(now, by, run, n, may)?;
+        let entered = if numbered.is_new { Some(self.enter(now, &numbered.user, run, event)) } else { None };
+        self.settle(now, &numbered.user);
+        entered.map_or(Ok(numbered.receipt), |entered| entered.map(|entered| entered.receipt))
+    }
+
+    /// Takes note of an event of a run that `by` holds, which cannot be read: its number counts as used.
+    ///
+    /// # Errors
+    /// As [`Manager::leased_event`] before it looks at the event itself.
+    pub fn skip_event(
+        &mut self,
+        now: Now,
+        by: ConnectionId,
+        run: RunId,
+        n: u64,
+        may: impl Fn(&UserId) -> bool,
+    ) -> Result<(), RunError> {
+        self.assert_drained();
+        let numbered = self.count_event(now, Some(by), run, n, may)?;
+        self.settle(now, &numbered.user);
+        Ok(())
+    }
+
+    fn count_event(
+        &mut self,
+        now: Now,
+        by: Option<ConnectionId>,
+        run: RunId,
+        n: u64,
+        may: impl Fn(&UserId) -> bool,
+    ) -> Result<Numbered, RunError> {
         let Some(id) = self.leases.owner(run).filter(|user| may(user)).cloned() else {
             return Err(self.leases.missing(run, may));
         };
@@ -241,21 +282,15 @@ impl<H: Clone> Manager<H> {
         if by.is_none() {
             lease.until = Some(now.at + lease.length);
         }
-        if n == 0 {
+        let is_new = n > lease.last_n;
+        if n == 0 || n > lease.last_n + 1 {
             return Err(RunError::Gap { expected: lease.last_n + 1 });
         }
-        if n <= lease.last_n {
-            self.settle(now, &id);
-            return Ok(receipt);
+        if is_new {
+            lease.last_n = n;
+            lease.decided = None;
         }
-        if n != lease.last_n + 1 {
-            return Err(RunError::Gap { expected: lease.last_n + 1 });
-        }
-        lease.last_n = n;
-        lease.decided = None;
-        let entered = self.enter(now, &id, run, event);
-        self.settle(now, &id);
-        entered.map(|entered| entered.receipt)
+        Ok(Numbered { user: id, receipt, is_new })
     }
 
     /// A producer's connection works no longer, since `since`, for the users that `leaves` names: up to `max` of its runs go on

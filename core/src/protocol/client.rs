@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::macros::{frames, record, texts};
 use super::position::{Position, StreamName};
-use super::produced::RunEvent;
+use super::produced::{RunEvent, numbered};
 use super::reply::Reply;
 use super::wire::{Fault, Field, Object, Record, Writer, push_text};
 use super::{FrameError, frame_id};
@@ -162,10 +162,10 @@ impl ClientFrame {
     /// `malformed` for what is no object with a `type`, `unknown_type`, or `invalid` with the field's name.
     pub fn parse(text: &str) -> Result<Parsed, FrameError> {
         let object = Object::read_frame(text).map_err(|fault| FrameError::of(&fault, None))?;
-        let fail = |fault: Fault| FrameError::of(&fault, frame_id(&object));
-        let kind = object.kind().map_err(fail)?;
-        let frame = Self::read_kind(&kind, &object).map_err(fail)?;
-        let frame = frame.ok_or_else(|| FrameError::unknown_type(frame_id(&object)))?;
+        let kind = object.kind().map_err(|fault| FrameError::of(&fault, frame_id(&object)))?;
+        let (id, event) = (|| frame_id(&object), || numbered(&kind, &object));
+        let fail = |fault: Fault| FrameError { event: event(), ..FrameError::of(&fault, id()) };
+        let frame = Self::read_kind(&kind, &object).map_err(fail)?.ok_or_else(|| FrameError::unknown_type(id()))?;
         let user_id = if frame.owns_user_id() { None } else { Field::take(&object, "user_id").map_err(fail)? };
         Ok(Parsed { frame, user_id })
     }

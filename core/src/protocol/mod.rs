@@ -37,7 +37,7 @@ pub use snapshot::{RunStatus, Snapshot, SnapshotPart, SnapshotRun, SnapshotTool}
 pub use wire::{MAX_DEPTH, NUMBER_END, encoded_text_len};
 
 use crate::error::ErrorCode;
-use crate::id::FrameId;
+use crate::id::{FrameId, RunId};
 use wire::{Fault, Field, Object};
 
 /// Why a text is not a frame. The message is for the peer: it names the field and what to do, and holds no payload.
@@ -49,6 +49,8 @@ pub struct FrameError {
     pub message: String,
     /// The frame's own `id` where it could be read: the answer is then a `reply`.
     pub id: Option<FrameId>,
+    /// The run and the number of a `run_event`, where they could be read: it has used its number all the same.
+    pub event: Option<(RunId, u64)>,
 }
 
 impl fmt::Display for FrameError {
@@ -61,12 +63,12 @@ impl std::error::Error for FrameError {}
 
 impl FrameError {
     fn of(fault: &Fault, id: Option<FrameId>) -> Self {
-        Self { code: fault.code, message: fault.message(), id }
+        Self { code: fault.code, message: fault.message(), id, event: None }
     }
 
     fn unknown_type(id: Option<FrameId>) -> Self {
         let message = "`type` is none of the specification's for this direction".to_owned();
-        Self { code: ErrorCode::UnknownType, message, id }
+        Self { code: ErrorCode::UnknownType, message, id, event: None }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use serde_json::value::RawValue;
 
+use super::client::ClientFrame;
 use super::event::FailReason;
 use super::macros::frames;
 use super::wire::{Fault, Field, Object, Writer};
-use crate::id::{ApprovalId, PartId, ToolCallId};
+use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 
 frames! {
     /// An event of a run as its producer says it: the Rust API's, and `run_event.event` on the wire. `Debug` shows the
@@ -119,4 +120,17 @@ impl Field for RunEvent {
         self.write_body(&mut writer);
         out.push_str(&writer.finish());
     }
+}
+
+impl ClientFrame {
+    /// The run and the number, where it is an event of a run.
+    pub fn numbered(&self) -> Option<(RunId, u64)> {
+        if let Self::RunEvent { run_id, n, .. } = self { Some((*run_id, *n)) } else { None }
+    }
+}
+
+/// Which event of which run a frame says it is, where it is a `run_event`.
+pub(super) fn numbered(kind: &str, object: &Object<'_>) -> Option<(RunId, u64)> {
+    let raw = |name| object.get(name).filter(|_| kind == "run_event");
+    Some((RunId::read(raw("run_id")?).ok()?, u64::read(raw("n")?).ok()?))
 }

@@ -163,6 +163,7 @@ fn converse(chunks: &[&[u8]], draining: bool) -> (Vec<u8>, Vec<String>) {
                     ConnectionEvent::Verify(_) => c.handle_verified(at(0), Ok(grant())),
                     ConnectionEvent::Attach(_) => c.handle_attached(at(0), &ServerFrame::Pong { id: None }),
                     ConnectionEvent::Frame(frame) => asked.push(frame.encode()),
+                    ConnectionEvent::Unreadable(error) => asked.push(error.to_string()),
                     ConnectionEvent::Handoff => asked.push("handoff".into()),
                 }
             }

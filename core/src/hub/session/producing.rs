@@ -9,7 +9,8 @@ use crate::hub::registry::{Producer, ProducerName};
 use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
 use crate::manager::{Control, Custom, Ephemeral};
 use crate::protocol::{
-    self, ClientFrame, ProducerHello, Reply, ReplyError, ReplyOk, Request, RequestBody, RunEvent, ServerFrame,
+    self, ClientFrame, FrameError, ProducerHello, Reply, ReplyError, ReplyOk, Request, RequestBody, RunEvent,
+    ServerFrame,
 };
 use crate::sync::Arc;
 use crate::time::Now;
@@ -154,6 +155,14 @@ impl Session {
         }
         let outcome = self.publisher(|publisher, (by, _)| publisher.run_event(Some(by), run, n, event));
         self.settle_frame(now, id, Some((run, n)), outcome);
+    }
+
+    /// An event that cannot be read has used its number, where it was its turn.
+    pub(super) fn unreadable_event(&mut self, now: Now, error: FrameError) {
+        let FrameError { code, message, id, event } = error;
+        let Some((run, n)) = event else { return self.refuse(now, id, code, &message) };
+        let noted = self.publisher(|publisher, (by, _)| publisher.skip_event(by, run, n));
+        self.settle_frame(now, id, Some((run, n)), noted.and(Err(ReplyError::new(code, message))));
     }
 
     /// Acts by the token of this session.

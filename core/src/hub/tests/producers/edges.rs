@@ -278,3 +278,36 @@ fn a_producer_that_is_not_read_lives_by_what_its_socket_takes() {
     world.sleep(Duration::from_secs(1), &mut [&mut ann]);
     assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
 }
+
+/// Frames that no client of this crate would send.
+fn send_raw(world: &World, pair: &mut Pair, text: &str) {
+    let mut bytes = Vec::new();
+    crate::codec::frame::encode(&mut bytes, crate::codec::frame::Opcode::Text, text.as_bytes(), Some([7; 4]));
+    pair.session.as_mut().unwrap().handle_bytes(world.now(), &bytes);
+    pair.pump();
+}
+
+#[test]
+fn an_event_that_cannot_be_read_is_refused_by_its_number_and_has_used_it() {
+    let world = World::new();
+    let mut agent = producer(&world, "a");
+    let (run, _) = send_start(&mut agent, start("s", "ann")).unwrap();
+    let frame = |n: u64, more: &str| format!(r#"{{"type":"run_event","run_id":"{run}","n":{n},{more}}}"#);
+    let unreadable = [
+        (r#""event":{"type":"agent_thinking"}"#, "invalid"),
+        (r#""event":{"type":"agent_sings"}"#, "invalid"),
+        (r#""user_id":"ann","event":{"type":"agent_thinking","thought":"hm"}"#, "identity_mismatch"),
+    ];
+    for (n, (more, expected)) in (1..).zip(unreadable) {
+        send_raw(&world, &mut agent, &frame(n, more));
+        let frames = agent.frames();
+        assert!(
+            matches!(&frames[..], [ServerFrame::Error { code, run_id: Some(of), n: Some(number), .. }]
+                if code.as_str() == expected && *of == run && *number == n),
+            "{frames:?}"
+        );
+    }
+    send_raw(&world, &mut agent, &frame(9, r#""id":"x","event":{}"#));
+    assert_eq!(error(&agent.replies()[0]).0, "run_order", "it was not its turn");
+    assert_eq!(event(&mut agent, run, 4, completed()), []);
+}
