@@ -59,8 +59,8 @@ pub struct Limits {
     /// at least that every connected device has acknowledged, within the log's bounds. 5 min.
     pub log_retention: Duration,
     /// Users and topics without a connection, run or request that are kept for their logs, in all, shared evenly among the
-    /// shards; one for each shard at least. 100,000; beyond, the one that has been idle longest goes first, with the keys
-    /// of its requests, and a resume says so.
+    /// shards; one for each shard at least. 100,000; beyond, those go first that never had an event, then the one that has been
+    /// idle longest, with the keys of its requests, and a resume says so.
     pub kept_streams: usize,
     /// Open runs of one user, those that a request has reserved included; requests of one user that wait; and ended runs
     /// that a late cancellation still finds. 100.

@@ -61,7 +61,8 @@ impl<H: Clone> Manager<H> {
         self.observe_devices(now.at, id);
         let Some(user) = self.users.get_mut(id) else { return };
         user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
-        self.kept.observe(&mut user.kept, user.idle_since.is_some(), || Due::User(id.clone()));
+        let had_event = user.channel.log.head().seq > 0;
+        self.kept.observe(&mut user.kept, user.idle_since.is_some(), had_event, || Due::User(id.clone()));
         let idle_since = user.idle_since;
         let requests = user.requests.values().map(|waiting| waiting.deadline);
         let graces = user.runs.values().filter_map(OpenRun::cancel_at);

@@ -156,7 +156,8 @@ impl<H: Clone> Manager<H> {
         let retention = self.limits.log_retention;
         let Some(topic) = self.topics.get_mut(id) else { return };
         topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
-        self.kept.observe(&mut topic.kept, topic.idle_since.is_some(), || Due::Topic(id.clone()));
+        let had_event = topic.log.head().seq > 0;
+        self.kept.observe(&mut topic.kept, topic.idle_since.is_some(), had_event, || Due::Topic(id.clone()));
         let keys = topic.keys.as_ref().and_then(|keys| keys.expiry(&self.limits));
         let until = topic.idle_since.map(|since| keys.map_or(since + retention, |keys| keys.max(since + retention)));
         self.arm_topic(id, until);

@@ -75,6 +75,8 @@ fn topics_count_too_and_whoever_is_in_use_is_never_dropped() {
     let run = shard.start_run(at(0), run_start("running", 1)).unwrap().run;
     drain(&mut shard);
     shard.subscribe(at(0), &topic("followed"), conn(1), 1, None);
+    shard.publish_topic(at(0), &topic("followed"), custom(), to_raw_value(&1).unwrap()).unwrap();
+    drain(&mut shard);
     for n in 0..20 {
         publish(&mut shard, 1, &format!("user-{n:02}"));
         shard.publish_topic(at(1), &topic(&format!("topic-{n:02}")), custom(), to_raw_value(&1).unwrap()).unwrap();
@@ -90,6 +92,29 @@ fn topics_count_too_and_whoever_is_in_use_is_never_dropped() {
     shard.unsubscribe(at(2), &topic("followed"), conn(1));
     assert_consistent(&shard);
     assert_eq!((names(&shard), shard.topics.len()), (vec!["connected", "running"], 2));
+}
+
+#[test]
+fn who_follows_and_leaves_many_topics_pushes_nobodys_events_out() {
+    let mut shard = three();
+    publish(&mut shard, 0, "ann");
+    attach(&mut shard, at(1), "eve", 1, None).unwrap();
+    drain(&mut shard);
+    for n in 0..20 {
+        let topic = topic(&format!("topic-{n}"));
+        shard.subscribe(at(2), &topic, conn(1), 1, None);
+        shard.unsubscribe(at(2), &topic, conn(1));
+        assert_consistent(&shard);
+    }
+    assert_eq!((names(&shard), shard.topics.len()), (vec!["ann", "eve"], 2));
+    // One that gets an event while it is idle stands with those who had one, at their end.
+    shard.publish_topic(at(3), &topic("topic-18"), custom(), to_raw_value(&1).unwrap()).unwrap();
+    drain(&mut shard);
+    assert_consistent(&shard);
+    publish(&mut shard, 4, "bob");
+    publish(&mut shard, 5, "cyd");
+    assert_eq!(names(&shard), ["bob", "cyd", "eve"]);
+    assert_eq!(shard.topics.keys().map(|id| id.name().as_str()).collect::<Vec<_>>(), ["topic-18"]);
 }
 
 #[test]
