@@ -11,6 +11,7 @@ mod heap;
 mod identity;
 mod lag;
 mod lifecycle;
+mod mixed;
 #[cfg(loom)]
 mod models;
 mod producers;
