@@ -28,10 +28,10 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes a producer's connection out, whose peer was last heard at `heard`.
-    pub(super) fn leave_producer(&self, name: &ProducerName, connection: ConnectionId, heard: Timestamp) {
+    /// Takes a producer's connection out, which is lost since `since`.
+    pub(super) fn leave_producer(&self, name: &ProducerName, connection: ConnectionId, since: Timestamp) {
         self.inner.producers.lock().leave(name, connection);
-        self.release_producer(connection, heard, |_| true);
+        self.release_producer(connection, since, |_| true);
     }
 
     /// A producer has other scopes than before: what it may not work on any more goes to others, and it is asked what nobody was

@@ -282,7 +282,7 @@ impl Session {
         if let State::Attached(device) = std::mem::replace(&mut self.state, State::Gone(None)) {
             let Device { user, connection, cursors, producing, pass, .. } = *device;
             match producing {
-                Some(producing) => self.hub.leave_producer(producing.name(), connection, self.connection.heard()),
+                Some(producing) => self.hub.leave_producer(producing.name(), connection, self.lost_since()),
                 None => self.hub.act(&user, |shard, now| shard.detach(now, &user, connection)),
             }
             for topic in cursors.iter().filter_map(|cursor| cursor.topic.as_ref()) {

@@ -13,7 +13,7 @@ use crate::protocol::{
     ServerFrame,
 };
 use crate::sync::Arc;
-use crate::time::Now;
+use crate::time::{Clock, Now, Timestamp};
 
 /// What a session has that is a producer's.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Session {
         self.hub.join_producer(name.clone(), producer)?;
         // A revocation that did not find it among the producers has been noted before this look.
         if self.is_revoked(grant, session) {
-            self.hub.leave_producer(&name, connection, self.connection.heard());
+            self.hub.leave_producer(&name, connection, self.lost_since());
             return Err(CloseReason::TokenRevoked);
         }
         Ok(name)
@@ -55,6 +55,13 @@ impl Session {
     fn is_revoked(&self, grant: &Grant, session: SessionId) -> bool {
         let (owner, token) = (&grant.user, grant.token_id.as_deref());
         self.hub.act(owner, |shard, now| shard.is_revoked(now, owner, Some(session), token))
+    }
+
+    /// Since when the peer is gone: since its last byte where it is its silence that ends the connection, else since now.
+    pub(super) fn lost_since(&self) -> Timestamp {
+        let silent =
+            matches!(self.connection.close_reason(), Some(CloseReason::HeartbeatTimeout | CloseReason::WriteStalled));
+        if silent { self.connection.heard() } else { self.hub.now().at }
     }
 
     /// The frames of back ends.

@@ -293,6 +293,21 @@ fn a_producer_that_goes_ends_its_runs_after_the_lease_and_one_that_comes_back_go
 }
 
 #[test]
+fn a_lease_runs_from_the_end_of_the_connection_however_long_the_producer_had_said_nothing() {
+    let world = World::new();
+    let mut ann = world.device("ann");
+    let mut agent = producer(&world, "a");
+    send_start(&mut agent, RunStart { lease: Some(20.0), ..start("s", "ann") }).unwrap();
+    ann.events();
+    world.clock.turn(Duration::from_secs(6));
+    agent.cut();
+    world.sleep(Duration::from_secs(19), &mut [&mut ann]);
+    assert_eq!(kinds(&mut ann), []);
+    world.sleep(Duration::from_secs(1), &mut [&mut ann]);
+    assert_eq!(kinds(&mut ann), [EventKind::AgentFailed]);
+}
+
+#[test]
 fn the_silence_of_a_producer_is_seen_within_its_lease() {
     let world = World::new();
     let mut ann = world.device("ann");
