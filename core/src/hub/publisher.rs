@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::{Hub, Mail};
-use crate::auth::{AuthError, Grant, Scopes};
+use crate::auth::{AuthError, Grant, MAX_TOKEN_ID_BYTES, Scopes};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
@@ -109,6 +109,13 @@ impl Publisher<'_> {
             return Err(not_found());
         }
         let user = UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))?;
+        if let RevokeTarget::Token(token) = target
+            && token.len() > MAX_TOKEN_ID_BYTES
+        {
+            return Err(invalid(format!(
+                "`token_id` must be at most {MAX_TOKEN_ID_BYTES} bytes, as those of tokens are"
+            )));
+        }
         Ok(ReplyOk::Revoked { closed: self.hub.revoke(&user, target) })
     }
 

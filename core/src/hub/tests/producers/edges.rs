@@ -311,3 +311,15 @@ fn an_event_that_cannot_be_read_is_refused_by_its_number_and_has_used_it() {
     assert_eq!(error(&agent.replies()[0]).0, "run_order", "it was not its turn");
     assert_eq!(event(&mut agent, run, 4, completed()), []);
 }
+
+#[test]
+fn what_is_remembered_of_a_revocation_is_as_short_as_a_tokens_id() {
+    use crate::auth::MAX_TOKEN_ID_BYTES;
+    let world = World::new();
+    let mut root = world.connect(token(&world, "root", "admin", None), None, None);
+    for (bytes, fits) in [(MAX_TOKEN_ID_BYTES, true), (MAX_TOKEN_ID_BYTES + 1, false)] {
+        let target = RevokeTarget::Token("x".repeat(bytes));
+        root.send(&ClientFrame::Revoke { id: frame_id("r"), user_id: "ann".into(), target });
+        assert_eq!(root.replies()[0].outcome.is_ok(), fits, "{bytes} bytes");
+    }
+}
