@@ -9,7 +9,7 @@ use crate::drive::Machine;
 use crate::id::{TopicId, TopicName, UserId};
 use crate::limits::Limits;
 use crate::protocol::{
-    ClientFrame, EventBody, Lost, Mode, Position, Receipt, Reply, ReplyOk, ServerFrame, StreamEntry, StreamName,
+    ClientFrame, EventBody, Lost, Mode, Position, Receipt, Reply, ReplyOk, ServerFrame, StreamEntry, StreamName, Token,
 };
 use crate::time::Clock;
 
@@ -245,4 +245,23 @@ fn a_lag_that_was_told_ends_although_the_topic_is_followed_from_elsewhere_meanwh
     let lag = |frame| if let ServerFrame::Lag { merging, .. } = frame { Some(merging) } else { None };
     let told: Vec<bool> = ann.frames().into_iter().filter_map(lag).collect();
     assert_eq!((told, ann.fault()), (vec![true, false], None));
+}
+
+#[test]
+fn a_refresh_without_the_scope_leaves_its_topics_and_one_with_it_stays() {
+    let world = World::new();
+    let user = ident("ann");
+    for (scope, stays) in [("topic:news", true), ("topic:other", false)] {
+        let mut ann = granted(&world, &user, "topic:*");
+        followed(&mut ann, None);
+        let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
+        let (issued_at, ttl) = (world.clock.now().unix, Duration::from_secs(3600));
+        let token = issuer.issue(&NewToken { user: &user, issued_at, ttl, scope, token_id: None }).unwrap();
+        ann.send(&ClientFrame::Refresh { id: frame_id("r"), token: Token::new(&token) });
+        assert!(ann.replies()[0].outcome.is_ok());
+        publish(&world, 7);
+        assert_eq!(numbers(&mut ann), if stays { vec![7] } else { vec![] }, "{scope}");
+        assert_eq!(subscribe(&mut ann, "news", None).outcome.is_ok(), stays, "{scope}");
+        assert_eq!(ann.fault(), None);
+    }
 }

@@ -71,6 +71,19 @@ fn a_draining_shard_lets_nobody_in_and_starts_no_run() {
 }
 
 #[test]
+fn a_message_that_waits_when_a_drain_begins_may_still_start_its_run() {
+    let mut shard = shard(Limits::default());
+    attach(&mut shard, at(0), "ann", 1, None).unwrap();
+    shard.message(at(0), message("ann", 1, "m", None, 9));
+    let request = asked(&drain(&mut shard));
+    shard.begin_drain();
+    shard.start_run(at(0), super::RunStart { request: Some(request), ..run_start("ann", 8) }).unwrap();
+    assert_eq!(shard.counts().runs, 1);
+    drain(&mut shard);
+    assert_consistent(&shard);
+}
+
+#[test]
 fn a_user_is_kept_for_the_retention_and_not_a_microsecond_longer() {
     let mut shard = shard(Limits { log_retention: Duration::from_secs(3), ..Limits::default() });
     attach(&mut shard, at(0), "ann", 1, None).unwrap();
