@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::harness::{Pair, World, ident, thread};
+use super::harness::{Pair, SECRET, World, frame_id, ident, thread};
+use crate::auth::{ClaimRules, Hs256, NewToken};
 use crate::client::ClientEvent;
 use crate::connection::PhaseName;
 use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
+use crate::id::TopicId;
 use crate::limits::Limits;
-use crate::protocol::{EventKind, ServerFrame};
+use crate::protocol::{ClientFrame, EventKind, ServerFrame};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -241,4 +243,30 @@ fn a_drain_that_is_short_is_paced_all_the_same() {
         assert!(step != 59 || is_over(&world));
     }
     assert_eq!(closed.len(), 9, "one after the other: {closed:?}");
+}
+
+#[test]
+fn a_follower_that_is_behind_in_a_topic_gets_all_of_it_first() {
+    let world = World::new();
+    let news = TopicId::new(None, "news".parse().unwrap()).unwrap();
+    let issuer = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+    let (user, issued_at, ttl) = (ident("ann"), world.now().unix, Duration::from_secs(3600));
+    let token = issuer.issue(&NewToken { user: &user, issued_at, ttl, scope: "topic:news", token_id: None }).unwrap();
+    let mut ann = world.connect(token, None, None);
+    let id = frame_id("s");
+    ann.send(&ClientFrame::Subscribe { id, topic: news.name().clone(), resume: None });
+    ann.events();
+    for n in 0..10 {
+        world.hub.publish_topic(&news, "n", &(n, "x".repeat(20_000))).unwrap();
+    }
+    // Its own stream is read to the end, its topic as far as the socket takes it.
+    ann.session.as_mut().unwrap().poll_ready(world.now(), Waker::noop());
+    world.hub.begin_shutdown();
+    let session = ann.session.as_mut().unwrap();
+    session.poll_ready(world.now(), Waker::noop());
+    world.clock.turn(Duration::from_secs(1));
+    session.handle_timeout(world.now());
+    assert_eq!(session.close_reason(), None, "although its turn has come");
+    assert_eq!(ann.stream().len(), 10);
+    assert_eq!(ann.closed_with(), Some(1012));
 }
