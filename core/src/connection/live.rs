@@ -75,6 +75,10 @@ impl Live {
         self.unheard = self.unheard.saturating_add(bytes);
     }
 
+    pub(super) const fn expires(&self) -> UnixTime {
+        self.expires
+    }
+
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         self.expires_at <= now
     }

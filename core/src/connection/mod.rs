@@ -26,7 +26,7 @@ use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
-use crate::time::{Now, Timestamp};
+use crate::time::{Now, Timestamp, UnixTime};
 
 use live::Live;
 use outbox::Outbox;
@@ -341,6 +341,21 @@ impl Connection {
     /// When the peer last gave a sign of life: a byte that came from it, or that it took while nothing was read.
     pub const fn heard(&self) -> Timestamp {
         self.heard
+    }
+
+    /// When the token expires on which it stands, while it is live.
+    pub const fn expires(&self) -> Option<UnixTime> {
+        match &self.phase {
+            Phase::Live(live) => Some(live.expires()),
+            Phase::Head(_)
+            | Phase::VerifyUpgrade(_)
+            | Phase::AwaitHello(_)
+            | Phase::VerifyHello(_)
+            | Phase::Attaching(_)
+            | Phase::Handoff(_)
+            | Phase::Closing(_)
+            | Phase::Closed => None,
+        }
     }
 
     /// Where the machine stands.

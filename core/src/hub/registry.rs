@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::auth::Scopes;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, FrameId, SessionId, UserId};
+use crate::manager::Tokens;
 use crate::protocol::RevokeTarget;
 
 /// A producer by its token's subject and its own lasting name.
@@ -34,8 +35,7 @@ pub(super) struct Producer<H> {
     pub(super) scopes: Scopes,
     /// Whose requests it wants; `None` is everybody's whom its scopes name.
     pub(super) users: Option<BTreeSet<UserId>>,
-    /// The token's `jti`.
-    pub(super) token_id: Option<Box<str>>,
+    pub(super) tokens: Tokens,
 }
 
 impl<H> Producer<H> {
@@ -78,17 +78,23 @@ impl<H: Clone> Registry<H> {
         }
     }
 
-    /// A new token: what it grants counts from now on. Answers what counted before.
-    pub(super) fn refresh(
+    /// Other tokens, on which it stands from now on. Answers those before.
+    pub(super) fn retoken(
         &mut self,
         name: &ProducerName,
         connection: ConnectionId,
-        scopes: Scopes,
-        token: Option<&str>,
-    ) -> Option<(Scopes, Option<Box<str>>)> {
+        change: impl FnOnce(&Tokens) -> Tokens,
+    ) -> Option<Tokens> {
         let producer = self.producers.get_mut(name).filter(|producer| producer.connection == connection)?;
-        let before = std::mem::replace(&mut producer.scopes, scopes);
-        Some((before, std::mem::replace(&mut producer.token_id, token.map(Box::from))))
+        let after = change(&producer.tokens);
+        Some(std::mem::replace(&mut producer.tokens, after))
+    }
+
+    /// Other scopes, which count from now on.
+    pub(super) fn rescope(&mut self, name: &ProducerName, connection: ConnectionId, scopes: Scopes) {
+        if let Some(producer) = self.producers.get_mut(name).filter(|producer| producer.connection == connection) {
+            producer.scopes = scopes;
+        }
     }
 
     /// Whether this connection is a producer's that is there.
@@ -135,7 +141,7 @@ impl<H: Clone> Registry<H> {
     pub(super) fn revoked(&self, owner: &UserId, target: &RevokeTarget) -> Vec<H> {
         let hit = |producer: &Producer<H>| match target {
             RevokeTarget::Session(session) => producer.session == *session,
-            RevokeTarget::Token(token) => producer.token_id.as_deref() == Some(token),
+            RevokeTarget::Token(token) => producer.tokens.has(token),
         };
         let theirs = self.producers.iter().filter(|(name, producer)| name.owner == *owner && hit(producer));
         theirs.map(|(_, producer)| producer.handle.clone()).collect()
@@ -162,7 +168,7 @@ mod tests {
             handle: connection,
             scopes: Scopes::parse(scope, &user("agent")).unwrap(),
             users: users.map(|users| users.iter().map(|sub| user(sub)).collect()),
-            token_id: None,
+            tokens: Tokens::default(),
         }
     }
 

@@ -46,7 +46,7 @@ use leases::Leases;
 pub use leases::{Held, Holder, LeasedStart};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
 use revocation::Denied;
-pub use revocation::Revoked;
+pub use revocation::{Revoked, Tokens};
 use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 pub use status::{OpenRunStatus, UserStatus};
@@ -317,8 +317,9 @@ impl<H: Clone> Manager<H> {
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
         let continued_from = stream.position.seq;
-        let Attach { handle, connection, order, token, .. } = attach;
-        let device = Device { handle, connection, order, session, token, continued_from, acked: None };
+        let Attach { handle, connection, order, .. } = attach;
+        let tokens = Tokens::new(attach.token.as_deref());
+        let device = Device { handle, connection, order, session, tokens, continued_from, acked: None };
         // Most users have one, and a vector that grows by itself would hold four.
         user.channel.devices.reserve_exact(1);
         user.channel.devices.push(device);

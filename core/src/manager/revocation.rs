@@ -16,6 +16,42 @@ pub enum Revoked {
     Token(Box<str>),
 }
 
+/// The `jti`s that a connection stands on: of the token that lasts longest, and of the latest. Revoking either ends it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tokens(Box<[Box<str>]>);
+
+impl Tokens {
+    /// Those of a connection that comes in.
+    pub fn new(token: Option<&str>) -> Self {
+        Self(token.map(Box::from).into_iter().collect())
+    }
+
+    /// With one more, while it is being looked at.
+    #[must_use]
+    pub fn with(&self, token: Option<&str>) -> Self {
+        Self(self.0.iter().cloned().chain(token.map(Box::from)).collect())
+    }
+
+    /// After a refresh: a token that does not last as long leaves the one it stands on.
+    #[must_use]
+    pub fn refreshed(&self, token: Option<&str>, lasts_longer: bool) -> Self {
+        let lasting = self.0.first().filter(|_| !lasts_longer).cloned();
+        Self(lasting.into_iter().chain(token.map(Box::from)).collect())
+    }
+
+    /// Whether it is one of them.
+    pub fn has(&self, token: &str) -> bool {
+        self.0.iter().any(|known| **known == *token)
+    }
+}
+
+/// A `jti` is nobody's to read in a log.
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokens({})", self.0.len())
+    }
+}
+
 /// A `jti` is nobody's to read in a log.
 impl std::fmt::Debug for Revoked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,7 +95,7 @@ impl<H: Clone> Manager<H> {
         let devices = self.users.get(id).map(|user| user.channel.devices.as_slice()).unwrap_or_default();
         let hit = devices.iter().filter(|device| match revoked {
             Revoked::Session(session) => device.session == *session,
-            Revoked::Token(token) => device.token.as_ref() == Some(token),
+            Revoked::Token(token) => device.tokens.has(token),
         });
         let before = self.outputs.len();
         self.outputs.extend(hit.map(|device| Output::Close(device.handle.clone(), CloseReason::TokenRevoked)));
@@ -77,13 +113,20 @@ impl<H: Clone> Manager<H> {
     }
 
     /// A connection has a new token. Answers whether that holds; where not, nothing has changed.
-    pub fn refresh(&mut self, now: Now, id: &UserId, connection: ConnectionId, token: Option<&str>) -> bool {
+    pub fn refresh(
+        &mut self,
+        now: Now,
+        id: &UserId,
+        connection: ConnectionId,
+        token: Option<&str>,
+        lasts_longer: bool,
+    ) -> bool {
         if self.is_revoked(now, id, None, token) {
             return false;
         }
         let devices = self.users.get_mut(id).map(|user| user.channel.devices.as_mut_slice()).unwrap_or_default();
         if let Some(device) = devices.iter_mut().find(|device| device.connection == connection) {
-            device.token = token.map(Box::from);
+            device.tokens = device.tokens.refreshed(token, lasts_longer);
         }
         true
     }
@@ -92,6 +135,22 @@ impl<H: Clone> Manager<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_stands_on_the_token_that_lasts_longest_and_on_the_latest() {
+        let after = |tokens: &[(&str, bool)]| {
+            let (first, rest) = tokens.split_first().unwrap();
+            let mut stands = Tokens::new(Some(first.0));
+            for (token, lasts_longer) in rest {
+                stands = stands.refreshed(Some(token), *lasts_longer);
+            }
+            ["a", "b", "c"].map(|token| stands.has(token))
+        };
+        assert_eq!(after(&[("a", true), ("b", true)]), [false, true, false]);
+        assert_eq!(after(&[("a", true), ("b", false)]), [true, true, false]);
+        assert_eq!(after(&[("a", true), ("b", false), ("c", false)]), [true, false, true]);
+        assert_eq!(after(&[("a", true), ("b", false), ("c", true)]), [false, false, true]);
+    }
 
     #[test]
     fn the_newest_are_remembered_each_until_its_time() {

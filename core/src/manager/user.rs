@@ -10,6 +10,7 @@ use super::approvals::Decided;
 use super::kept::Turn;
 use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
+use super::revocation::Tokens;
 use super::runs::OpenRun;
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
@@ -52,8 +53,7 @@ pub(super) struct Device<H> {
     pub(super) connection: ConnectionId,
     pub(super) order: u64,
     pub(super) session: SessionId,
-    /// The `jti` of its token.
-    pub(super) token: Option<Box<str>>,
+    pub(super) tokens: Tokens,
     /// Where the welcome said that the next event follows.
     pub(super) continued_from: u64,
     /// The newest seq that it says it has.

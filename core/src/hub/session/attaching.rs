@@ -9,7 +9,7 @@ use crate::auth::{AuthError, Grant};
 use crate::connection::Admission;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, SessionId, UserId};
-use crate::manager::Attach;
+use crate::manager::{Attach, Tokens};
 use crate::protocol::{
     Heartbeat, Hello, Mode, ServerFrame, ServiceLevel, StreamEntry, StreamName, Welcome, WelcomeLimits,
 };
@@ -111,20 +111,23 @@ impl Session {
             return Ok(grant);
         }
         let (user, connection, token) = (&device.user, device.connection, grant.token_id.as_deref());
-        // Before the look: a revocation that comes after it finds the new token here.
-        let before = device.producing.as_ref().and_then(|producing| {
-            self.hub.inner.producers.lock().refresh(producing.name(), connection, grant.scopes.clone(), token)
-        });
-        if !self.hub.act(user, |shard, now| shard.refresh(now, user, connection, token)) {
-            if let Some((producing, (scopes, token))) = device.producing.as_ref().zip(before) {
-                self.hub.inner.producers.lock().refresh(producing.name(), connection, scopes, token.as_deref());
-            }
+        let lasts_longer = self.connection.expires().is_none_or(|expires| grant.expires >= expires);
+        let producing = device.producing.as_deref().map(Producing::name);
+        let retoken = |change: &dyn Fn(&Tokens) -> Tokens| {
+            producing.and_then(|name| self.hub.inner.producers.lock().retoken(name, connection, change))
+        };
+        // Before the look: whatever is revoked from here on is found here.
+        let before = retoken(&|tokens| tokens.with(token)).unwrap_or_default();
+        if !self.hub.act(user, |shard, now| shard.refresh(now, user, connection, token, lasts_longer)) {
+            retoken(&|_| before.clone());
             return Err(AuthError::Revoked);
         }
-        device.scopes = grant.scopes.clone();
-        if device.producing.is_some() {
+        retoken(&|_| before.refreshed(token, lasts_longer));
+        if let Some(name) = producing {
+            self.hub.inner.producers.lock().rescope(name, connection, grant.scopes.clone());
             self.hub.rescope_producer(connection, &grant.scopes);
         }
+        device.scopes = grant.scopes.clone();
         self.leave_forbidden();
         Ok(grant)
     }

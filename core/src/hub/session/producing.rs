@@ -7,7 +7,7 @@ use crate::hub::Mail;
 use crate::hub::publisher::{Outcome, Publish, Publisher};
 use crate::hub::registry::{Producer, ProducerName};
 use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
-use crate::manager::{Control, Custom, Ephemeral};
+use crate::manager::{Control, Custom, Ephemeral, Tokens};
 use crate::protocol::{
     self, ClientFrame, FrameError, ProducerHello, Reply, ReplyError, ReplyOk, Request, RequestBody, RunEvent,
     ServerFrame,
@@ -40,9 +40,9 @@ impl Session {
             return Err(CloseReason::TokenRevoked);
         }
         let name = ProducerName { owner: grant.user.clone(), id: hello.id };
-        let (scopes, token_id) = (grant.scopes.clone(), grant.token_id.clone());
+        let (scopes, tokens) = (grant.scopes.clone(), Tokens::new(grant.token_id.as_deref()));
         let (order, handle) = (self.room.number(), Arc::clone(&self.mail));
-        let producer = Producer { connection, session, order, handle, scopes, users, token_id };
+        let producer = Producer { connection, session, order, handle, scopes, users, tokens };
         self.hub.join_producer(name.clone(), producer)?;
         // A revocation that did not find it among the producers has been noted before this look.
         if self.is_revoked(grant, session) {

@@ -323,3 +323,21 @@ fn what_is_remembered_of_a_revocation_is_as_short_as_a_tokens_id() {
         assert_eq!(root.replies()[0].outcome.is_ok(), fits, "{bytes} bytes");
     }
 }
+
+#[test]
+fn a_session_that_stands_on_an_older_token_ends_with_it() {
+    let world = World::new();
+    let issue = |seconds: u64, jti: &str| {
+        let issuer = Hs256::new(super::super::harness::SECRET, ClaimRules::default()).unwrap();
+        let (issued_at, ttl) = (world.now().unix, Duration::from_secs(seconds));
+        issuer.issue(&NewToken { user: &ident("ann"), issued_at, ttl, scope: "", token_id: Some(jti) }).unwrap()
+    };
+    let mut ann = world.connect(issue(3_600, "long"), None, None);
+    let token = crate::protocol::Token::new(&issue(60, "short"));
+    ann.send(&ClientFrame::Refresh { id: frame_id("r"), token });
+    assert!(ann.replies()[0].outcome.is_ok());
+    let closed = world.hub.revoke(&ident("ann"), &RevokeTarget::Token("long".into()));
+    assert_eq!(closed, 1);
+    ann.pump();
+    assert_eq!(ann.closed_with(), Some(CloseReason::TokenRevoked.code()));
+}
