@@ -51,6 +51,9 @@ pub struct Limits {
     pub position_interval: Duration,
     /// Topics that one connection may follow. 100.
     pub subscriptions: usize,
+    /// Bytes of all snapshots that are being given, copies of the state of the runs that stand in them; whoever needs one
+    /// more waits. 256 MiB.
+    pub total_snapshot_bytes: usize,
     /// Bytes of all logs together, and of what is kept of open runs from before their beginnings; shared evenly among the
     /// shards. 1 GiB; beyond, the largest logs give way, but none that is within its fair part. One event on top for each
     /// shard: the one that has just been appended.
@@ -138,6 +141,7 @@ impl Default for Limits {
             log_entries: 4_096,
             log_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
+            total_snapshot_bytes: 256 << 20,
             lag_entries: 256,
             position_interval: Duration::from_secs(1),
             subscriptions: 100,
@@ -203,6 +207,7 @@ impl Limits {
             ("log_entries", self.log_entries),
             ("log_bytes", self.log_bytes),
             ("snapshot_bytes", self.snapshot_bytes),
+            ("total_snapshot_bytes", self.total_snapshot_bytes),
             ("lag_entries", self.lag_entries),
             ("subscriptions", self.subscriptions),
             ("total_log_bytes", self.total_log_bytes),

@@ -83,6 +83,8 @@ struct Inner {
     gate: Gate,
     connections: Budget,
     unauthenticated: Budget,
+    /// Bytes of the snapshots that are being given.
+    snapshots: Budget,
     requests: Arc<Mailbox<Request, ()>>,
     producers: Lock<Registry<Mail>>,
     requests_taken: Lock<bool>,
@@ -173,6 +175,7 @@ impl Hub {
         let shards = (0..count).map(|_| Lock::new(Manager::new(Shared::clone(&limits), count))).collect();
         let inner = Inner {
             connections: Budget::new(config.limits.connections),
+            snapshots: Budget::new(config.limits.total_snapshot_bytes),
             unauthenticated: Budget::new(config.limits.unauthenticated),
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),

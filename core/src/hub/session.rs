@@ -66,6 +66,8 @@ struct Device {
     watching: Option<Box<Watching>>,
     /// Whose turn it is to be read.
     turn: usize,
+    /// When to look again whether there is room for a snapshot.
+    look_again: Option<Timestamp>,
     /// Where it is a back end's.
     producing: Option<Box<Producing>>,
     pass: Pass,
@@ -359,12 +361,13 @@ impl Machine for Session {
         self.connection.end_expired(now);
         self.leave(now);
         self.settle();
+        self.look_again(now);
         self.move_on_in_time(now);
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
         let connection = self.connection.poll_timeout().map(|(at, _)| at);
-        connection.into_iter().chain(self.moves_on_at()).chain(self.leaving.due()).min()
+        connection.into_iter().chain(self.moves_on_at()).chain(self.leaving.due()).chain(self.looks_again_at()).min()
     }
 
     fn transmit(&self) -> &[u8] {

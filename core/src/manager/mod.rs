@@ -375,6 +375,11 @@ impl<H: Clone> Manager<H> {
         Some((user.channel.log.start(), user.channel.log.base().clone()))
     }
 
+    /// How large the state is that [`Manager::base`] copies.
+    pub fn base_bytes(&self, user: &UserId) -> usize {
+        self.users.get(user).map_or(0, |user| user.channel.log.base().bytes())
+    }
+
     /// What this shard holds now.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {

@@ -19,7 +19,7 @@ use crate::time::Now;
 impl Device {
     pub(super) fn new(grant: &Grant, connection: ConnectionId, cursors: Vec<Cursor>, pass: Pass) -> Self {
         let (user, scopes) = (grant.user.clone(), grant.scopes.clone());
-        Self { user, connection, scopes, cursors, watching: None, producing: None, turn: 0, pass }
+        Self { user, connection, scopes, cursors, watching: None, producing: None, turn: 0, look_again: None, pass }
     }
 }
 
@@ -51,12 +51,13 @@ impl Session {
         match self.hub.act(&grant.user, |shard, now| shard.attach(now, attach)) {
             Err(reason) => self.connection.close(now, reason),
             Ok(attached) => {
-                let mut device = Device::new(grant, connection, vec![Cursor::new(None, &attached.stream)], pass);
+                let mut cursor = Cursor::new(None, &attached.stream);
+                if attached.stream.mode == Mode::Snapshot {
+                    cursor.restart();
+                }
+                let mut device = Device::new(grant, connection, vec![cursor], pass);
                 device.watching = Watching::new(&hello.threads, attached.stream.position);
                 self.enter(now, device, admission, attached.session, vec![entry(StreamName::User, &attached.stream)]);
-                if attached.stream.mode == Mode::Snapshot {
-                    self.take_snapshot(0);
-                }
             }
         }
     }

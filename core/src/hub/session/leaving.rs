@@ -65,7 +65,7 @@ impl Session {
         let State::Attached(device) = &self.state else { return true };
         // A producer reads no stream of its own.
         let Some(own) = device.cursors.iter().find(|cursor| cursor.topic.is_none()) else { return true };
-        let read = !device.cursors.iter().any(super::Cursor::has_more);
+        let read = !device.cursors.iter().any(|cursor| cursor.has_more() || cursor.waits_for_room());
         read && self.hub.shard(self.hub.shard_of(&device.user)).is_at_boundary(&device.user, own.position)
     }
 

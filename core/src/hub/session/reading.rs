@@ -1,13 +1,15 @@
 //! Reading from the logs: a cursor per stream, read in turns, as far as the socket takes what comes of it.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::{Device, Session, State};
 use crate::id::TopicId;
 use crate::manager::Read;
 use crate::protocol::{Lost, Position, ServerFrame, StreamName, prev_prefix};
 use crate::stream::{Entry, Reducer, Resumption, frames_for, snapshot_frames};
-use crate::time::Now;
+use crate::sync::Lease;
+use crate::time::{Now, Timestamp};
 
 /// A place in a log.
 #[derive(Debug)]
@@ -20,16 +22,32 @@ pub(super) struct Cursor {
     pub(super) behind: bool,
     /// It lags: texts are merged until it has caught up.
     merging: bool,
-    /// What is left to give of a snapshot that ends at `position`; at most about [`Limits::snapshot_bytes`] of text.
+    /// What is to be given before anything is read.
+    snapshot: Option<Pending>,
+}
+
+/// A snapshot that the client is to be given.
+#[derive(Debug)]
+enum Pending {
+    /// It is not taken yet.
+    Due,
+    /// What is left of one that ends at the cursor's position, with its room among all; at most about
+    /// [`Limits::snapshot_bytes`] of text.
     ///
     /// [`Limits::snapshot_bytes`]: crate::limits::Limits::snapshot_bytes
-    snapshot: VecDeque<ServerFrame>,
+    Taken(Box<Taken>),
+}
+
+#[derive(Debug)]
+struct Taken {
+    frames: VecDeque<ServerFrame>,
+    _room: Lease,
 }
 
 impl Cursor {
     pub(super) fn new(topic: Option<TopicId>, resumption: &Resumption) -> Self {
         let behind = resumption.position != resumption.head;
-        Self { topic, position: resumption.position, behind, merging: false, snapshot: VecDeque::new() }
+        Self { topic, position: resumption.position, behind, merging: false, snapshot: None }
     }
 
     /// Goes on elsewhere in the stream of a cursor before it: what was told of its lag still counts, and ends when this one
@@ -39,7 +57,27 @@ impl Cursor {
     }
 
     pub(super) fn has_more(&self) -> bool {
-        self.behind || !self.snapshot.is_empty()
+        self.behind || matches!(self.snapshot, Some(Pending::Taken(_)))
+    }
+
+    /// Whether it waits for the room of a snapshot.
+    pub(super) const fn waits_for_room(&self) -> bool {
+        matches!(self.snapshot, Some(Pending::Due)) && !self.behind
+    }
+
+    /// A snapshot comes before anything else.
+    pub(super) fn restart(&mut self) {
+        (self.snapshot, self.behind) = (Some(Pending::Due), true);
+    }
+
+    /// The next frame of the snapshot that is being given.
+    fn next_frame(&mut self) -> Option<ServerFrame> {
+        let Some(Pending::Taken(taken)) = &mut self.snapshot else { return None };
+        let frame = taken.frames.pop_front();
+        if taken.frames.is_empty() {
+            self.snapshot = None;
+        }
+        frame
     }
 
     pub(super) fn stream(&self) -> StreamName {
@@ -73,8 +111,12 @@ impl Session {
             let State::Attached(device) = &mut self.state else { return };
             let Some(at) = device.next_behind() else { return self.move_on_in_time(now) };
             let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
-            if let Some(frame) = cursor.snapshot.pop_front() {
+            if let Some(frame) = cursor.next_frame() {
                 self.connection.send(now, &frame);
+                continue;
+            }
+            if cursor.snapshot.is_some() {
+                self.take_snapshot(now, at);
                 continue;
             }
             let (from, max) = (cursor.position, cursor.read_bytes());
@@ -89,7 +131,7 @@ impl Session {
                 }
                 // Its mailbox says why.
                 Read::Detached => cursor.behind = false,
-                Read::Lost => self.take_snapshot(at),
+                Read::Lost => cursor.restart(),
             }
         }
     }
@@ -140,9 +182,20 @@ impl Session {
 
     /// Takes a reader who has nothing before the log to its beginning. Where the client stands elsewhere, it is told of the
     /// loss: a log that has gone on since the welcome begins behind what the welcome said.
-    pub(super) fn take_snapshot(&mut self, at: usize) {
+    ///
+    /// Where the snapshots of others take all the room there is, it waits.
+    fn take_snapshot(&mut self, now: Now, at: usize) {
         let State::Attached(device) = &mut self.state else { return };
         let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
+        // Before the copy is made.
+        let bytes =
+            cursor.topic.as_ref().map_or_else(|| self.hub.shard(self.hub.shard_of(user)).base_bytes(user), |_| 0);
+        let bytes = bytes.saturating_add(SNAPSHOT_OVERHEAD).min(self.hub.limits().total_snapshot_bytes);
+        let Some(room) = self.hub.inner.snapshots.lease(bytes) else {
+            cursor.behind = false;
+            device.look_again = Some(now.at + ROOM_AGAIN);
+            return;
+        };
         let base = match &cursor.topic {
             None => self.hub.shard(self.hub.shard_of(user)).base(user, connection),
             Some(topic) => {
@@ -151,7 +204,7 @@ impl Session {
             }
         };
         let Some((position, mut base)) = base else {
-            cursor.behind = false;
+            (cursor.snapshot, cursor.behind) = (None, false);
             return;
         };
         let mut known = cursor.position;
@@ -162,9 +215,29 @@ impl Session {
         let lost = (known != position).then_some(Lost { from: known, to: position });
         cursor.position = position;
         cursor.behind = true;
-        cursor.snapshot = snapshot_frames(&cursor.stream(), position, lost, &base).into();
+        let frames = snapshot_frames(&cursor.stream(), position, lost, &base).into();
+        cursor.snapshot = Some(Pending::Taken(Box::new(Taken { frames, _room: room })));
+    }
+
+    /// When to look again whether there is room for a snapshot.
+    pub(super) fn looks_again_at(&self) -> Option<Timestamp> {
+        let State::Attached(device) = &self.state else { return None };
+        device.look_again
+    }
+
+    /// Looks again whether there is room for a snapshot.
+    pub(super) fn look_again(&mut self, now: Now) {
+        let State::Attached(device) = &mut self.state else { return };
+        if device.look_again.take_if(|at| *at <= now.at).is_some() {
+            device.cursors.iter_mut().filter(|cursor| cursor.waits_for_room()).for_each(|cursor| cursor.behind = true);
+        }
     }
 }
+
+/// How long a reader waits before it looks again whether there is room for its snapshot.
+const ROOM_AGAIN: Duration = Duration::from_millis(100);
+/// What a snapshot has beside what it says: the heads of its frames and runs.
+const SNAPSHOT_OVERHEAD: usize = 4 << 10;
 
 fn lag(stream: &StreamName, behind: u64, merging: bool) -> ServerFrame {
     ServerFrame::Lag { stream: stream.clone(), behind, merging }

@@ -279,6 +279,37 @@ fn many_thoughts_make_no_large_frame() {
     assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 64 << 10), "{sizes:?}");
 }
 
+#[test]
+fn the_snapshots_that_are_given_are_bounded_in_all_and_whoever_finds_no_room_waits() {
+    let limits =
+        Limits { log_entries: 8, snapshot_bytes: 64 << 10, total_snapshot_bytes: 100 << 10, ..Limits::default() };
+    let world = World::with(limits);
+    let run = start(&world);
+    for n in 0..20 {
+        run.delta("x".repeat(2_000)).unwrap();
+        run.thinking(format!("{n}")).unwrap();
+    }
+    // As much as the snapshots of others take.
+    let taken = world.hub.inner.snapshots.lease(80 << 10).unwrap();
+    let mut late = world.device("ann");
+    let first = late.events();
+    assert!(matches!(first[..], [ClientEvent::Welcome(_)]), "nothing comes before the snapshot: {first:?}");
+    run.thinking("one more").unwrap();
+    assert_eq!(late.events(), []);
+    drop(taken);
+    world.sleep(std::time::Duration::from_millis(100), &mut [&mut late]);
+    let parts = &late.client.reducer().runs()[&run.id()].parts;
+    assert_eq!(parts.values().next().unwrap().text.len(), 40_000);
+    assert_eq!(late.fault(), None);
+    late.events();
+    assert_eq!(world.hub.inner.snapshots.used(), 0, "what was given takes no room");
+    let mut live = world.device("ann");
+    live.events();
+    let _all = world.hub.inner.snapshots.lease(100 << 10).unwrap();
+    run.thinking("and another").unwrap();
+    assert_eq!(live.kinds().len(), 1, "who needs no snapshot does not wait");
+}
+
 /// Publishes as soon as it is woken, which is between two looks of whoever wakes it.
 struct Publishing(Hub);
 
