@@ -6,7 +6,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::Hub;
 use crate::id::{ThreadId, TopicId, UserId};
 use crate::manager::{Custom, Ephemeral};
-use crate::protocol::{Receipt, StreamName};
+use crate::protocol::Receipt;
 use crate::stream::RunError;
 use crate::time::Clock;
 
@@ -94,7 +94,7 @@ impl Hub {
         custom: Custom,
         data: Box<RawValue>,
     ) -> Result<Receipt, RunError> {
-        let event = Ephemeral::new(self.now(), StreamName::User, custom, data, self.limits())?;
+        let event = Ephemeral::new(self.now(), None, custom, data, self.limits())?;
         Ok(self.act(user, |shard, _| shard.ephemeral(user, &event)))
     }
 
@@ -104,8 +104,8 @@ impl Hub {
         name: String,
         data: Box<RawValue>,
     ) -> Result<Receipt, RunError> {
-        let stream = StreamName::Topic(topic.name().clone());
-        let event = Ephemeral::new(self.now(), stream, Custom { thread: None, name, key: None }, data, self.limits())?;
+        let custom = Custom { thread: None, name, key: None };
+        let event = Ephemeral::new(self.now(), Some(topic.clone()), custom, data, self.limits())?;
         let (mut told, mut last) = (0_u32, None);
         loop {
             let step = |count| self.act_on_topic(topic, |shard, _| shard.ephemeral_some(topic, last, count, &event));

@@ -16,6 +16,8 @@ use crate::time::Now;
 /// A frame that is for now only, encoded once for all who get it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ephemeral {
+    /// The topic; `None` is the user's own stream.
+    pub topic: Option<TopicId>,
     /// The conversation, if any.
     pub thread: Option<ThreadId>,
     /// The frame.
@@ -30,27 +32,28 @@ impl std::fmt::Debug for Ephemeral {
 }
 
 impl Ephemeral {
-    /// Encodes an event that goes to `stream`.
+    /// Encodes an event that goes to a topic, or where there is none to a user's own stream.
     ///
     /// # Errors
     /// When it is over [`Limits::event_bytes`], or over half of [`Limits::control_bytes`], which is the room that a device has
     /// for what may be shed.
     pub fn new(
         now: Now,
-        stream: StreamName,
+        topic: Option<TopicId>,
         custom: Custom,
         data: Box<RawValue>,
         limits: &Limits,
     ) -> Result<Self, RunError> {
         let Custom { thread, name, .. } = custom;
         let body = EventBody::Custom { name, data };
+        let stream = topic.as_ref().map_or(StreamName::User, |topic| StreamName::Topic(topic.name().clone()));
         let event = protocol::Ephemeral { stream, timestamp: Some(now.unix), thread_id: thread.clone(), body };
         let frame = ServerFrame::Ephemeral(Box::new(event)).encode();
         let max = limits.event_bytes.min(limits.control_bytes / 2);
         if frame.len() > max {
             return Err(RunError::TooLarge { bytes: frame.len(), max });
         }
-        Ok(Self { thread, frame: frame.into() })
+        Ok(Self { topic, thread, frame: frame.into() })
     }
 }
 

@@ -46,6 +46,12 @@ impl Session {
 }
 
 impl Session {
+    /// Whether it follows a topic now.
+    pub(super) fn follows(&self, topic: &TopicId) -> bool {
+        let State::Attached(device) = &self.state else { return false };
+        device.cursors.iter().any(|cursor| cursor.topic.as_ref() == Some(topic))
+    }
+
     /// Leaves the topics that the token does not grant any more, as if they did not exist.
     pub(super) fn leave_forbidden(&mut self) {
         let State::Attached(device) = &mut self.state else { return };

@@ -106,7 +106,12 @@ impl Session {
 
     /// Gives an event that is for now only, unless the socket has enough to take.
     pub(super) fn pass_on(&mut self, now: Now, event: &Ephemeral) {
-        if self.connection.wants_events() && self.watches(event.thread.as_ref()) {
+        let shown = match &event.topic {
+            // It may have left the topic since.
+            Some(topic) => self.follows(topic),
+            None => self.watches(event.thread.as_ref()),
+        };
+        if shown && self.connection.wants_events() {
             self.connection.send_encoded(now, &[event.frame.as_bytes()]);
         }
     }

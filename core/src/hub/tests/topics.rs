@@ -265,3 +265,20 @@ fn a_refresh_without_the_scope_leaves_its_topics_and_one_with_it_stays() {
         assert_eq!(ann.fault(), None);
     }
 }
+
+#[test]
+fn what_is_for_now_only_does_not_come_after_the_topic_was_left() {
+    use crate::drive::Machine;
+    let world = World::new();
+    let mut ann = reader(&world, "ann");
+    subscribe(&mut ann, "news", None);
+    world.hub.publish_topic_ephemeral(&news(), "typing", &1).unwrap();
+    assert_eq!(ann.frames().len(), 1);
+    // It lies in the mailbox, and the frame that leaves the topic is read first.
+    world.hub.publish_topic_ephemeral(&news(), "typing", &2).unwrap();
+    ann.client.send(&ClientFrame::Unsubscribe { id: frame_id("u"), topic: name("news") });
+    let bytes = ann.client.transmit().to_vec();
+    ann.client.advance(bytes.len());
+    ann.session.as_mut().unwrap().handle_bytes(world.now(), &bytes);
+    assert!(matches!(&ann.frames()[..], [ServerFrame::Reply(_)]));
+}
