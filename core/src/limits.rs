@@ -27,7 +27,7 @@ pub struct Limits {
     pub connections: usize,
     /// One message from a client, all fragments together. 64 KiB, refused at the frame header with close 1009.
     pub message_bytes: usize,
-    /// The same before the welcome. 8 KiB.
+    /// The same for the first frame of a connection whose upgrade carried no token that holds. 8 KiB.
     pub hello_bytes: usize,
     /// Messages per second from one client, sustained. 30; beyond the burst: close 4002.
     pub messages_per_second: u32,

@@ -117,7 +117,7 @@ async fn the_first_frame_is_a_hello_or_nobody_is_let_in() {
     let code = first_close(&mut socket).await;
     assert!([1003, 4400].contains(&code), "a binary first frame: {code}");
     let (mut socket, _) = upgrade(server.addr, &[("sec-websocket-protocol", &entry)]).await.unwrap();
-    let long = json!({"type": "hello", "pad": "x".repeat(Limits::default().hello_bytes)}).to_string();
+    let long = json!({"type": "hello", "pad": "x".repeat(Limits::default().message_bytes)}).to_string();
     socket.send(Message::text(long)).await.unwrap();
     assert_eq!(first_close(&mut socket).await, 1009, "a first frame that is too large");
     server.settles_at(0).await;

@@ -134,6 +134,10 @@ impl Connection {
 
     fn upgraded(&mut self, now: Now, upgrade: &Upgrade, greeting: Greeting) {
         self.out.raw(now.at, &upgrade.response(greeting.carried.subprotocol.as_str()));
+        if greeting.grant.is_some() {
+            // It is no stranger's: a client that follows many topics says so in its first frame.
+            self.assembler.set_max_message(self.settings.limits.message_bytes);
+        }
         self.phase = Phase::AwaitHello(Box::new(greeting));
         self.phase_deadline = now.at + self.settings.limits.hello_deadline;
     }

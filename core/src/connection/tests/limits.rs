@@ -25,13 +25,25 @@ fn greeted(limits: Limits) -> Connection {
 #[test]
 fn a_first_frame_of_hello_bytes_is_taken_and_of_one_more_is_not() {
     let limits = Limits { hello_bytes: 100, ..Limits::default() };
-    let mut c = greeted(limits.clone());
-    c.handle_bytes(at(0), &text(&padded(r#""type":"hello""#, 100)));
-    assert!(matches!(c.poll_event(), Some(ConnectionEvent::Attach(_))));
-    let mut c = greeted(limits);
-    c.handle_bytes(at(0), &text(&padded(r#""type":"hello""#, 101)));
+    let hello = r#""type":"hello","token":"aa.bb.cc""#;
+    let mut c = at_stage(Stage::AwaitHello, limits.clone());
+    c.handle_bytes(at(0), &text(&padded(hello, 100)));
+    assert!(matches!(c.poll_event(), Some(ConnectionEvent::Verify(_))));
+    let mut c = at_stage(Stage::AwaitHello, limits);
+    c.handle_bytes(at(0), &text(&padded(hello, 101)));
     assert_eq!(close_code(&c), Some(1009));
     assert!(c.poll_event().is_none());
+}
+
+#[test]
+fn whoever_is_known_by_the_upgrade_may_name_as_many_topics_as_a_message_holds() {
+    let limits = Limits { hello_bytes: 100, message_bytes: 200, ..Limits::default() };
+    let mut c = greeted(limits.clone());
+    c.handle_bytes(at(0), &text(&padded(r#""type":"hello""#, 200)));
+    assert!(matches!(c.poll_event(), Some(ConnectionEvent::Attach(_))));
+    let mut c = greeted(limits);
+    c.handle_bytes(at(0), &text(&padded(r#""type":"hello""#, 201)));
+    assert_eq!(close_code(&c), Some(1009));
 }
 
 #[test]
