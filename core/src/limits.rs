@@ -79,6 +79,9 @@ pub struct Limits {
     /// Bytes of the answers that are kept with those keys. 256 KiB; beyond, the oldest answers go, and a repeat is told
     /// `already_answered`.
     pub dedup_bytes: usize,
+    /// Bytes of all keys and answers that are remembered, some 400 for each key. Over it whoever has most forgets its oldest.
+    /// 256 MiB.
+    pub total_dedup_bytes: usize,
     /// How long a key is remembered once its request is answered, and a run once it has ended. 10 min.
     pub dedup_window: Duration,
     /// Requests that wait for the application, in all, shared evenly among the shards; and requests that lie in the
@@ -154,6 +157,7 @@ impl Default for Limits {
             parts_per_run: 256,
             dedup_keys: 1_024,
             dedup_bytes: 256 << 10,
+            total_dedup_bytes: 256 << 20,
             dedup_window: Duration::from_secs(600),
             requests: 4_096,
             request_deadline: Duration::from_secs(10),
@@ -218,6 +222,7 @@ impl Limits {
             ("parts_per_run", self.parts_per_run),
             ("dedup_keys", self.dedup_keys),
             ("dedup_bytes", self.dedup_bytes),
+            ("total_dedup_bytes", self.total_dedup_bytes),
             ("requests", self.requests),
             ("revocations", self.revocations),
             ("producers", self.producers),

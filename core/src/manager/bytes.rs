@@ -1,4 +1,5 @@
-//! The bytes of all logs of a shard, within its share of [`Limits::total_log_bytes`].
+//! The bytes of all logs of a shard, within its share of [`Limits::total_log_bytes`], and those of all keys that it remembers,
+//! within its share of [`Limits::total_dedup_bytes`].
 //!
 //! The largest log gives way first, and only while it is above the fair part, so that nobody below it ever loses
 //! anything through another's load. What an append adds is given back by that very append: the share is exceeded by the
@@ -8,30 +9,34 @@
 //! An append sheds no more bytes than it adds, one event or two. Looking for texts to join is work beside that, but
 //! every entry is looked at once in its life.
 //!
+//! Of the keys, whoever has most forgets its oldest, and only while it has more than its part of all that have some.
+//!
 //! [`Limits::total_log_bytes`]: crate::limits::Limits::total_log_bytes
+//! [`Limits::total_dedup_bytes`]: crate::limits::Limits::total_dedup_bytes
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Manager;
 use super::housekeeping::Due;
+use super::topics::Topic;
 use crate::id::{TopicId, UserId};
 use crate::stream::Log;
 
-/// What each log of a shard holds, in order.
+/// What each owner on a shard holds of something, in order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogSizes {
+pub(super) struct Sizes {
     total: usize,
-    /// Logs without a byte are left out.
+    /// Those without a byte are left out.
     ordered: BTreeSet<(usize, Due)>,
 }
 
-impl LogSizes {
+impl Sizes {
     pub(super) const fn total(&self) -> usize {
         self.total
     }
 
-    /// A log has `after` bytes in place of `before`.
+    /// An owner has `after` bytes in place of `before`.
     pub(super) fn change(&mut self, owner: &Due, before: usize, after: usize) {
         if before == after {
             return;
@@ -43,7 +48,7 @@ impl LogSizes {
         }
     }
 
-    /// The largest log but one.
+    /// The largest but one.
     fn largest(&self, but: Option<&Due>) -> Option<(usize, Due)> {
         self.ordered.iter().rev().find(|(_, owner)| Some(owner) != but).cloned()
     }
@@ -92,6 +97,37 @@ impl<H: Clone> Manager<H> {
             if !gave {
                 exhausted = Some(changed);
             }
+        }
+    }
+
+    /// Keeps the count of keys in step after a change to those of `changed`, and the total within the share.
+    pub(super) fn account_keys(&mut self, changed: Due) {
+        let mut owner = changed;
+        loop {
+            let Some((counted, after)) = self.keys_of(&owner) else { return };
+            let before = std::mem::replace(counted, after);
+            self.key_sizes.change(&owner, before, after);
+            let largest = self.key_sizes.largest(None).filter(|_| self.key_sizes.total() > self.keys_share);
+            let fair = self.keys_share / self.key_sizes.ordered.len().max(1);
+            match largest {
+                Some((bytes, largest)) if bytes > fair => owner = largest,
+                Some(_) | None => return,
+            }
+            match &owner {
+                Due::User(id) => self.users.get_mut(id).map(|user| user.forget_key()),
+                Due::Topic(id) => self.topics.get_mut(id).map(Topic::forget_key),
+            };
+        }
+    }
+
+    /// What an owner's keys count as, and what they have.
+    fn keys_of(&mut self, owner: &Due) -> Option<(&mut usize, usize)> {
+        match owner {
+            Due::User(id) => self.users.get_mut(id).map(|user| {
+                let bytes = user.key_bytes();
+                (&mut user.counted_keys, bytes)
+            }),
+            Due::Topic(id) => self.topics.get_mut(id).map(Topic::count_keys),
         }
     }
 

@@ -59,6 +59,9 @@ impl<H: Clone> Manager<H> {
     /// Keeps the user's deadline in step with its state; part of every operation that changes it.
     pub(super) fn settle(&mut self, now: Now, id: &UserId) {
         self.observe_devices(now.at, id);
+        if self.users.get(id).is_some_and(|user| user.key_bytes() != user.counted_keys) {
+            self.account_keys(Due::User(id.clone()));
+        }
         let Some(user) = self.users.get_mut(id) else { return };
         user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
         let had_event = user.channel.log.head().seq > 0;
@@ -111,6 +114,7 @@ impl<H: Clone> Manager<H> {
         if let Some(user) = self.users.remove(id) {
             self.kept.leave(user.kept);
             self.logs.change(&Due::User(id.clone()), user.channel.log.bytes(), 0);
+            self.key_sizes.change(&Due::User(id.clone()), user.counted_keys, 0);
         }
     }
 }

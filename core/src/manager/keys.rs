@@ -22,6 +22,9 @@ pub(crate) enum KeyKind {
     Publish,
 }
 
+/// What a key counts as: its text twice and what holds it.
+const KEY_BYTES: usize = 384;
+
 /// A key in its namespace.
 pub(super) type Key = (KeyKind, IdempotencyKey);
 
@@ -149,7 +152,13 @@ impl Keys {
         outcome
     }
 
-    fn forget_oldest(&mut self) {
+    /// Bytes of the keys that are settled and of the answers that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.answer_bytes + self.order.len() * KEY_BYTES
+    }
+
+    /// Lets go of the oldest that is settled.
+    pub(super) fn forget_oldest(&mut self) {
         let Some(key) = self.order.pop_front() else { return };
         if let Some(known) = self.known.remove(&key) {
             self.answer_bytes = self.answer_bytes.saturating_sub(known.outcome.bytes());

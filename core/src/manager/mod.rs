@@ -36,7 +36,7 @@ pub use absence::OnDisconnect;
 pub use acks::DeviceStatus;
 pub use approvals::Decision;
 use asked::Asked;
-use bytes::LogSizes;
+use bytes::Sizes;
 pub use drain::{Leave, Pace};
 pub use ephemeral::Ephemeral;
 pub use housekeeping::Deadline;
@@ -62,6 +62,10 @@ const READ_ENTRIES_BEHIND: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Manager<H> {
     limits: Arc<Limits>,
+    /// Of the keys of each.
+    key_sizes: Sizes,
+    /// This shard's part of [`Limits::total_dedup_bytes`].
+    keys_share: usize,
     /// This shard's part of [`Limits::total_log_bytes`].
     log_share: usize,
     /// Boxed, since a tree's nodes stand half empty.
@@ -70,7 +74,7 @@ pub struct Manager<H> {
     deadlines: BTreeSet<(Timestamp, Due)>,
     outputs: VecDeque<Output<H>>,
     leases: Leases,
-    logs: LogSizes,
+    logs: Sizes,
     kept: Kept,
     open_runs: usize,
     /// This shard's part of [`Limits::runs`].
@@ -251,6 +255,8 @@ impl<H: Clone> Manager<H> {
     pub fn new(limits: Arc<Limits>, shards: usize) -> Self {
         Self {
             log_share: limits.total_log_bytes / shards.max(1),
+            keys_share: limits.total_dedup_bytes / shards.max(1),
+            key_sizes: Sizes::default(),
             requests_share: (limits.requests / shards.max(1)).max(1),
             denied_share: (limits.revocations / shards.max(1)).max(1),
             max_runs: (limits.runs / shards.max(1)).max(1),
@@ -262,7 +268,7 @@ impl<H: Clone> Manager<H> {
             deadlines: BTreeSet::new(),
             outputs: VecDeque::new(),
             leases: Leases::default(),
-            logs: LogSizes::default(),
+            logs: Sizes::default(),
             kept: Kept::default(),
             open_runs: 0,
             last_epoch: 0,

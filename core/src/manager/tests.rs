@@ -4,6 +4,7 @@ mod absence;
 mod acks;
 mod bounds;
 mod kept;
+mod keys;
 mod leases;
 mod model;
 mod reading;
@@ -170,6 +171,10 @@ fn assert_consistent(shard: &Shard) {
     let logs = shard.users.values().map(|user| &user.channel.log).chain(shard.topics.values().map(|topic| &topic.log));
     assert_eq!(shard.logs.total(), logs.map(crate::stream::Log::bytes).sum::<usize>());
     assert_kept(shard);
+    let keys = shard.users.values().map(|user| (user.counted_keys, user.key_bytes()));
+    assert!(keys.clone().all(|(counted, has)| counted == has), "keys are counted as they are");
+    let topics = shard.topics.values().map(|topic| topic.key_bytes());
+    assert_eq!(shard.key_sizes.total(), keys.map(|(counted, _)| counted).chain(topics).sum::<usize>());
     for (id, user) in &shard.users {
         assert_eq!(user.is_idle(), user.idle_since.is_some(), "{id:?}");
         assert!(!user.is_idle() || user.armed.is_some(), "{id:?}: nobody who is idle stays for ever");

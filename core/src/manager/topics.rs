@@ -22,12 +22,30 @@ pub(super) struct Topic<H> {
     subscribers: BTreeMap<ConnectionId, H>,
     /// Keys of what was published.
     keys: Option<Box<Keys>>,
+    /// What they count as among those of all.
+    counted_keys: usize,
     idle_since: Option<Timestamp>,
     pub(super) kept: Turn,
     pub(super) armed: Option<Timestamp>,
 }
 
 impl<H> Topic<H> {
+    /// What its keys count as, and what they have.
+    pub(super) fn count_keys(&mut self) -> (&mut usize, usize) {
+        let bytes = self.key_bytes();
+        (&mut self.counted_keys, bytes)
+    }
+
+    pub(super) fn key_bytes(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.bytes())
+    }
+
+    pub(super) fn forget_key(&mut self) {
+        if let Some(keys) = &mut self.keys {
+            keys.forget_oldest();
+        }
+    }
+
     /// What is true of an event that is in the log.
     fn receipt(&self) -> Receipt {
         match self.subscribers.len() {
@@ -137,6 +155,7 @@ impl<H: Clone> Manager<H> {
         if let Some(topic) = self.topics.remove(id) {
             self.kept.leave(topic.kept);
             self.logs.change(&Due::Topic(id.clone()), topic.log.bytes(), 0);
+            self.key_sizes.change(&Due::Topic(id.clone()), topic.counted_keys, 0);
         }
     }
 
@@ -146,6 +165,7 @@ impl<H: Clone> Manager<H> {
             log: Log::new(next_epoch(last_epoch, now)),
             subscribers: BTreeMap::new(),
             keys: None,
+            counted_keys: 0,
             idle_since: None,
             kept: None,
             armed: None,
@@ -154,6 +174,9 @@ impl<H: Clone> Manager<H> {
 
     fn settle_topic(&mut self, now: Now, id: &TopicId) {
         let retention = self.limits.log_retention;
+        if self.topics.get(id).is_some_and(|topic| topic.key_bytes() != topic.counted_keys) {
+            self.account_keys(Due::Topic(id.clone()));
+        }
         let Some(topic) = self.topics.get_mut(id) else { return };
         topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
         let had_event = topic.log.head().seq > 0;

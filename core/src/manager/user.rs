@@ -27,6 +27,8 @@ pub(super) struct User<H> {
     pub(super) keys: Keys,
     /// The same of producers over the wire: what they send never makes the user's own be forgotten.
     pub(super) producer_keys: Option<Box<Keys>>,
+    /// What the keys count as among those of all.
+    pub(super) counted_keys: usize,
     /// Runs that have ended, and reserved ones that were withdrawn.
     pub(super) ended: Ended,
     /// Approvals of runs that have ended.
@@ -79,6 +81,7 @@ impl<H: Clone> User<H> {
             requests: BTreeMap::new(),
             keys: Keys::default(),
             producer_keys: None,
+            counted_keys: 0,
             ended: Ended::default(),
             decided: Decided::default(),
             idle_since: None,
@@ -95,6 +98,19 @@ impl<H: Clone> User<H> {
     pub(super) fn keys_expire_at(&self, limits: &Limits) -> Option<Timestamp> {
         let producers = self.producer_keys.as_ref().and_then(|keys| keys.expiry(limits));
         producers.max(self.keys.expiry(limits))
+    }
+
+    /// Bytes of all its keys.
+    pub(super) fn key_bytes(&self) -> usize {
+        self.keys.bytes() + self.producer_keys.as_ref().map_or(0, |keys| keys.bytes())
+    }
+
+    /// Forgets the oldest key: a producer's before one of the user's own.
+    pub(super) fn forget_key(&mut self) {
+        match self.producer_keys.as_mut().filter(|keys| keys.bytes() > 0) {
+            Some(keys) => keys.forget_oldest(),
+            None => self.keys.forget_oldest(),
+        }
     }
 
     /// Runs that are open or reserved.
