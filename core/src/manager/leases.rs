@@ -89,13 +89,6 @@ struct Numbered {
     is_new: bool,
 }
 
-impl<H: Clone> Manager<H> {
-    /// Whose run it is, where it is open and a producer over the wire's.
-    pub fn owner_of(&self, run: RunId) -> Option<&UserId> {
-        self.leases.owner(run)
-    }
-}
-
 impl Leases {
     /// Whose run it is.
     fn owner(&self, run: RunId) -> Option<&UserId> {
@@ -187,6 +180,14 @@ impl Lease {
         Self { length, last_n: 0, holder: None, until: None, cancelled_by: None, decided: None }
     }
 
+    /// It is this connection's, or where there is none, whose who asks over HTTP.
+    fn take(&mut self, now: Timestamp, holder: Option<ConnectionId>) {
+        self.let_go(now);
+        if holder.is_some() {
+            (self.holder, self.until) = (holder, None);
+        }
+    }
+
     /// Nobody has worked on it since then.
     fn let_go(&mut self, since: Timestamp) {
         self.holder = None;
@@ -195,12 +196,17 @@ impl Lease {
 }
 
 impl<H: Clone> Manager<H> {
+    /// Whose run it is, where it is open and a producer over the wire's.
+    pub fn owner_of(&self, run: RunId) -> Option<&UserId> {
+        self.leases.owner(run)
+    }
+
     /// Starts a run of a producer over the wire, or gives it one that is there: by its id, or by the key it was started with.
     ///
     /// # Errors
     /// `RunTaken` where another producer holds it, `Ended` where it has ended, `NoRun` where the id names none, and what
     /// [`Manager::start_run`] refuses. Nothing is appended then.
-    pub fn start_leased(&mut self, now: Now, leased: LeasedStart<H>) -> Result<Held, RunError> {
+    pub fn start_leased(&mut self, now: Now, mut leased: LeasedStart<H>) -> Result<Held, RunError> {
         self.assert_drained();
         let of_key = || self.run_of_key(now, &leased.start.user, leased.key.as_ref());
         let known = leased.wanted.or_else(of_key);
@@ -208,18 +214,14 @@ impl<H: Clone> Manager<H> {
             if self.has_open(&leased.start.user, run) {
                 return self.take_over(now, leased, run);
             }
-            return match self.reserved(&leased.start.user, run) {
-                Some(request) => {
-                    let start = RunStart { request: Some(request), ..leased.start.clone() };
-                    self.begin_leased(now, leased, start)
-                }
+            leased.start.request = match self.reserved(&leased.start.user, run) {
+                Some(request) => Some(request),
                 // It was started with this key, and it is not open any more.
-                None if leased.wanted.is_none() => Err(RunError::Ended),
-                None => Err(self.leases.missing(run, |user| *user == leased.start.user)),
+                None if leased.wanted.is_none() => return Err(RunError::Ended),
+                None => return Err(self.leases.missing(run, |user| *user == leased.start.user)),
             };
         }
-        let start = leased.start.clone();
-        self.begin_leased(now, leased, start)
+        self.begin_leased(now, leased)
     }
 
     /// Takes a numbered event in, of a run that `by` holds; one that came already is answered and changes nothing.
@@ -239,9 +241,16 @@ impl<H: Clone> Manager<H> {
     ) -> Result<Receipt, RunError> {
         self.assert_drained();
         let numbered = self.count_event(now, by, run, n, may)?;
-        let entered = if numbered.is_new { Some(self.enter(now, &numbered.user, run, event)) } else { None };
-        self.settle(now, &numbered.user);
-        entered.map_or(Ok(numbered.receipt), |entered| entered.map(|entered| entered.receipt))
+        let receipt = if numbered.is_new {
+            self.enter(now, &numbered.user, run, event).map(|entered| entered.receipt)
+        } else {
+            Ok(numbered.receipt)
+        };
+        // Only where nobody holds the run has its deadline moved.
+        if by.is_none() {
+            self.settle(now, &numbered.user);
+        }
+        receipt
     }
 
     /// Takes note of an event of a run that `by` holds, which cannot be read: its number counts as used.
@@ -257,9 +266,7 @@ impl<H: Clone> Manager<H> {
         may: impl Fn(&UserId) -> bool,
     ) -> Result<(), RunError> {
         self.assert_drained();
-        let numbered = self.count_event(now, Some(by), run, n, may)?;
-        self.settle(now, &numbered.user);
-        Ok(())
+        self.count_event(now, Some(by), run, n, may).map(drop)
     }
 
     fn count_event(
@@ -280,7 +287,7 @@ impl<H: Clone> Manager<H> {
             return Err(RunError::RunTaken { run });
         }
         if by.is_none() {
-            lease.until = Some(now.at + lease.length);
+            lease.let_go(now.at);
         }
         let is_new = n > lease.last_n;
         if n == 0 || n > lease.last_n + 1 {
@@ -359,16 +366,13 @@ impl<H: Clone> Manager<H> {
         self.users.get(id).is_some_and(|user| user.runs.contains_key(&run))
     }
 
-    fn begin_leased(&mut self, now: Now, leased: LeasedStart<H>, start: RunStart<H>) -> Result<Held, RunError> {
-        let id = start.user.clone();
-        let run = self.start_run(now, start)?.run;
+    fn begin_leased(&mut self, now: Now, leased: LeasedStart<H>) -> Result<Held, RunError> {
+        let id = leased.start.user.clone();
+        let run = self.start_run(now, leased.start)?.run;
         let holder = leased.holder.as_ref().map(|holder| holder.connection);
         let length = leased.lease.unwrap_or(self.limits.run_lease);
         if let Some(open) = self.users.get_mut(&id).and_then(|user| user.runs.get_mut(&run)) {
-            let mut lease = Lease::new(length);
-            lease.holder = holder;
-            lease.until = if holder.is_none() { Some(now.at + lease.length) } else { None };
-            open.lease = Some(lease);
+            open.lease.insert(Lease::new(length)).take(now.at, holder);
         }
         self.leases.hold(run, &id, holder);
         self.remember_run(now, &id, leased.key, run);
@@ -388,8 +392,7 @@ impl<H: Clone> Manager<H> {
         }
         let is_repeat = lease.holder.is_some();
         lease.length = leased.lease.unwrap_or(lease.length);
-        lease.holder = holder;
-        lease.until = if holder.is_none() { Some(now.at + lease.length) } else { None };
+        lease.take(now.at, holder);
         let (last_n, length) = (lease.last_n, lease.length);
         open.producer = leased.holder.map(|holder| holder.handle);
         if let Some(producer) = open.producer.clone().filter(|_| !is_repeat) {
