@@ -43,7 +43,7 @@ pub use answer::{Answer, status};
 
 use crate::auth::{AuthError, Grant, carrier};
 use crate::error::ErrorCode;
-use crate::hub::publisher::{Publish, Publisher};
+use crate::hub::publisher::Publisher;
 use crate::hub::{Hub, UserStatus};
 use crate::id::{RunId, UserId};
 use crate::manager::Custom;
@@ -145,7 +145,7 @@ fn act(publisher: &Publisher<'_>, frame: ClientFrame) -> Result<ReplyOk, ReplyEr
         ClientFrame::RunStart(start) => publisher.start_run(*start, None).map(ReplyOk::from),
         ClientFrame::Publish { target, thread_id, name, data, key, ephemeral, id: _ } => {
             let custom = Custom { thread: thread_id, name, key };
-            publisher.publish(Publish { target, custom, data, ephemeral: ephemeral.unwrap_or(false) })
+            publisher.publish(target, custom, data, ephemeral.unwrap_or(false))
         }
         ClientFrame::Revoke { user_id, target, id: _ } => publisher.revoke(&user_id, &target),
         ClientFrame::Hello(_)

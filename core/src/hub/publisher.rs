@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{Hub, Mail};
 use crate::auth::{AuthError, Grant, MAX_TOKEN_ID_BYTES, Scopes};
 use crate::error::ErrorCode;
-use crate::id::{ConnectionId, RunId, TopicId, UserId};
+use crate::id::{ConnectionId, RunId, SessionId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
 use crate::manager::{Custom, Held, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
 use crate::protocol::{self, OrderPolicy, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
@@ -74,8 +74,13 @@ impl Publisher<'_> {
     }
 
     /// Sends an event of the application's own to a user or a topic.
-    pub(crate) fn publish(&self, publish: Publish) -> Outcome {
-        let Publish { target, custom, data, ephemeral } = publish;
+    pub(crate) fn publish(
+        &self,
+        target: PublishTarget,
+        custom: Custom,
+        data: Box<RawValue>,
+        ephemeral: bool,
+    ) -> Outcome {
         let receipt = match target {
             PublishTarget::User(sub) => {
                 let user = self.user(&sub)?;
@@ -108,7 +113,7 @@ impl Publisher<'_> {
         if !self.scopes.is_admin() {
             return Err(not_found());
         }
-        let user = UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))?;
+        let user = self.named(sub)?;
         if let RevokeTarget::Token(token) = target
             && token.len() > MAX_TOKEN_ID_BYTES
         {
@@ -143,8 +148,13 @@ impl Publisher<'_> {
 
     /// A user this token may act for; one that is not there and one that is not its to see are alike.
     pub(crate) fn user(&self, sub: &str) -> Result<UserId, ReplyError> {
-        let user = UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))?;
+        let user = self.named(sub)?;
         if self.scopes.may_publish_for(&user) { Ok(user) } else { Err(not_found()) }
+    }
+
+    /// Whoever has this name in the token's tenant.
+    fn named(&self, sub: &str) -> Result<UserId, ReplyError> {
+        UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))
     }
 
     fn lease(&self, seconds: f64) -> Result<Duration, ReplyError> {
@@ -154,32 +164,25 @@ impl Publisher<'_> {
     }
 }
 
-/// What is published.
-pub(crate) struct Publish {
-    pub(crate) target: PublishTarget,
-    pub(crate) custom: Custom,
-    pub(crate) data: Box<RawValue>,
-    pub(crate) ephemeral: bool,
-}
-
 impl Hub {
     /// What a token grants now. It is verified where no session is, as over HTTP.
     pub(crate) fn grant(&self, token: &str) -> Result<Grant, AuthError> {
         let grant = self.inner.verifier.verify(token, self.now().unix)?;
-        if self.is_revoked(&grant) { Err(AuthError::Revoked) } else { Ok(grant) }
+        if self.is_revoked(&grant, None) { Err(AuthError::Revoked) } else { Ok(grant) }
     }
 
     /// Whether what was granted holds no more.
     pub(crate) fn is_over(&self, grant: &Grant) -> Option<AuthError> {
-        if self.is_revoked(grant) {
+        if self.is_revoked(grant, None) {
             return Some(AuthError::Revoked);
         }
         (self.now().unix >= grant.expires + self.limits().token_leeway).then_some(AuthError::Expired)
     }
 
-    fn is_revoked(&self, grant: &Grant) -> bool {
+    /// Whether the token that was granted, or the session it comes with, was revoked.
+    pub(super) fn is_revoked(&self, grant: &Grant, session: Option<SessionId>) -> bool {
         let shard = self.shard(self.shard_of(&grant.user));
-        shard.is_revoked(self.now(), &grant.user, None, grant.token_id.as_deref())
+        shard.is_revoked(self.now(), &grant.user, session, grant.token_id.as_deref())
     }
 
     /// The shard and the number of a request, as its name on the wire says.

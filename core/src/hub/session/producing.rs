@@ -4,7 +4,7 @@ use super::{Session, State};
 use crate::auth::Grant;
 use crate::error::{CloseReason, ErrorCode};
 use crate::hub::Mail;
-use crate::hub::publisher::{Outcome, Publish, Publisher};
+use crate::hub::publisher::{Outcome, Publisher};
 use crate::hub::registry::{Producer, ProducerName};
 use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
 use crate::manager::{Control, Custom, Ephemeral, Tokens};
@@ -36,7 +36,7 @@ impl Session {
         hello: ProducerHello,
     ) -> Result<ProducerName, CloseReason> {
         let users = wanted_users(grant, hello.users)?;
-        if self.is_revoked(grant, session) {
+        if self.hub.is_revoked(grant, Some(session)) {
             return Err(CloseReason::TokenRevoked);
         }
         let name = ProducerName { owner: grant.user.clone(), id: hello.id };
@@ -45,16 +45,11 @@ impl Session {
         let producer = Producer { connection, session, order, handle, scopes, users, tokens };
         self.hub.join_producer(name.clone(), producer)?;
         // A revocation that did not find it among the producers has been noted before this look.
-        if self.is_revoked(grant, session) {
+        if self.hub.is_revoked(grant, Some(session)) {
             self.hub.leave_producer(&name, connection, self.lost_since());
             return Err(CloseReason::TokenRevoked);
         }
         Ok(name)
-    }
-
-    fn is_revoked(&self, grant: &Grant, session: SessionId) -> bool {
-        let (owner, token) = (&grant.user, grant.token_id.as_deref());
-        self.hub.act(owner, |shard, now| shard.is_revoked(now, owner, Some(session), token))
     }
 
     /// Since when the peer is gone: since its last byte where it is its silence that ends the connection, else since now.
@@ -71,8 +66,8 @@ impl Session {
             ClientFrame::RunEvent { id, run_id, n, event } => self.run_event(now, id, run_id, n, event),
             ClientFrame::Publish { id, target, thread_id, name, data, key, ephemeral } => {
                 let custom = Custom { thread: thread_id, name, key };
-                let publish = Publish { target, custom, data, ephemeral: ephemeral.unwrap_or(false) };
-                let outcome = self.publisher(|publisher, _| publisher.publish(publish));
+                let ephemeral = ephemeral.unwrap_or(false);
+                let outcome = self.publisher(|publisher, _| publisher.publish(target, custom, data, ephemeral));
                 self.settle_frame(now, id, None, outcome);
             }
             ClientFrame::Revoke { id, user_id, target } => {
