@@ -21,18 +21,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod access;
 pub mod carrier;
 mod claims;
 mod hs256;
 mod json;
+mod origin;
 mod scopes;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+pub use access::{Access, ForbiddenOrigin, Page};
 pub use carrier::{Carrier, CarrierError, Extracted, Subprotocol, Token};
 pub use hs256::{Hs256, IssueError, KeyError, MIN_HS256_KEY_BYTES, NewToken};
+pub use origin::{Origin, OriginError};
 pub use scopes::{MAX_SCOPES, Scopes, TooManyScopes};
 
 use crate::id::UserId;

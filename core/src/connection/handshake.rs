@@ -113,6 +113,11 @@ impl Connection {
             Ok(upgrade) => upgrade,
             Err(refusal) => return Entry::Refuse(refusal),
         };
+        // Before any credential: a page that may not ask learns nothing of them, and spends none.
+        let host = request.headers("host").next().unwrap_or_default();
+        let Ok(_page) = self.settings.access.page(host, request.headers("origin")) else {
+            return Entry::Refuse(Refusal::Forbidden);
+        };
         if let Some(refusal) = self.refusal {
             return Entry::Refuse(refusal);
         }

@@ -20,7 +20,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::auth::{AuthError, Grant, Token};
+use crate::auth::{Access, AuthError, Grant, Token};
 use crate::codec::frame::{Assembler, Role};
 use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
@@ -58,6 +58,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The path of the WebSocket endpoint, as in `/ws`. Every other request is handed over.
     pub endpoint: String,
+    /// From where it may be opened.
+    pub access: Access,
 }
 
 /// What somebody else must decide or take. The machine waits for the answer to the first three.

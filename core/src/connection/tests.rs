@@ -1,5 +1,6 @@
 //! The machine alone, driven by bytes and a clock that tests turn.
 
+mod carriers;
 mod deadlines;
 mod harness;
 mod keepalive;

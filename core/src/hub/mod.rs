@@ -43,7 +43,7 @@ mod tests;
 use std::sync::Arc as Shared;
 use std::task::{Context, Poll};
 
-use crate::auth::TokenVerifier;
+use crate::auth::{Access, TokenVerifier};
 use crate::codec::upgrade::Refusal;
 use crate::connection::Settings;
 use crate::error::CloseReason;
@@ -101,11 +101,13 @@ pub struct HubConfig {
     pub shards: usize,
     /// The path of the WebSocket endpoint. `/ws`.
     pub endpoint: String,
+    /// From where it may be opened. By pages of the server's own origin, and by what is no page.
+    pub access: Access,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into() }
+        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into(), access: Access::default() }
     }
 }
 
@@ -180,7 +182,7 @@ impl Hub {
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),
             producers: Lock::new(Registry::new(config.limits.producers)),
-            settings: Shared::new(Settings { limits: config.limits, endpoint: config.endpoint }),
+            settings: Shared::new(Settings { limits: config.limits, endpoint: config.endpoint, access: config.access }),
             verifier,
             clock,
             entropy,

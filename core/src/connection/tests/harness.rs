@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::{Grant, Scopes};
+use crate::auth::{Access, Grant, Scopes};
 use crate::codec::frame::{Assembler, Message, Opcode, Role, encode, encode_close};
 use crate::connection::{Connection, ConnectionEvent, PhaseName, Settings};
 use crate::error::CloseReason;
@@ -73,7 +73,11 @@ pub(super) fn grant() -> Grant {
 }
 
 pub(super) fn fresh(limits: Limits) -> Connection {
-    Connection::new(at(0), Arc::new(Settings { limits, endpoint: "/ws".into() }))
+    allowing(limits, Access::default())
+}
+
+pub(super) fn allowing(limits: Limits, access: Access) -> Connection {
+    Connection::new(at(0), Arc::new(Settings { limits, endpoint: "/ws".into(), access }))
 }
 
 /// An upgrade request with more header lines.

@@ -13,18 +13,19 @@ use std::time::Duration;
 
 use config::{Config, File, FileFormat, Map, Source, Value, ValueKind};
 use tracing::level_filters::LevelFilter;
+use trunkline_core::auth::Access;
 use trunkline_core::limits::Limits;
 
 use crate::Fault;
 use crate::cli::{ServeArgs, SettingFlags};
-use values::{address, boolean, duration, in_range, level, maybe_duration, text, whole};
+use values::{address, boolean, duration, in_range, level, maybe_duration, origins, text, whole};
 
 const PREFIX: &str = "TRUNKLINE_";
 /// The shortest secret: HS256 asks for a key at least as long as its output (RFC 7518 section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 /// Above every sensible settings or secret file; a device or a log given by mistake stops here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-const KEYS: [&str; 8] = ["listen", "dev", "secret_file", "issuer", "audience", "log", "agent", "agent_pace"];
+const KEYS: [&str; 9] = ["listen", "dev", "secret_file", "issuer", "audience", "origins", "log", "agent", "agent_pace"];
 /// Variables of the program that are no settings.
 const OTHER_VARIABLES: [&str; 3] = ["TRUNKLINE_CONFIG", "TRUNKLINE_SECRET", "TRUNKLINE_TOKEN"];
 
@@ -43,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) issuer: Option<String>,
     /// The `aud` that tokens must carry.
     pub(crate) audience: Option<String>,
+    /// From where the WebSocket endpoint may be opened.
+    pub(crate) access: Access,
     /// How much to log.
     pub(crate) log: LevelFilter,
     /// Whether the built-in agent answers; by default in development mode only.
@@ -284,6 +287,7 @@ impl Found {
             secret: None,
             issuer: self.parsed("issuer", text)?,
             audience: self.parsed("audience", text)?,
+            access: self.parsed("origins", origins)?.unwrap_or_default(),
             log: self.parsed("log", level)?.unwrap_or(LevelFilter::INFO),
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),
             agent_pace: self.parsed("agent_pace", duration)?.unwrap_or(Duration::from_millis(20)),

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use trunkline_core::auth::Origin;
+
 use super::*;
 
 /// A file that goes away with the test.
@@ -119,6 +121,34 @@ fn mistakes_elsewhere_name_the_variable_or_the_flag() {
     assert!(flag.starts_with("setting `listen` (flag --listen): expected an address"), "{flag}");
     let unknown = refusal(None, &[("TRUNKLINE_LIMITS_NONE", "1")], &[]);
     assert_eq!(unknown, "environment variable TRUNKLINE_LIMITS_NONE: there is no such setting");
+}
+
+#[test]
+fn origins_are_a_list_of_exact_ones_or_any() {
+    let (app, dev) = (Origin::parse("https://app.example").unwrap(), Origin::parse("http://localhost:5173").unwrap());
+    let both = Access::with_origins([app.clone(), dev]);
+    let file = "origins = [\"https://app.example\", \"http://localhost:5173\"]";
+    assert_eq!(load(Some(file), &[], &[]).unwrap().access, both);
+    let variable = ("TRUNKLINE_ORIGINS", "https://app.example, http://localhost:5173");
+    assert_eq!(load(None, &[variable], &[]).unwrap().access, both);
+    assert_eq!(load(Some(file), &[("TRUNKLINE_ORIGINS", "https://app.example")], &[]).unwrap().access, {
+        Access::with_origins([app])
+    });
+    assert_eq!(load(Some("origins = [\"*\"]"), &[], &[]).unwrap().access, Access::any_origin());
+    assert_eq!(load(Some("origins = []"), &[], &[]).unwrap().access, Access::default());
+    for (file, end) in [
+        ("origins = \"https://app.example\"", "expected a list of strings, found \"https://app.example\""),
+        ("origins = [1]", "expected a list of strings, found a list"),
+        (
+            "origins = [\"https://app.example/\"]",
+            "the origin \"https://app.example/\": must end after the host or the port: no slash, no path, no query",
+        ),
+        ("origins = [\"*\", \"https://app.example\"]", "\"*\" is every origin: let it stand alone"),
+        ("origins = [\"null\"]", "`null` is no origin: every sandboxed frame and every local file has it"),
+    ] {
+        let message = refusal(Some(file), &[], &[]);
+        assert!(message.starts_with("setting `origins` (file FILE): ") && message.ends_with(end), "{message}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::{Value, ValueKind};
 use tracing::level_filters::LevelFilter;
+use trunkline_core::auth::{Access, Origin};
 
 pub(super) fn text(value: &Value) -> Result<String, String> {
     match string(value) {
@@ -54,6 +55,29 @@ pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
     text(value)?.parse().map_err(|_| expected("an address and a port such as \"127.0.0.1:8787\"", value))
 }
 
+/// A list of origins, or `*` alone for any.
+pub(super) fn origins(value: &Value) -> Result<Access, String> {
+    let texts = list(value)?;
+    if texts == ["*"] {
+        return Ok(Access::any_origin());
+    }
+    let parse = |text: &String| match text.as_str() {
+        "*" => Err("\"*\" is every origin: let it stand alone".to_owned()),
+        text => Origin::parse(text).map_err(|problem| format!("the origin {}: {problem}", shown(text))),
+    };
+    texts.iter().map(parse).collect::<Result<Vec<_>, _>>().map(Access::with_origins)
+}
+
+/// The texts of a list; in a flag or a variable commas separate them.
+fn list(value: &Value) -> Result<Vec<String>, String> {
+    let wrong = || expected("a list of strings", value);
+    if let ValueKind::Array(items) = &value.kind {
+        return items.iter().map(|item| string(item).map(str::to_owned).ok_or_else(wrong)).collect();
+    }
+    let text = untyped(value).ok_or_else(wrong)?;
+    Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+}
+
 pub(super) fn level(value: &Value) -> Result<LevelFilter, String> {
     let text = text(value)?;
     // The parser of the filter also takes numbers and capitals.
@@ -70,10 +94,14 @@ fn untyped(value: &Value) -> Option<&str> {
     value.origin().and_then(|_| string(value))
 }
 
+fn shown(text: &str) -> String {
+    format!("{:?}", text.chars().take(60).collect::<String>())
+}
+
 fn expected(what: &str, found: &Value) -> String {
     let found = match &found.kind {
         ValueKind::Nil => "nothing".to_owned(),
-        ValueKind::String(text) => format!("{:?}", text.chars().take(60).collect::<String>()),
+        ValueKind::String(text) => shown(text),
         ValueKind::Boolean(flag) => flag.to_string(),
         ValueKind::I64(number) => number.to_string(),
         ValueKind::Float(number) => number.to_string(),
