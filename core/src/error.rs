@@ -84,7 +84,7 @@ close_reasons! {
     Internal = 1011, "internal_error", Retry;
     /// The server restarts.
     Restart = 1012, "service_restart", Retry;
-    /// The server has no room now.
+    /// The server has no room now, or not yet the key that tells whether the token holds.
     TryAgainLater = 1013, "try_again_later", Retry;
     /// The socket took nothing for the write-stall deadline, or control frames overflowed.
     WriteStalled = 4001, "write_stalled", Retry;
@@ -183,7 +183,7 @@ error_codes! {
     TooManySubscriptions = "too_many_subscriptions", false;
     /// The application refused the request; the message says why.
     Refused = "refused", false;
-    /// No application answered in time, or none is there.
+    /// No application answered in time, or none is there; or the key that tells whether the new token holds is not there yet.
     Unavailable = "unavailable", true;
     /// Too many requests wait already.
     Busy = "busy", true;

@@ -92,12 +92,16 @@ impl Answer {
         Self::unauthorized_with(code, "no token: send `Authorization: Bearer` and a token", "Bearer")
     }
 
-    /// As RFC 6750 section 3.1 says it. Why a token does not hold is not for its bearer.
+    /// As RFC 6750 section 3.1 says it. Why a token does not hold is not for its bearer; that nobody can tell yet, is.
     pub(super) fn unauthorized(error: AuthError) -> Self {
         let (code, message) = match error {
             AuthError::Expired => (CloseReason::TokenExpired, "the token has expired: get a new one"),
             AuthError::Revoked => (CloseReason::TokenRevoked, "the token was revoked: get a new one"),
             AuthError::Invalid(_) => (CloseReason::BadCredentials, "the token does not hold"),
+            AuthError::Undecided => {
+                let message = "the token's key is not known yet: try again later";
+                return Self::refused(&ReplyError::new(ErrorCode::Unavailable, message));
+            }
         };
         Self::unauthorized_with(code, message, r#"Bearer error="invalid_token""#)
     }

@@ -9,8 +9,16 @@ use crate::time::UnixTime;
 
 type Checked<T> = Result<T, AuthError>;
 
-/// Checks a token's header: `alg` is the one that the key is bound to, and nothing must be understood that is not.
-pub(super) fn check_header(json: &[u8], alg: &str) -> Checked<()> {
+/// What a header says of how the token is to be verified. Everything else in it is the signer's own.
+#[cfg(feature = "_signatures")]
+pub(super) struct Header {
+    pub(super) algorithm: super::Algorithm,
+    pub(super) kid: Option<String>,
+}
+
+/// Reads a token's header: `alg` is one that is known, and nothing must be understood that is not.
+#[cfg(feature = "_signatures")]
+pub(super) fn read_header(json: &[u8]) -> Checked<Header> {
     let header = parse(json).map_err(|fault| {
         AuthError::Invalid(match fault {
             Fault::NotAnObject => "the header is not a JSON object",
@@ -22,11 +30,19 @@ pub(super) fn check_header(json: &[u8], alg: &str) -> Checked<()> {
     if header.contains_key("crit") {
         return invalid("the header has `crit`");
     }
-    match text(&header, "alg", "the header's `alg` is not a string")? {
-        Some(named) if named == alg => Ok(()),
-        Some(_) => invalid("the header's `alg` is not the key's"),
-        None => invalid("the header has no `alg`"),
+    // Without `crit` it would be ignored, and other claims be read than were signed. RFC 7797 section 6.
+    if header.contains_key("b64") {
+        return invalid("the header has `b64`");
     }
+    text(&header, "typ", "the header's `typ` is not a string")?;
+    text(&header, "cty", "the header's `cty` is not a string")?;
+    let kid = text(&header, "kid", "the header's `kid` is not a string")?.map(str::to_owned);
+    let Some(alg) = text(&header, "alg", "the header's `alg` is not a string")? else {
+        return invalid("the header has no `alg`");
+    };
+    let algorithm =
+        super::Algorithm::from_name(alg).ok_or(AuthError::Invalid("the header's `alg` is none that is known"))?;
+    Ok(Header { algorithm, kid })
 }
 
 /// Checks the claims of a token whose signature holds. `exp` comes last, so that "expired" says that all else holds.
@@ -44,8 +60,8 @@ pub(super) fn check_claims(json: &[u8], rules: &ClaimRules, now: UnixTime) -> Ch
     let token_id = token_id(&claims)?;
     let scope = text(&claims, "scope", "claim `scope` is not a string")?.unwrap_or_default();
     let scopes = Scopes::parse(scope, &user).map_err(|_| AuthError::Invalid("claim `scope` has too many words"))?;
-    let expires = check_times(&claims, rules.leeway, now)?;
-    Ok(Grant { user, expires, token_id, scopes })
+    let (issued_at, expires) = check_times(&claims, rules.leeway, now)?;
+    Ok(Grant { user, issued_at, expires, token_id, scopes })
 }
 
 /// Whether a text can be a `jti`: what could not be named later could not be revoked.
@@ -96,7 +112,7 @@ fn token_id(claims: &Object<'_>) -> Checked<Option<Box<str>>> {
     }
 }
 
-fn check_times(claims: &Object<'_>, leeway: Duration, now: UnixTime) -> Checked<UnixTime> {
+fn check_times(claims: &Object<'_>, leeway: Duration, now: UnixTime) -> Checked<(Option<UnixTime>, UnixTime)> {
     let not_before = time(claims, "nbf", "claim `nbf` is not a time")?;
     let issued_at = time(claims, "iat", "claim `iat` is not a time")?;
     let expires = time(claims, "exp", "claim `exp` is not a time")?;
@@ -109,7 +125,7 @@ fn check_times(claims: &Object<'_>, leeway: Duration, now: UnixTime) -> Checked<
     }
     match expires {
         None => invalid("claim `exp` is missing"),
-        Some(expires) if now < expires + leeway => Ok(expires),
+        Some(expires) if now < expires + leeway => Ok((issued_at, expires)),
         Some(_) => Err(AuthError::Expired),
     }
 }

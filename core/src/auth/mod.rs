@@ -24,18 +24,29 @@
 mod access;
 pub mod carrier;
 mod claims;
+mod compact;
+#[cfg(feature = "_signatures")]
 mod hs256;
+mod issue;
 mod json;
+#[cfg(feature = "_signatures")]
+mod keys;
 mod origin;
 mod scopes;
-#[cfg(test)]
+#[cfg(all(test, feature = "_signatures"))]
 mod tests;
 
 use std::time::Duration;
 
 pub use access::{Access, ForbiddenOrigin, Page};
 pub use carrier::{Carrier, CarrierError, Extracted, Subprotocol, Token};
-pub use hs256::{Hs256, IssueError, KeyError, MIN_HS256_KEY_BYTES, NewToken};
+#[cfg(feature = "_signatures")]
+pub use hs256::{Hs256, MIN_HS256_KEY_BYTES};
+pub use issue::{IssueError, NewToken};
+#[cfg(feature = "_signatures")]
+pub use keys::{
+    Algorithm, Key, KeyError, KeySet, KeySetError, MAX_JWKS_BYTES, MAX_KEYS, MAX_KID_BYTES, PassedOver, RotatingKeys,
+};
 pub use origin::{Origin, OriginError};
 pub use scopes::{MAX_SCOPES, Scopes, TooManyScopes};
 
@@ -50,6 +61,8 @@ pub const MAX_TOKEN_ID_BYTES: usize = 255;
 pub struct Grant {
     /// `(tenant, sub)`, both from the token.
     pub user: UserId,
+    /// The token's `iat`, where it has one: what is revoked up to a time goes by it.
+    pub issued_at: Option<UnixTime>,
     /// The token's `exp` as it stands there: the verifier's leeway is not added.
     pub expires: UnixTime,
     /// The token's `jti`, by which it can be revoked; at most [`MAX_TOKEN_ID_BYTES`].
@@ -67,6 +80,9 @@ pub enum AuthError {
     /// Signature and claims hold, but the token, or its user, was revoked.
     #[error("the token was revoked")]
     Revoked,
+    /// Nobody can tell yet: the key that the token names is not known, and newer keys are on their way. The peer may try again.
+    #[error("the key that the token names is not known yet")]
+    Undecided,
     /// Anything else. The text is for the operator's log and names what was wrong, never a part of the token; peers are
     /// told the same in every case.
     #[error("the token does not hold: {0}")]

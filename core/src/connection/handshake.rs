@@ -47,9 +47,9 @@ impl Connection {
         match verdict {
             Ok(grant) => self.upgraded(now, &upgrade, Greeting { carried, grant: Some(grant) }),
             // The phase is put back for the refusal to act on.
-            Err(_) if carrier == Carrier::Authorization => {
+            Err(error) if carrier == Carrier::Authorization => {
                 self.phase = Phase::Head(Box::default());
-                self.refuse(now, Refusal::Unauthorized);
+                self.refuse(now, refusal_of(error));
             }
             Err(error) => {
                 self.upgraded(now, &upgrade, Greeting { carried, grant: None });
@@ -179,6 +179,8 @@ impl Connection {
     }
 }
 
+/// Keys that rotate are there within seconds, or their source is down.
+const UNDECIDED_RETRY_SECS: u32 = 5;
 const OURS: Subprotocol = Subprotocol::TrunklineV1;
 
 /// A correctly signed token that is over is said so; everything else is alike.
@@ -186,6 +188,15 @@ const fn close_of(error: AuthError) -> CloseReason {
     match error {
         AuthError::Expired => CloseReason::TokenExpired,
         AuthError::Revoked => CloseReason::TokenRevoked,
+        AuthError::Undecided => CloseReason::TryAgainLater,
         AuthError::Invalid(_) => CloseReason::BadCredentials,
+    }
+}
+
+/// The same where an HTTP status can be read.
+const fn refusal_of(error: AuthError) -> Refusal {
+    match error {
+        AuthError::Expired | AuthError::Revoked | AuthError::Invalid(_) => Refusal::Unauthorized,
+        AuthError::Undecided => Refusal::Unavailable { retry_after_secs: UNDECIDED_RETRY_SECS },
     }
 }

@@ -211,6 +211,9 @@ impl Connection {
                 let expires_in = live.expires.saturating_since(now.unix).as_secs_f64();
                 Reply::ok(id, ReplyOk::Refreshed { expires_in })
             }
+            Err(AuthError::Undecided) => {
+                Reply::refused(id, ErrorCode::Unavailable, "the token's key is not known yet: send it again later")
+            }
             // Another user's token and a bad one are answered alike.
             Ok(_) | Err(_) => {
                 Reply::refused(id, ErrorCode::RefreshRefused, "the token does not hold for this user: get another")

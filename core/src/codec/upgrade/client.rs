@@ -276,7 +276,7 @@ mod tests {
         let bytes = Refusal::Unavailable { retry_after_secs: 7 }.response();
         let error = handshake().parse_response(&bytes, &Limits::default()).unwrap_err();
         assert_eq!((error.status, error.retry_after_secs), (Some(503), Some(7)));
-        assert_eq!(error.message, "the server answered 503: no room now: try again in 7 s");
+        assert_eq!(error.message, "the server answered 503: not now: try again in 7 s");
         let error = answer(&["HTTP/1.1 200 OK", "Retry-After: soon"], &"\x1b[31mä".repeat(999)).unwrap_err();
         assert_eq!((error.status, error.retry_after_secs), (Some(200), None));
         assert!(error.message.chars().count() < 230 && !error.message.contains('\x1b'));

@@ -24,8 +24,8 @@ pub enum Refusal {
     /// 431: the head is over `handshake_bytes` or `handshake_headers`.
     #[error("the request's head is too large: send fewer or shorter headers")]
     HeaderTooLarge,
-    /// 503: no room now.
-    #[error("no room now: try again in {retry_after_secs} s")]
+    /// 503: no room now, or not yet the key that tells whether the token holds.
+    #[error("not now: try again in {retry_after_secs} s")]
     Unavailable {
         /// Seconds, as `Retry-After` says them.
         retry_after_secs: u32,

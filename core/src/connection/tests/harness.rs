@@ -66,6 +66,7 @@ pub(super) fn after(start: Now, by: Duration) -> Now {
 pub(super) fn grant() -> Grant {
     Grant {
         user: UserId::new(None, "ann").unwrap(),
+        issued_at: Some(at(0).unix),
         expires: at(0).unix + TTL,
         token_id: None,
         scopes: Scopes::default(),

@@ -209,7 +209,8 @@ fn an_unverified_upgrade_is_refused_where_its_user_can_read_it() {
     let mut c = at_stage(Stage::VerifyUpgrade, Limits::default());
     c.handle_verified(at(0), Err(AuthError::Invalid("why")));
     assert!(c.transmit().starts_with(b"HTTP/1.1 401 "), "by the status with an Authorization header");
-    for (error, code) in [(AuthError::Invalid("why"), 4400), (AuthError::Expired, 4200), (AuthError::Revoked, 4201)] {
+    let errors = [AuthError::Invalid("why"), AuthError::Expired, AuthError::Revoked, AuthError::Undecided];
+    for (error, code) in errors.into_iter().zip([4400, 4200, 4201, 1013]) {
         let mut c = super::harness::fresh(Limits::default());
         let offer = format!("Sec-WebSocket-Protocol: trunkline.v1, bearer.{}\r\n", super::harness::TOKEN);
         super::harness::take(&mut c, &super::harness::request(&offer));
@@ -219,6 +220,26 @@ fn an_unverified_upgrade_is_refused_where_its_user_can_read_it() {
         assert!(wire.starts_with(b"HTTP/1.1 101 "));
         assert_eq!(wire[end + 2..end + 4], u16::to_be_bytes(code), "by a close code in a browser");
     }
+}
+
+#[test]
+fn what_cannot_be_decided_yet_is_to_be_tried_again() {
+    let mut c = at_stage(Stage::VerifyUpgrade, Limits::default());
+    c.handle_verified(at(0), Err(AuthError::Undecided));
+    let head = String::from_utf8(c.transmit().to_vec()).unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nRetry-After: 5\r\n"), "{head}");
+
+    let mut c = at_stage(Stage::VerifyHello, Limits::default());
+    c.handle_verified(at(0), Err(AuthError::Undecided));
+    assert_eq!(close_code(&c), Some(1013));
+
+    let mut c = at_stage(Stage::Live, Limits::default());
+    let refresh = format!(r#"{{"type":"refresh","id":"r","token":"{}"}}"#, super::harness::TOKEN);
+    super::harness::take(&mut c, &super::harness::text(&refresh));
+    c.handle_verified(at(0), Err(AuthError::Undecided));
+    let wire = String::from_utf8_lossy(c.transmit()).into_owned();
+    assert!(wire.contains(r#""code":"unavailable""#) && wire.contains(r#""temporary":true"#), "{wire}");
+    assert_eq!(c.phase(), PhaseName::Live, "with the session as it was");
 }
 
 #[test]

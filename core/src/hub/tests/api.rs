@@ -1,15 +1,18 @@
 //! The operations of back ends over HTTP, without a web stack.
 
+use std::sync::Arc as Shared;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::harness::{World, ident};
 use crate::api::{Answer, Head, MAX_BODY_BYTES};
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::{AuthError, ClaimRules, Grant, Hs256, NewToken, TokenVerifier};
+use crate::hub::{Hub, HubConfig};
 use crate::id::UserId;
 use crate::limits::Limits;
 use crate::protocol::{EventBody, EventKind, FailReason, MAX_EVENTS, RevokeTarget};
+use crate::time::UnixTime;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -261,6 +264,27 @@ fn too_many_runs_and_a_shutdown_say_when_to_come_back() {
     refused("too_many_runs", 429);
     world.hub.begin_shutdown();
     refused("draining", 503);
+}
+
+/// Waits for keys for ever.
+struct Waiting;
+
+impl TokenVerifier for Waiting {
+    fn verify(&self, _: &str, _: UnixTime) -> Result<Grant, AuthError> {
+        Err(AuthError::Undecided)
+    }
+}
+
+#[test]
+fn a_token_that_cannot_be_decided_yet_is_to_be_sent_again() {
+    let mut world = World::new();
+    let (clock, entropy) = (Shared::clone(&world.clock) as _, Shared::clone(&world.entropy) as _);
+    (world.hub, world.keeper) = Hub::new(HubConfig::default(), Shared::new(Waiting), clock, entropy).unwrap();
+    let answer = BackEnd::new(&world, "publish").ask_raw("GET", "/v1/users/ann", b"");
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((answer.status, &body["error"]["code"]), (503, &json!("unavailable")), "{body}");
+    assert!(answer.headers.contains(&("retry-after", "5".into())), "{:?}", answer.headers);
+    assert!(!answer.headers.iter().any(|(name, _)| *name == "www-authenticate"), "another token would help as little");
 }
 
 #[test]
