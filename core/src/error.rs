@@ -185,7 +185,7 @@ error_codes! {
     Refused = "refused", false;
     /// No application answered in time, or none is there; or the key that tells whether the new token holds is not there yet.
     Unavailable = "unavailable", true;
-    /// Too many requests wait already.
+    /// Too many requests wait already, or another refresh is being looked at.
     Busy = "busy", true;
     /// The server shuts down.
     Draining = "draining", true;

@@ -94,9 +94,11 @@ pub struct Limits {
     pub run_lease: Duration,
     /// The longest such time that `run_start` may ask for; the shortest is 1 s. 600 s.
     pub run_lease_max: Duration,
-    /// Sessions and tokens that are revoked, in all; over it, those revoked first are forgotten. 100,000.
+    /// Users, sessions and tokens that are revoked, in all, shared evenly among the shards; one for each shard at least. 100,000;
+    /// beyond, those are forgotten that are over, then of the tenant that has most the one that is over next.
     pub revocations: usize,
-    /// How long a revocation is remembered: at least as long as tokens live. 24 h.
+    /// How long a revocation is remembered at least where nobody knows when the tokens expire that it is about: as long as tokens
+    /// live. 24 h; from then on it counts until its room is needed. Where it is known, it is remembered until then.
     pub revocation_memory: Duration,
     /// Producers that are connected, in all. 1,024.
     pub producers: usize,
@@ -119,6 +121,9 @@ pub struct Limits {
     pub idle_deadline: Option<Duration>,
     /// How far a token's times may be off. 5 s.
     pub token_leeway: Duration,
+    /// How long before its token's `exp` a client is told, once for each expiry. 60 s; a token that does not live twice as long
+    /// is told of at half of its life.
+    pub auth_notice: Duration,
     /// From our close frame to the peer's, then the socket is dropped. 5 s.
     pub close_deadline: Duration,
     /// From the start of a shutdown to its end. 30 s.
@@ -175,6 +180,7 @@ impl Default for Limits {
             write_stall: Duration::from_secs(90),
             idle_deadline: None,
             token_leeway: Duration::from_secs(5),
+            auth_notice: Duration::from_secs(60),
             close_deadline: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(30),
         }
@@ -241,6 +247,7 @@ impl Limits {
             ("heartbeat_interval", self.heartbeat_interval),
             ("heartbeat_timeout", self.heartbeat_timeout),
             ("write_stall", self.write_stall),
+            ("auth_notice", self.auth_notice),
             ("close_deadline", self.close_deadline),
         ];
         if let Some((name, _)) = periods.into_iter().find(|(_, value)| value.is_zero()) {

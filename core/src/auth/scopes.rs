@@ -51,6 +51,13 @@ impl Scopes {
         }
     }
 
+    /// The rights that both of two tokens of the same user give.
+    #[must_use]
+    pub fn both(&self, other: &Self) -> Self {
+        let (Some(one), Some(two)) = (&self.0, &other.0) else { return Self(None) };
+        Self(Some(Box::new(one.both(two))))
+    }
+
     /// Whether the token may publish events, and start runs, for `user`.
     pub fn may_publish_for(&self, user: &UserId) -> bool {
         self.0.as_ref().is_some_and(|rights| {
@@ -109,6 +116,27 @@ impl Rights {
             topics_all: false,
             publishes: Vec::new(),
             topics: Vec::new(),
+        }
+    }
+
+    fn both(&self, other: &Self) -> Self {
+        let mut publishes = self.publishes.clone();
+        publishes.retain(|user| other.publishes_all || other.publishes.contains(user));
+        let theirs = |user: &&UserId| self.publishes_all && !publishes.contains(*user);
+        let theirs: Vec<UserId> = other.publishes.iter().filter(theirs).cloned().collect();
+        publishes.extend(theirs);
+        let mut topics = self.topics.clone();
+        topics.retain(|topic| other.topics_all || other.topics.contains(topic));
+        let theirs = |topic: &&TopicName| self.topics_all && !topics.contains(*topic);
+        let theirs: Vec<TopicName> = other.topics.iter().filter(theirs).cloned().collect();
+        topics.extend(theirs);
+        Self {
+            owner: self.owner.clone(),
+            admin: self.admin && other.admin,
+            publishes_all: self.publishes_all && other.publishes_all,
+            topics_all: self.topics_all && other.topics_all,
+            publishes,
+            topics,
         }
     }
 
@@ -202,5 +230,34 @@ mod tests {
         let words = |n: usize| (0..n).map(|i| format!("topic:{i} other:{i} ")).collect::<String>();
         assert!(scopes(&words(MAX_SCOPES)).may_read_topic(&topic("63")));
         assert_eq!(Scopes::parse(&words(MAX_SCOPES + 1), &user(None, "ann")), Err(TooManyScopes));
+    }
+
+    #[test]
+    fn both_is_what_each_of_the_two_gives() {
+        let (agent, users) = (user(Some("acme"), "agent"), ["ann", "bob", "eve"].map(|sub| user(Some("acme"), sub)));
+        let topics = ["news", "sport", "art"].map(|name| TopicName::new(name).unwrap());
+        let words = [
+            "",
+            "admin",
+            "publish",
+            "publish:ann",
+            "publish:bob publish:ann",
+            "topic:*",
+            "topic:news",
+            "topic:news topic:sport",
+        ];
+        let scopes = words.iter().flat_map(|a| words.iter().map(move |b| format!("{a} {b}")));
+        let scopes: Vec<Scopes> = scopes.map(|words| Scopes::parse(&words, &agent).unwrap()).collect();
+        for (one, two) in scopes.iter().flat_map(|one| scopes.iter().map(move |two| (one, two))) {
+            let both = one.both(two);
+            assert_eq!(both.is_admin(), one.is_admin() && two.is_admin());
+            for user in &users {
+                assert_eq!(both.may_publish_for(user), one.may_publish_for(user) && two.may_publish_for(user));
+            }
+            for topic in &topics {
+                assert_eq!(both.may_read_topic(topic), one.may_read_topic(topic) && two.may_read_topic(topic));
+            }
+            assert_eq!(both.may_publish_to_topics(), one.may_publish_to_topics() && two.may_publish_to_topics());
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::phase::{Closing, Phase};
 use super::rate::{Allowance, Rate};
+use super::validity::Validity;
 use super::{Connection, ConnectionEvent, TimerKind};
 use crate::auth::{AuthError, Grant, Token};
 use crate::codec::frame::{Message, Opcode};
@@ -17,8 +18,7 @@ use crate::time::{Now, Timestamp, UnixTime};
 #[derive(Debug)]
 pub(super) struct Live {
     user: UserId,
-    expires: UnixTime,
-    expires_at: Timestamp,
+    validity: Validity,
     /// Our ping since then: when the socket had taken it, or when it was made while it waits.
     pinged: Option<Timestamp>,
     /// The ping is not with the socket yet.
@@ -48,8 +48,7 @@ impl Live {
     pub(super) fn new(now: Now, grant: &Grant, limits: &Limits) -> Self {
         Self {
             user: grant.user.clone(),
-            expires: grant.expires,
-            expires_at: expiry(now, grant.expires, limits),
+            validity: Validity::new(now, grant.expires, limits),
             pinged: None,
             ping_waits: false,
             unheard: 0,
@@ -76,11 +75,11 @@ impl Live {
     }
 
     pub(super) const fn expires(&self) -> UnixTime {
-        self.expires
+        self.validity.expires()
     }
 
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
-        self.expires_at <= now
+        self.validity.ends_at() <= now
     }
 
     pub(super) fn drain_by(&mut self, deadline: Timestamp) {
@@ -115,23 +114,21 @@ impl Live {
         };
         let idle = limits.idle_deadline.map(|idle| (self.spoken + idle, TimerKind::Idle));
         let drain = self.drain.map(|at| (at, TimerKind::Drain));
-        let expiry = (self.expires_at, TimerKind::TokenExpiry);
+        let notice = self.validity.notice_at().map(|at| (at, TimerKind::AuthNotice));
+        let expiry = (self.validity.ends_at(), TimerKind::TokenExpiry);
         let pace = self.producer.as_ref().and_then(|producer| producer.paused).map(|at| (at, TimerKind::Pace));
-        [Some(stall.unwrap_or(heartbeat)), idle, drain, pace, Some(expiry)].into_iter().flatten().min()
+        [Some(stall.unwrap_or(heartbeat)), idle, drain, pace, notice, Some(expiry)].into_iter().flatten().min()
     }
 }
 
 /// What a slow line carries in a part of the heartbeat's timeout: 16 KiB.
 const LONG_ON_ITS_WAY: u32 = 16 << 10;
 
-/// When a token that expires at `expires` stops to count, on the monotonic clock.
-fn expiry(now: Now, expires: UnixTime, limits: &Limits) -> Timestamp {
-    now.at + expires.saturating_since(now.unix).saturating_add(limits.token_leeway)
-}
-
 impl Connection {
     /// Takes bytes until a message needs somebody else, or all are used.
     pub(super) fn read_frames(&mut self, now: Now, bytes: &[u8]) -> usize {
+        // What comes too late does not count, and neither does a token that could have been a newer one.
+        self.end_expired(now);
         if let Phase::Live(live) = &mut self.phase {
             self.heard = now.at;
             (live.pinged, live.unheard) = (None, 0);
@@ -201,14 +198,25 @@ impl Connection {
         }
     }
 
+    /// Tells the client that its token expires.
+    pub(super) fn give_notice(&mut self, now: Now) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        live.validity.told();
+        if !live.has_expired(now.at) {
+            let expires_in = live.expires().saturating_since(now.unix).as_secs_f64();
+            self.send(now, &ServerFrame::AuthExpiring { expires_in });
+        }
+    }
+
     pub(super) fn refresh_verified(&mut self, now: Now, verdict: Result<Grant, AuthError>) {
+        // A verdict that comes after the expiry finds nothing that it could prolong.
+        self.end_expired(now);
         let Phase::Live(live) = &mut self.phase else { return };
         let Some(id) = live.refreshing.take() else { return };
         let reply = match verdict {
             Ok(grant) if grant.user == live.user => {
-                live.expires = live.expires.max(grant.expires);
-                live.expires_at = live.expires_at.max(expiry(now, grant.expires, &self.settings.limits));
-                let expires_in = live.expires.saturating_since(now.unix).as_secs_f64();
+                live.validity.extend(now, grant.expires, &self.settings.limits);
+                let expires_in = live.expires().saturating_since(now.unix).as_secs_f64();
                 Reply::ok(id, ReplyOk::Refreshed { expires_in })
             }
             Err(AuthError::Undecided) => {
@@ -319,9 +327,14 @@ impl Connection {
 
     fn refresh(&mut self, now: Now, id: FrameId, token: &str) {
         let Phase::Live(live) = &mut self.phase else { return };
+        let refuse = |id, code, message| ServerFrame::Reply(Box::new(Reply::refused(id, code, message)));
+        if live.refreshing.is_some() {
+            // One at a time: of two that are verified side by side, the one whose verdict comes last would win.
+            return self
+                .send(now, &refuse(id, ErrorCode::Busy, "another `refresh` is being looked at: wait for its answer"));
+        }
         let Some(token) = Token::parse(token) else {
-            let refused = Reply::refused(id, ErrorCode::RefreshRefused, "`token` is not a token: get another");
-            return self.send(now, &ServerFrame::Reply(Box::new(refused)));
+            return self.send(now, &refuse(id, ErrorCode::RefreshRefused, "`token` is not a token: get another"));
         };
         live.refreshing = Some(id);
         self.event = Some(ConnectionEvent::Verify(token));

@@ -17,6 +17,7 @@ mod phase;
 mod rate;
 #[cfg(test)]
 mod tests;
+mod validity;
 
 use std::sync::Arc;
 
@@ -103,7 +104,9 @@ pub enum TimerKind {
     Pace,
     /// No application message.
     Idle,
-    /// The token expires.
+    /// The client is to be told that its token expires.
+    AuthNotice,
+    /// The token has expired.
     TokenExpiry,
     /// The server's drain reaches this connection.
     Drain,
@@ -374,6 +377,7 @@ impl Connection {
             TimerKind::WriteStall => self.stalled(now),
             TimerKind::Pace => self.unpause(),
             TimerKind::Idle => self.close(now, CloseReason::IdleTimeout),
+            TimerKind::AuthNotice => self.give_notice(now),
             TimerKind::TokenExpiry => self.close(now, CloseReason::TokenExpired),
             TimerKind::Drain => self.close(now, CloseReason::Restart),
         }

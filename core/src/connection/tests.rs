@@ -6,4 +6,5 @@ mod harness;
 mod keepalive;
 mod limits;
 mod random;
+mod refresh;
 mod table;

@@ -62,9 +62,15 @@ fn every_deadline_of_a_live_connection_closes_with_its_code_at_its_limit() {
     let idle = Duration::from_secs(40);
     type Prepare = fn(&mut Connection);
     let drain: Prepare = |c| c.drain_by(at(7_000_000).at);
+    // The client is told before, and its socket takes that.
+    let told: Prepare = |c| {
+        let notice = after(at(0), TTL - limits().auth_notice);
+        assert_fires(c, TTL - limits().auth_notice, TimerKind::AuthNotice);
+        flush(c, notice);
+    };
     let cases: [(Limits, Prepare, Duration, TimerKind, u16); 3] = [
         (Limits { idle_deadline: Some(idle), ..far.clone() }, |_| {}, idle, TimerKind::Idle, 4003),
-        (far.clone(), |_| {}, TTL + far.token_leeway, TimerKind::TokenExpiry, 4200),
+        (far.clone(), told, TTL + far.token_leeway, TimerKind::TokenExpiry, 4200),
         (far.clone(), drain, Duration::from_secs(7), TimerKind::Drain, 1012),
     ];
     for (limits, prepare, limit, kind, code) in cases {

@@ -404,7 +404,7 @@ fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
         Count parts_per_run, Count dedup_keys, Count dedup_bytes, Count total_dedup_bytes, Span dedup_window, Count requests, Span request_deadline,
         Span run_lease, Span run_lease_max, Count revocations, Span revocation_memory, Count producers, Count producer_message_bytes,
         Rate producer_messages_per_second, Rate producer_message_burst, Count producer_control_bytes,
-        Span heartbeat_interval, Span heartbeat_timeout, Span write_stall, Maybe idle_deadline, Span token_leeway,
+        Span heartbeat_interval, Span heartbeat_timeout, Span write_stall, Maybe idle_deadline, Span token_leeway, Span auth_notice,
         Span close_deadline, Span drain_deadline,
     )
 }
