@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::time::UnixTime;
+
 /// The longest identifier a peer may choose, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 /// The longest subject or tenant a token may name, in bytes.
@@ -312,6 +314,24 @@ random_id!(/// One device across reconnects: whoever resumes it supersedes its o
 random_id!(/// One run of an agent. Its low 16 bits lead to its shard.
     RunId, "run_");
 
+impl SessionId {
+    /// The id of a session that begins now: its high 48 bits are the milliseconds since 1970, the others are random. What was
+    /// made before a moment can be told from the id alone.
+    pub const fn new(now: UnixTime, random: u128) -> Self {
+        let millis = (now.as_micros() / 1_000) as u128;
+        Self(millis << 80 | random & RANDOM_OF_SESSION)
+    }
+
+    /// When it was made, to the millisecond, as the id says. A client can make ids of its own: it is no proof.
+    pub const fn made_at(self) -> UnixTime {
+        // 48 bits of milliseconds are 58 of microseconds.
+        UnixTime::from_micros((self.0 >> 80) as u64 * 1_000)
+    }
+}
+
+/// The bits of a session's id that are random.
+const RANDOM_OF_SESSION: u128 = (1 << 80) - 1;
+
 impl RunId {
     /// The id of a new run of `user`: random, but for the bits that lead to the user's shard.
     pub fn for_user(user: &UserId, random: u128) -> Self {
@@ -361,6 +381,15 @@ mod tests {
         ] {
             assert_eq!(wrong.parse::<RunId>(), Err(IdError::Form), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_session_says_when_it_was_made_and_is_random_beside_that() {
+        let now = UnixTime::from_micros(1_800_000_000_123_456);
+        let id = SessionId::new(now, u128::MAX);
+        assert_eq!(id.made_at(), UnixTime::from_micros(1_800_000_000_123_000));
+        assert_eq!(id.to_bits() & RANDOM_OF_SESSION, RANDOM_OF_SESSION);
+        assert_eq!(SessionId::from_bits(u128::MAX).made_at().as_micros(), ((1 << 48) - 1) * 1_000);
     }
 
     #[test]

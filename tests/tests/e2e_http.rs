@@ -280,13 +280,21 @@ fn full_bodies() -> Vec<(&'static str, Vec<Value>)> {
         frame.as_object_mut().expect("an object").extend(target.as_object().expect("an object").clone());
         parsed(frame.to_string())
     };
-    let revoke = |target: &str, value: &str| {
-        parsed(json!({"type": "revoke", "id": "1", "user_id": "ann", target: value}).to_string())
+    let revoke = |target: &str, value: Value| {
+        let frame = json!({"type": "revoke", "id": "1", "user_id": "ann", target: value, "expires": 1_784_134_800});
+        parsed(frame.to_string())
     };
     vec![
         (RUNS, vec![body_of(&ClientFrame::RunStart(Box::new(start)))]),
         (PUBLISH, vec![publish(json!({"user_id": "ann"})), publish(json!({"topic": "news"}))]),
-        (REVOKE, vec![revoke("token_id", "jti"), revoke("session_id", "sess_00000000000000000000000000000000")]),
+        (
+            REVOKE,
+            vec![
+                revoke("token_id", "jti".into()),
+                revoke("session_id", "sess_00000000000000000000000000000000".into()),
+                revoke("all", true.into()),
+            ],
+        ),
     ]
 }
 

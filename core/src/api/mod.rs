@@ -147,7 +147,7 @@ fn act(publisher: &Publisher<'_>, frame: ClientFrame) -> Result<ReplyOk, ReplyEr
             let custom = Custom { thread: thread_id, name, key };
             publisher.publish(target, custom, data, ephemeral.unwrap_or(false))
         }
-        ClientFrame::Revoke { user_id, target, id: _ } => publisher.revoke(&user_id, &target),
+        ClientFrame::Revoke { user_id, target, expires, id: _ } => publisher.revoke(&user_id, &target, expires),
         ClientFrame::Hello(_)
         | ClientFrame::Reply(_)
         | ClientFrame::Refresh { .. }

@@ -2,13 +2,15 @@
 
 use super::registry::{Producer, ProducerName};
 use super::{Hub, Mail, Request, deliver};
-use crate::auth::Scopes;
+use crate::auth::{Grant, MAX_TOKEN_ID_BYTES, Scopes};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, UserId};
-use crate::manager::{Ask, Control, Manager, Output, Pace, RequestId, Revoked};
+#[cfg(doc)]
+use crate::limits::Limits;
+use crate::manager::{Ask, Control, Credential, Manager, Output, Pace, RequestId, Revoked, Tokens};
 use crate::protocol::{self, ReplyError, RequestBody, RevokeTarget};
 use crate::sync::{PushError, Wakers};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, UnixTime};
 
 /// How many runs of a producer that is gone are let go under one lock.
 const RELEASE_BATCH: usize = 64;
@@ -32,6 +34,25 @@ impl Hub {
     pub(super) fn leave_producer(&self, name: &ProducerName, connection: ConnectionId, since: Timestamp) {
         self.inner.producers.lock().leave(name, connection);
         self.release_producer(connection, since, |_| true);
+    }
+
+    /// A producer's connection has a new token. Answers whether that holds: it was not revoked, and the connection is still the
+    /// producer of its name.
+    pub(super) fn retoken_producer(
+        &self,
+        name: &ProducerName,
+        connection: ConnectionId,
+        grant: &Grant,
+        lasts_longer: bool,
+    ) -> bool {
+        let token = Credential::of(grant);
+        let retoken =
+            |change: &dyn Fn(&Tokens) -> Tokens| self.inner.producers.lock().retoken(name, connection, change);
+        // Before the look: whatever is revoked from here on is found here.
+        let Some(before) = retoken(&|tokens| tokens.with(&token)) else { return false };
+        let holds = !self.is_revoked(grant, None);
+        retoken(&|_| if holds { before.refreshed(&token, lasts_longer) } else { before.clone() });
+        holds
     }
 
     /// A producer has other scopes than before: what it may not work on any more goes to others, and it is asked what nobody was
@@ -87,15 +108,27 @@ impl Hub {
         }
     }
 
-    /// Revokes a session or a token: who is connected by it is closed. Answers how many connections that were.
-    pub(crate) fn revoke(&self, user: &UserId, target: &RevokeTarget) -> u32 {
+    /// Lets nobody in any more by a session, a token, or any token of `user` that was issued up to now, and closes who is connected
+    /// by it with 4201. Answers how many connections that were. When it returns, none of them is given an event any more.
+    ///
+    /// With [`RevokeTarget::All`] the claim `iat` decides, against this hub's clock: a token that has none is refused, and so is one of
+    /// the same second where `iat` has whole seconds. Sessions from before it are forgotten: who names one gets another.
+    ///
+    /// `expires` says when all that is revoked has expired, where the caller knows. The revocation is remembered until then, or
+    /// until a connected token that it names expires; where neither is known, for [`Limits::revocation_memory`] at least, and
+    /// [`Limits::revocations`] bounds what is remembered.
+    pub fn revoke(&self, user: &UserId, target: &RevokeTarget, expires: Option<UnixTime>) -> u32 {
         let revoked = match target {
             RevokeTarget::Session(session) => Revoked::Session(*session),
+            // No token has such a name.
+            RevokeTarget::Token(token) if token.len() > MAX_TOKEN_ID_BYTES => return 0,
             RevokeTarget::Token(token) => Revoked::Token(token.as_str().into()),
+            RevokeTarget::All => Revoked::All,
         };
-        let closed = self.act(user, |shard, now| shard.revoke(now, user, &revoked));
-        // A producer that joins from here on finds the token revoked.
-        let producers = self.inner.producers.lock().revoked(user, target);
+        let expires = expires.max(self.inner.producers.lock().expiry_of(user, &revoked));
+        let closed = self.act(user, |shard, now| shard.revoke(now, user, &revoked, expires));
+        // A producer that joins from here on finds itself revoked.
+        let producers = self.inner.producers.lock().revoked(user, &revoked);
         let also = producers.len();
         for mail in producers {
             if let Some(waker) = mail.close(CloseReason::TokenRevoked) {

@@ -10,11 +10,11 @@ use crate::auth::{AuthError, Grant, MAX_TOKEN_ID_BYTES, Scopes};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, SessionId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
-use crate::manager::{Custom, Held, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
+use crate::manager::{Credential, Custom, Held, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
 use crate::protocol::{self, OrderPolicy, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
 use crate::stream::RunError;
 use crate::sync::Arc;
-use crate::time::Clock;
+use crate::time::{Clock, Now, UnixTime};
 
 /// The longest grace that a run may have for its user's return. 24 h.
 const MAX_GRACE: Duration = Duration::from_secs(86_400);
@@ -108,8 +108,8 @@ impl Publisher<'_> {
         Ok(ReplyOk::Receipt(receipt))
     }
 
-    /// Ends a session or a token.
-    pub(crate) fn revoke(&self, sub: &str, target: &RevokeTarget) -> Outcome {
+    /// Ends a session, a token, or all that a user has.
+    pub(crate) fn revoke(&self, sub: &str, target: &RevokeTarget, expires: Option<UnixTime>) -> Outcome {
         if !self.scopes.is_admin() {
             return Err(not_found());
         }
@@ -121,7 +121,7 @@ impl Publisher<'_> {
                 "`token_id` must be at most {MAX_TOKEN_ID_BYTES} bytes, as those of tokens are"
             )));
         }
-        Ok(ReplyOk::Revoked { closed: self.hub.revoke(&user, target) })
+        Ok(ReplyOk::Revoked { closed: self.hub.revoke(&user, target, expires) })
     }
 
     /// Answers a request that a producer was asked.
@@ -179,10 +179,22 @@ impl Hub {
         (self.now().unix >= grant.expires + self.limits().token_leeway).then_some(AuthError::Expired)
     }
 
+    /// The session that a producer continues, or the one it gets.
+    pub(super) fn session_of(&self, grant: &Grant, named: Option<SessionId>) -> SessionId {
+        let now = self.now();
+        let continued = self.shard(self.shard_of(&grant.user)).continued(now, &grant.user, named);
+        continued.unwrap_or_else(|| self.new_session(now))
+    }
+
+    /// A session that begins now.
+    pub(super) fn new_session(&self, now: Now) -> SessionId {
+        SessionId::new(now.unix, self.inner.entropy.id())
+    }
+
     /// Whether the token that was granted, or the session it comes with, was revoked.
     pub(super) fn is_revoked(&self, grant: &Grant, session: Option<SessionId>) -> bool {
         let shard = self.shard(self.shard_of(&grant.user));
-        shard.is_revoked(self.now(), &grant.user, session, grant.token_id.as_deref())
+        shard.is_revoked(self.now(), &grant.user, session, &Credential::of(grant))
     }
 
     /// The shard and the number of a request, as its name on the wire says.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::auth::Scopes;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, FrameId, SessionId, UserId};
-use crate::manager::Tokens;
-use crate::protocol::RevokeTarget;
+use crate::manager::{Revoked, Tokens};
+use crate::time::UnixTime;
 
 /// A producer by its token's subject and its own lasting name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,11 +137,19 @@ impl<H: Clone> Registry<H> {
         self.producers.len()
     }
 
+    /// When a token expires on which one of this owner's stands.
+    pub(super) fn expiry_of(&self, owner: &UserId, revoked: &Revoked) -> Option<UnixTime> {
+        let Revoked::Token(token) = revoked else { return None };
+        let theirs = self.producers.iter().filter(|(name, _)| name.owner == *owner);
+        theirs.filter_map(|(_, producer)| producer.tokens.expiry(token)).max()
+    }
+
     /// Those of this owner's whom a revocation concerns.
-    pub(super) fn revoked(&self, owner: &UserId, target: &RevokeTarget) -> Vec<H> {
-        let hit = |producer: &Producer<H>| match target {
-            RevokeTarget::Session(session) => producer.session == *session,
-            RevokeTarget::Token(token) => producer.tokens.has(token),
+    pub(super) fn revoked(&self, owner: &UserId, revoked: &Revoked) -> Vec<H> {
+        let hit = |producer: &Producer<H>| match revoked {
+            Revoked::Session(session) => producer.session == *session,
+            Revoked::Token(token) => producer.tokens.has(token),
+            Revoked::All => true,
         };
         let theirs = self.producers.iter().filter(|(name, producer)| name.owner == *owner && hit(producer));
         theirs.map(|(_, producer)| producer.handle.clone()).collect()

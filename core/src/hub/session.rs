@@ -160,6 +160,9 @@ impl Session {
                 ConnectionEvent::Handoff => {
                     self.handoff = self.connection.take_handoff().map(|head| [&head, rest].concat());
                 }
+                ConnectionEvent::Frame(_) | ConnectionEvent::Unreadable(_) if self.mail.end().is_some() => {
+                    self.collect(now)
+                }
                 ConnectionEvent::Frame(frame) => self.frame(now, *frame),
                 ConnectionEvent::Unreadable(error) => self.unreadable_event(now, *error),
             }

@@ -9,6 +9,7 @@ mod acks;
 mod approvals;
 mod asked;
 mod bytes;
+mod denied;
 mod drain;
 mod ephemeral;
 mod housekeeping;
@@ -37,6 +38,7 @@ pub use acks::DeviceStatus;
 pub use approvals::Decision;
 use asked::Asked;
 use bytes::Sizes;
+use denied::Denied;
 pub use drain::{Leave, Pace};
 pub use ephemeral::Ephemeral;
 pub use housekeeping::Deadline;
@@ -45,8 +47,7 @@ use kept::Kept;
 use leases::Leases;
 pub use leases::{Held, Holder, LeasedStart};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
-use revocation::Denied;
-pub use revocation::{Revoked, Tokens};
+pub use revocation::{Credential, Revoked, Tokens};
 use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 pub use status::{OpenRunStatus, UserStatus};
@@ -84,9 +85,8 @@ pub struct Manager<H> {
     last_epoch: u64,
     last_request: u64,
     asked: Asked,
+    /// Within this shard's part of [`Limits::revocations`].
     denied: Denied,
-    /// This shard's part of [`Limits::revocations`].
-    denied_share: usize,
     /// This shard's part of [`Limits::requests`].
     requests_share: usize,
     draining: bool,
@@ -206,8 +206,8 @@ pub struct Attach<H> {
     pub session: Option<SessionId>,
     /// The session it gets where it continues none.
     pub fresh_session: SessionId,
-    /// The `jti` of its token.
-    pub token: Option<Box<str>>,
+    /// Its token.
+    pub token: Credential,
     /// Where it was in the user's own stream.
     pub resume: Option<Position>,
     /// The threads it watches; none is all.
@@ -258,7 +258,7 @@ impl<H: Clone> Manager<H> {
             keys_share: limits.total_dedup_bytes / shards.max(1),
             key_sizes: Sizes::default(),
             requests_share: (limits.requests / shards.max(1)).max(1),
-            denied_share: (limits.revocations / shards.max(1)).max(1),
+            denied: Denied::new((limits.revocations / shards.max(1)).max(1)),
             max_runs: (limits.runs / shards.max(1)).max(1),
             // Whoever has just fallen idle is always kept: what was stored for it is told to be.
             max_kept: (limits.kept_streams / shards.max(1)).max(1),
@@ -274,7 +274,6 @@ impl<H: Clone> Manager<H> {
             last_epoch: 0,
             last_request: 0,
             asked: Asked::default(),
-            denied: Denied::default(),
             draining: false,
         }
     }
@@ -299,12 +298,13 @@ impl<H: Clone> Manager<H> {
         if self.draining {
             return Err(CloseReason::Restart);
         }
-        if self.is_revoked(now, &attach.user, attach.session, attach.token.as_deref()) {
+        if self.is_revoked(now, &attach.user, attach.session, &attach.token) {
             return Err(CloseReason::TokenRevoked);
         }
+        let continued = self.continued(now, &attach.user, attach.session);
         let max = self.limits.connections_per_user;
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
-        let known = attach.session.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
+        let known = continued.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
         let session = match known {
             // What a client sent before it gave up and tried again may be read late: the last try counts.
             Some(newer) if user.channel.devices[newer].order > attach.order => return Err(CloseReason::Superseded),
@@ -318,13 +318,13 @@ impl<H: Clone> Manager<H> {
                 self.settle(now, &attach.user);
                 return Err(CloseReason::TooManyConnections);
             }
-            None => attach.session.unwrap_or(attach.fresh_session),
+            None => continued.unwrap_or(attach.fresh_session),
         };
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
         let continued_from = stream.position.seq;
         let Attach { handle, connection, order, .. } = attach;
-        let tokens = Tokens::new(attach.token.as_deref());
+        let tokens = Tokens::new(&attach.token);
         let device = Device { handle, connection, order, session, tokens, continued_from, acked: None };
         // Most users have one, and a vector that grows by itself would hold four.
         user.channel.devices.reserve_exact(1);

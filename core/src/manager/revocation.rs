@@ -1,11 +1,12 @@
-//! Sessions and tokens that let nobody in any more.
+//! Users, sessions and tokens that let nobody in any more.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::denied::Entry;
+use super::user::Device;
 use super::{Manager, Output};
+use crate::auth::Grant;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, SessionId, UserId};
-use crate::time::{Now, Timestamp};
+use crate::time::{Now, UnixTime};
 
 /// What is revoked of a user.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,34 +15,73 @@ pub enum Revoked {
     Session(SessionId),
     /// A token, by its `jti`.
     Token(Box<str>),
+    /// Every token that was issued up to now, and every session.
+    All,
 }
 
-/// The `jti`s that a connection stands on: of the token that lasts longest, and of the latest. Revoking either ends it.
+/// What of a token a revocation looks at.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Tokens(Box<[Box<str>]>);
+pub struct Credential {
+    /// Its `jti`.
+    pub id: Option<Box<str>>,
+    /// Its `iat`.
+    pub issued_at: Option<UnixTime>,
+    /// Its `exp`.
+    pub expires: UnixTime,
+}
+
+impl Credential {
+    /// What a revocation looks at of what was granted.
+    pub fn of(grant: &Grant) -> Self {
+        Self { id: grant.token_id.clone(), issued_at: grant.issued_at, expires: grant.expires }
+    }
+}
+
+/// The tokens that a connection stands on, those that have a `jti`: the one that lasts longest, and the latest. Revoking either
+/// ends it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Tokens(Box<[(Box<str>, UnixTime)]>);
 
 impl Tokens {
     /// Those of a connection that comes in.
-    pub fn new(token: Option<&str>) -> Self {
-        Self(token.map(Box::from).into_iter().collect())
+    pub fn new(token: &Credential) -> Self {
+        Self(token.named().into_iter().collect())
     }
 
     /// With one more, while it is being looked at.
     #[must_use]
-    pub fn with(&self, token: Option<&str>) -> Self {
-        Self(self.0.iter().cloned().chain(token.map(Box::from)).collect())
+    pub fn with(&self, token: &Credential) -> Self {
+        Self(self.0.iter().cloned().chain(token.named()).collect())
     }
 
     /// After a refresh: a token that does not last as long leaves the one it stands on.
     #[must_use]
-    pub fn refreshed(&self, token: Option<&str>, lasts_longer: bool) -> Self {
+    pub fn refreshed(&self, token: &Credential, lasts_longer: bool) -> Self {
         let lasting = self.0.first().filter(|_| !lasts_longer).cloned();
-        Self(lasting.into_iter().chain(token.map(Box::from)).collect())
+        Self(lasting.into_iter().chain(token.named()).collect())
     }
 
     /// Whether it is one of them.
     pub fn has(&self, token: &str) -> bool {
-        self.0.iter().any(|known| **known == *token)
+        self.expiry(token).is_some()
+    }
+
+    /// When this one of them expires.
+    pub fn expiry(&self, token: &str) -> Option<UnixTime> {
+        self.0.iter().find(|(known, _)| **known == *token).map(|(_, expires)| *expires)
+    }
+}
+
+impl Credential {
+    fn named(&self) -> Option<(Box<str>, UnixTime)> {
+        self.id.clone().map(|id| (id, self.expires))
+    }
+}
+
+/// A `jti` is nobody's to read in a log.
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("expires", &self.expires).finish_non_exhaustive()
     }
 }
 
@@ -58,77 +98,87 @@ impl std::fmt::Debug for Revoked {
         f.write_str(match self {
             Self::Session(_) => "Session(..)",
             Self::Token(_) => "Token(..)",
+            Self::All => "All",
         })
     }
 }
 
-/// What is revoked on this shard: the newest, each until its time is over.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Denied {
-    until: BTreeMap<(UserId, Revoked), Timestamp>,
-    order: BTreeSet<(Timestamp, UserId, Revoked)>,
-}
-
-impl Denied {
-    fn insert(&mut self, now: Timestamp, user: &UserId, revoked: Revoked, until: Timestamp, max: usize) {
-        if let Some(known) = self.until.insert((user.clone(), revoked.clone()), until) {
-            self.order.remove(&(known, user.clone(), revoked.clone()));
-        }
-        self.order.insert((until, user.clone(), revoked));
-        while self.order.len() > max || self.order.first().is_some_and(|(until, ..)| *until <= now) {
-            let Some((_, user, revoked)) = self.order.pop_first() else { break };
-            self.until.remove(&(user, revoked));
-        }
-    }
-
-    fn has(&self, now: Timestamp, user: &UserId, revoked: Revoked) -> bool {
-        self.until.get(&(user.clone(), revoked)).is_some_and(|until| *until > now)
-    }
-}
-
 impl<H: Clone> Manager<H> {
-    /// Revokes, and closes what is connected by it. Answers how many connections that were.
-    pub fn revoke(&mut self, now: Now, id: &UserId, revoked: &Revoked) -> u32 {
+    /// Revokes, and takes out and closes what is connected by it. Answers how many connections that were.
+    ///
+    /// The revocation is remembered until `expires`, or until a connected token that it names expires where that is later. Where
+    /// neither is known it is for [`Limits::revocation_memory`](crate::limits::Limits::revocation_memory) at least.
+    pub fn revoke(&mut self, now: Now, id: &UserId, revoked: &Revoked, expires: Option<UnixTime>) -> u32 {
         self.assert_drained();
-        let until = now.at + self.limits.revocation_memory;
-        self.denied.insert(now.at, id, revoked.clone(), until, self.denied_share);
-        let devices = self.users.get(id).map(|user| user.channel.devices.as_slice()).unwrap_or_default();
-        let hit = devices.iter().filter(|device| match revoked {
-            Revoked::Session(session) => device.session == *session,
-            Revoked::Token(token) => device.tokens.has(token),
-        });
+        let expires = expires.max(self.expiry_of(id, revoked));
+        let lasts = expires.map(|at| at.saturating_since(now.unix).saturating_add(self.limits.token_leeway));
+        let over = now.at + lasts.unwrap_or(self.limits.revocation_memory);
+        let entry = Entry { over, ends: expires.is_some(), since: now.unix };
+        self.denied.insert(now.at, id, revoked.clone(), entry);
+        let Some(user) = self.users.get_mut(id) else { return 0 };
+        let devices = &mut user.channel.devices;
         let before = self.outputs.len();
-        self.outputs.extend(hit.map(|device| Output::Close(device.handle.clone(), CloseReason::TokenRevoked)));
+        let gone = devices.extract_if(.., |device| revoked.concerns(device));
+        self.outputs.extend(gone.map(|device| Output::Close(device.handle, CloseReason::TokenRevoked)));
+        devices.shrink_to_fit();
         // Bounded by the connections of a user, far below 2^32.
-        (self.outputs.len() - before) as u32
+        let closed = (self.outputs.len() - before) as u32;
+        self.settle(now, id);
+        closed
     }
 
     /// Whether a token, or the session it comes with, was revoked.
-    pub fn is_revoked(&self, now: Now, id: &UserId, session: Option<SessionId>, token: Option<&str>) -> bool {
-        if self.denied.until.is_empty() {
+    pub fn is_revoked(&self, now: Now, id: &UserId, session: Option<SessionId>, token: &Credential) -> bool {
+        if self.denied.is_empty() {
             return false;
         }
-        session.is_some_and(|session| self.denied.has(now.at, id, Revoked::Session(session)))
-            || token.is_some_and(|token| self.denied.has(now.at, id, Revoked::Token(token.into())))
+        let denied = |what| self.denied.get(now.at, id, what);
+        let too_old = |all: Entry| token.issued_at.is_none_or(|issued| issued <= all.since);
+        denied(Revoked::All).is_some_and(too_old)
+            || session.is_some_and(|session| denied(Revoked::Session(session)).is_some())
+            || token.id.as_ref().is_some_and(|token| denied(Revoked::Token(token.clone())).is_some())
     }
 
-    /// A connection has a new token. Answers whether that holds; where not, nothing has changed.
+    /// The session that a connection continues: one from before all of the user's were revoked is forgotten.
+    pub fn continued(&self, now: Now, id: &UserId, session: Option<SessionId>) -> Option<SessionId> {
+        let all = self.denied.get(now.at, id, Revoked::All);
+        session.filter(|session| all.is_none_or(|all| session.made_at() > all.since))
+    }
+
+    /// A connection has a new token. Answers whether that holds; where not, nothing has changed: the token was revoked, or the
+    /// connection is not there any more.
     pub fn refresh(
         &mut self,
         now: Now,
         id: &UserId,
         connection: ConnectionId,
-        token: Option<&str>,
+        token: &Credential,
         lasts_longer: bool,
     ) -> bool {
         if self.is_revoked(now, id, None, token) {
             return false;
         }
         let devices = self.users.get_mut(id).map(|user| user.channel.devices.as_mut_slice()).unwrap_or_default();
-        if let Some(device) = devices.iter_mut().find(|device| device.connection == connection) {
-            device.tokens = device.tokens.refreshed(token, lasts_longer);
-        }
+        let Some(device) = devices.iter_mut().find(|device| device.connection == connection) else { return false };
+        device.tokens = device.tokens.refreshed(token, lasts_longer);
         true
+    }
+
+    /// When what is revoked expires, as far as those tell who are connected by it.
+    fn expiry_of(&self, id: &UserId, revoked: &Revoked) -> Option<UnixTime> {
+        let Revoked::Token(token) = revoked else { return None };
+        let devices = self.users.get(id).map(|user| user.channel.devices.as_slice()).unwrap_or_default();
+        devices.iter().filter_map(|device| device.tokens.expiry(token)).max()
+    }
+}
+
+impl Revoked {
+    fn concerns<H>(&self, device: &Device<H>) -> bool {
+        match self {
+            Self::Session(session) => device.session == *session,
+            Self::Token(token) => device.tokens.has(token),
+            Self::All => true,
+        }
     }
 }
 
@@ -138,36 +188,25 @@ mod tests {
 
     #[test]
     fn a_connection_stands_on_the_token_that_lasts_longest_and_on_the_latest() {
+        let token = |id: &str| Credential {
+            id: Some(id.into()),
+            issued_at: None,
+            expires: UnixTime::from_secs(id.len() as u64),
+        };
         let after = |tokens: &[(&str, bool)]| {
             let (first, rest) = tokens.split_first().unwrap();
-            let mut stands = Tokens::new(Some(first.0));
-            for (token, lasts_longer) in rest {
-                stands = stands.refreshed(Some(token), *lasts_longer);
+            let mut stands = Tokens::new(&token(first.0));
+            for (id, lasts_longer) in rest {
+                stands = stands.refreshed(&token(id), *lasts_longer);
             }
-            ["a", "b", "c"].map(|token| stands.has(token))
+            ["a", "bb", "c"].map(|id| stands.has(id))
         };
-        assert_eq!(after(&[("a", true), ("b", true)]), [false, true, false]);
-        assert_eq!(after(&[("a", true), ("b", false)]), [true, true, false]);
-        assert_eq!(after(&[("a", true), ("b", false), ("c", false)]), [true, false, true]);
-        assert_eq!(after(&[("a", true), ("b", false), ("c", true)]), [false, false, true]);
-    }
-
-    #[test]
-    fn the_newest_are_remembered_each_until_its_time() {
-        let user = UserId::new(None, "ann").unwrap();
-        let token = |n: u64| Revoked::Token(n.to_string().into());
-        let at = Timestamp::from_micros;
-        let mut denied = Denied::default();
-        for n in 0..3 {
-            denied.insert(at(n), &user, token(n), at(n + 10), 2);
-        }
-        let has = |denied: &Denied, now, n| denied.has(at(now), &user, token(n));
-        assert!(!has(&denied, 3, 0) && has(&denied, 3, 1) && has(&denied, 3, 2));
-        assert!(has(&denied, 10, 1) && !has(&denied, 11, 1));
-        denied.insert(at(12), &user, token(9), at(22), 2);
-        assert_eq!(denied.until.len(), 1, "what is over makes room");
-        denied.insert(at(13), &user, token(9), at(23), 2);
-        assert_eq!((denied.until.len(), denied.order.len()), (1, 1));
-        assert!(!denied.has(at(13), &UserId::new(None, "bob").unwrap(), token(9)));
+        assert_eq!(after(&[("a", true), ("bb", true)]), [false, true, false]);
+        assert_eq!(after(&[("a", true), ("bb", false)]), [true, true, false]);
+        assert_eq!(after(&[("a", true), ("bb", false), ("c", false)]), [true, false, true]);
+        assert_eq!(after(&[("a", true), ("bb", false), ("c", true)]), [false, false, true]);
+        let both = Tokens::new(&token("a")).with(&token("bb"));
+        assert_eq!(both.expiry("bb"), Some(UnixTime::from_secs(2)));
+        assert_eq!(both.expiry("c"), None);
     }
 }

@@ -12,7 +12,7 @@ mod rules;
 
 use std::sync::Arc;
 
-use super::{Attach, Attached, Control, Due, Manager, NewCommand, NewMessage, Output, RunStart};
+use super::{Attach, Attached, Control, Credential, Due, Manager, NewCommand, NewMessage, Output, RunStart};
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, FrameId, IdempotencyKey, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
@@ -58,7 +58,7 @@ fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>)
             session: session.map(id),
             fresh_session: id(n),
             resume: Some(Position::NONE),
-            token: None,
+            token: Credential::default(),
             threads: Vec::new(),
         },
     )

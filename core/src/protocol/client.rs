@@ -9,9 +9,11 @@ use super::macros::{frames, record, texts};
 use super::position::{Position, StreamName};
 use super::produced::{RunEvent, numbered};
 use super::reply::Reply;
+use super::target::{PublishTarget, RevokeTarget, RunRef};
 use super::wire::{Fault, Field, Object, Record, Writer, push_text};
 use super::{FrameError, frame_id};
 use crate::id::{ApprovalId, FrameId, IdempotencyKey, MAX_ID_BYTES, RunId, SessionId, ThreadId, TopicName};
+use crate::time::UnixTime;
 
 /// How many threads, and how many topics, one `hello` may name. 100, the bound of subscriptions.
 pub const MAX_HELLO_TOPICS: usize = 100;
@@ -133,7 +135,7 @@ frames! {
                 /// Whether it is for now only: no position, no log, the first to be shed.
                 ephemeral: Option<bool>,
             }
-            /// Ends a session or a token (scope `admin`).
+            /// Ends a session, a token, or all that a user has (scope `admin`).
             Revoke = "revoke" {
                 /// Names the answer.
                 id: FrameId,
@@ -141,6 +143,8 @@ frames! {
                 user_id: String,
                 /// What.
                 target: RevokeTarget,
+                /// When all of it has expired, where that is known.
+                expires: Option<UnixTime>,
             }
         }
     }
@@ -435,65 +439,3 @@ impl fmt::Debug for RunStart {
         f.debug_struct("RunStart").field("id", &self.id).finish_non_exhaustive()
     }
 }
-
-/// A run by its id, or by the key of the message that asked for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunRef {
-    /// `run_id`.
-    Id(RunId),
-    /// `key`.
-    Key(IdempotencyKey),
-}
-
-/// To whom a `publish` goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PublishTarget {
-    /// `user_id`: the subject, in the producer's tenant.
-    User(String),
-    /// `topic`.
-    Topic(TopicName),
-}
-
-/// What a `revoke` ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RevokeTarget {
-    /// `session_id`.
-    Session(SessionId),
-    /// `token_id`: the token's `jti`.
-    Token(String),
-}
-
-/// Two fields of which a frame has exactly one.
-macro_rules! either {
-    ($name:ident { $first:ident = $first_name:literal, $second:ident = $second_name:literal }) => {
-        impl Field for $name {
-            fn read(_: &RawValue) -> Result<Self, Fault> {
-                Err(Fault::invalid("", "cannot stand alone"))
-            }
-            fn write(&self, _: &mut String) {}
-            fn take(object: &Object<'_>, _: &'static str) -> Result<Self, Fault> {
-                match (optional(object, $first_name)?, optional(object, $second_name)?) {
-                    (Some(value), None) => Ok(Self::$first(value)),
-                    (None, Some(value)) => Ok(Self::$second(value)),
-                    (None, None) => Err(Fault::invalid(
-                        $first_name,
-                        concat!("is missing: the frame needs it or `", $second_name, "`"),
-                    )),
-                    (Some(_), Some(_)) => Err(Fault::invalid(
-                        $first_name,
-                        concat!("must not stand beside `", $second_name, "`: send one of the two"),
-                    )),
-                }
-            }
-            fn put(&self, writer: &mut Writer, _: &'static str) {
-                match self {
-                    Self::$first(value) => value.put(writer, $first_name),
-                    Self::$second(value) => value.put(writer, $second_name),
-                }
-            }
-        }
-    };
-}
-either! { RunRef { Id = "run_id", Key = "key" } }
-either! { PublishTarget { User = "user_id", Topic = "topic" } }
-either! { RevokeTarget { Session = "session_id", Token = "token_id" } }

@@ -13,6 +13,7 @@ mod produced;
 mod reply;
 mod server;
 mod snapshot;
+mod target;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -20,8 +21,7 @@ mod wire;
 use std::fmt;
 
 pub use client::{
-    ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, OrderPolicy, Parsed, ProducerHello, PublishTarget, RevokeTarget,
-    RunRef, RunStart, Token, WhenLeft,
+    ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, OrderPolicy, Parsed, ProducerHello, RunStart, Token, WhenLeft,
 };
 pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, thread_at, thread_text};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
@@ -34,6 +34,7 @@ pub use server::{
     WelcomeLimits,
 };
 pub use snapshot::{RunStatus, Snapshot, SnapshotPart, SnapshotRun, SnapshotTool};
+pub use target::{PublishTarget, RevokeTarget, RunRef};
 pub use wire::{MAX_DEPTH, NUMBER_END, encoded_text_len};
 
 use crate::error::ErrorCode;

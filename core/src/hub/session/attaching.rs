@@ -9,7 +9,7 @@ use crate::auth::{AuthError, Grant};
 use crate::connection::Admission;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, SessionId, UserId};
-use crate::manager::{Attach, Tokens};
+use crate::manager::{Attach, Credential};
 use crate::protocol::{
     Heartbeat, Hello, Mode, ServerFrame, ServiceLevel, StreamEntry, StreamName, Welcome, WelcomeLimits,
 };
@@ -43,8 +43,8 @@ impl Session {
             order: self.room.number(),
             user: grant.user.clone(),
             session: hello.session_id,
-            fresh_session: SessionId::from_bits(self.hub.inner.entropy.id()),
-            token: grant.token_id.clone(),
+            fresh_session: self.hub.new_session(now),
+            token: Credential::of(grant),
             resume: hello.resume.get(&StreamName::User).copied(),
             threads: hello.threads.clone(),
         };
@@ -66,7 +66,7 @@ impl Session {
     fn attach_producer(&mut self, now: Now, admission: &Admission, hello: crate::protocol::ProducerHello, pass: Pass) {
         let grant = &admission.grant;
         let connection = ConnectionId::from_bits(self.hub.inner.entropy.id());
-        let session = admission.hello.session_id.unwrap_or_else(|| SessionId::from_bits(self.hub.inner.entropy.id()));
+        let session = self.hub.session_of(grant, admission.hello.session_id);
         // It is asked from the moment in which it is among the producers.
         self.mail.widen(self.hub.limits().producer_control_bytes);
         match self.join(grant, session, connection, hello) {
@@ -111,24 +111,22 @@ impl Session {
             // The connection refuses it.
             return Ok(grant);
         }
-        let (user, connection, token) = (&device.user, device.connection, grant.token_id.as_deref());
+        let (user, connection, token) = (&device.user, device.connection, Credential::of(&grant));
         let lasts_longer = self.connection.expires().is_none_or(|expires| grant.expires >= expires);
-        let producing = device.producing.as_deref().map(Producing::name);
-        let retoken = |change: &dyn Fn(&Tokens) -> Tokens| {
-            producing.and_then(|name| self.hub.inner.producers.lock().retoken(name, connection, change))
+        let holds = match device.producing.as_deref() {
+            Some(producing) => self.hub.retoken_producer(producing.name(), connection, &grant, lasts_longer),
+            None => self.hub.act(user, |shard, now| shard.refresh(now, user, connection, &token, lasts_longer)),
         };
-        // Before the look: whatever is revoked from here on is found here.
-        let before = retoken(&|tokens| tokens.with(token)).unwrap_or_default();
-        if !self.hub.act(user, |shard, now| shard.refresh(now, user, connection, token, lasts_longer)) {
-            retoken(&|_| before.clone());
+        if !holds {
             return Err(AuthError::Revoked);
         }
-        retoken(&|_| before.refreshed(token, lasts_longer));
-        if let Some(name) = producing {
-            self.hub.inner.producers.lock().rescope(name, connection, grant.scopes.clone());
-            self.hub.rescope_producer(connection, &grant.scopes);
+        // What the shorter-lived of two tokens grants alone would go on after its own end.
+        let scopes = if lasts_longer { grant.scopes.clone() } else { grant.scopes.both(&device.scopes) };
+        if let Some(producing) = device.producing.as_deref() {
+            self.hub.inner.producers.lock().rescope(producing.name(), connection, scopes.clone());
+            self.hub.rescope_producer(connection, &scopes);
         }
-        device.scopes = grant.scopes.clone();
+        device.scopes = scopes;
         self.leave_forbidden();
         Ok(grant)
     }

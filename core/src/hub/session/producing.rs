@@ -7,7 +7,7 @@ use crate::hub::Mail;
 use crate::hub::publisher::{Outcome, Publisher};
 use crate::hub::registry::{Producer, ProducerName};
 use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
-use crate::manager::{Control, Custom, Ephemeral, Tokens};
+use crate::manager::{Control, Credential, Custom, Ephemeral, Tokens};
 use crate::protocol::{
     self, ClientFrame, FrameError, ProducerHello, Reply, ReplyError, ReplyOk, Request, RequestBody, RunEvent,
     ServerFrame,
@@ -40,7 +40,7 @@ impl Session {
             return Err(CloseReason::TokenRevoked);
         }
         let name = ProducerName { owner: grant.user.clone(), id: hello.id };
-        let (scopes, tokens) = (grant.scopes.clone(), Tokens::new(grant.token_id.as_deref()));
+        let (scopes, tokens) = (grant.scopes.clone(), Tokens::new(&Credential::of(grant)));
         let (order, handle) = (self.room.number(), Arc::clone(&self.mail));
         let producer = Producer { connection, session, order, handle, scopes, users, tokens };
         self.hub.join_producer(name.clone(), producer)?;
@@ -70,8 +70,8 @@ impl Session {
                 let outcome = self.publisher(|publisher, _| publisher.publish(target, custom, data, ephemeral));
                 self.settle_frame(now, id, None, outcome);
             }
-            ClientFrame::Revoke { id, user_id, target } => {
-                let outcome = self.publisher(|publisher, _| publisher.revoke(&user_id, &target));
+            ClientFrame::Revoke { id, user_id, target, expires } => {
+                let outcome = self.publisher(|publisher, _| publisher.revoke(&user_id, &target, expires));
                 self.settle_frame(now, Some(id), None, outcome);
             }
             ClientFrame::Reply(reply) if self.is_producer() => {

@@ -124,6 +124,10 @@ impl Session {
                 None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
                 Some(topic) => self.hub.shard(self.hub.topic_shard(topic)).read_topic(topic, connection, from, max),
             };
+            if self.mail.end().is_some() {
+                // It may have been ended before this was appended, as by a revocation.
+                return self.collect(now);
+            }
             match read {
                 Read::Entries { entries, behind } => {
                     cursor.behind = !entries.is_empty();

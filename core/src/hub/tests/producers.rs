@@ -392,7 +392,7 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
         |jti: &str, session: Option<SessionId>| world.connect(token(&world, "ann", "", Some(jti)), None, session);
     let (mut laptop, mut phone) = (with("one", None), with("two", None));
     let session = phone.client.session().unwrap();
-    let revoke = |target| ClientFrame::Revoke { id: frame_id("x"), user_id: "ann".into(), target };
+    let revoke = |target| ClientFrame::Revoke { id: frame_id("x"), user_id: "ann".into(), target, expires: None };
     root.send(&revoke(RevokeTarget::Token("one".into())));
     assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
     root.send(&revoke(RevokeTarget::Session(session)));
@@ -413,6 +413,7 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
         id: frame_id("x"),
         user_id: "agent".into(),
         target: RevokeTarget::Token("agents".into()),
+        expires: None,
     });
     assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
     agent.pump();

@@ -9,7 +9,7 @@ use serde_json::value::to_raw_value;
 use super::{Shard, assert_consistent, at, attach, conn, drain, shard, tick, user};
 use crate::id::SessionId;
 use crate::limits::Limits;
-use crate::manager::{Custom, DeviceStatus};
+use crate::manager::{Credential, Custom, DeviceStatus};
 use crate::protocol::{Mode, Position};
 use crate::stream::Entry;
 
@@ -38,7 +38,7 @@ fn live(shard: &mut Shard, micros: u64, n: u32) -> Position {
             handle: n,
             connection: conn(n),
             order: n.into(),
-            token: None,
+            token: Credential::default(),
             user: user("ann"),
             session: None,
             fresh_session: id(n),
@@ -104,7 +104,7 @@ fn a_device_is_listed_with_what_it_came_with_and_as_long_as_it_is_there() {
         handle: 4,
         connection: conn(4),
         order: 4,
-        token: None,
+        token: Credential::default(),
         user: user("ann"),
         session: Some(SessionId::from_bits(3)),
         fresh_session: SessionId::from_bits(9),
