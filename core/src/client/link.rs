@@ -8,15 +8,22 @@ use super::{Client, ClientConfig, ClientEvent, Fault};
 use crate::codec::upgrade::UpgradeError;
 use crate::drive::Machine;
 use crate::id::Entropy;
-use crate::protocol::ClientFrame;
+use crate::protocol::{ClientFrame, Token};
 use crate::sync::{Arc, Mailbox, Popped, PushError};
 use crate::time::{Now, Timestamp};
 
 /// How a connection ended: the close frame's code and text, or a fault.
 pub type Closed = Result<(u16, String), Fault>;
 
-type Outgoing = Arc<Mailbox<ClientFrame, ()>>;
+type Outgoing = Arc<Mailbox<Order, ()>>;
 type Incoming = Arc<Mailbox<ClientEvent, Closed>>;
+
+/// What the application wants done.
+#[derive(Debug)]
+enum Order {
+    Send(ClientFrame),
+    Refresh(Token),
+}
 
 /// Frames and events that may wait, in number.
 const MAX_WAITING: usize = 4_096;
@@ -57,9 +64,21 @@ impl Handle {
     /// # Errors
     /// When the connection is over, or too many frames wait.
     pub fn send(&self, frame: ClientFrame) -> Result<(), PushError> {
-        if let Some(waker) = self.outgoing.push(frame, 1)? {
-            waker.wake();
-        }
+        self.order(Order::Send(frame))
+    }
+
+    /// Gives the server a new token of the same user, as [`Client::refresh`] does: what [`ServerFrame::AuthExpiring`] asks for.
+    ///
+    /// # Errors
+    /// As [`Handle::send`].
+    ///
+    /// [`ServerFrame::AuthExpiring`]: crate::protocol::ServerFrame::AuthExpiring
+    pub fn refresh(&self, token: &str) -> Result<(), PushError> {
+        self.order(Order::Refresh(Token::new(token)))
+    }
+
+    fn order(&self, order: Order) -> Result<(), PushError> {
+        wake(self.outgoing.push(order, 1)?);
         Ok(())
     }
 
@@ -118,7 +137,8 @@ impl Link {
     fn collect(&mut self, now: Now) {
         while self.welcomed {
             match self.outgoing.pop() {
-                Popped::Item(frame) => self.client.send(&frame),
+                Popped::Item(Order::Send(frame)) => self.client.send(&frame),
+                Popped::Item(Order::Refresh(token)) => self.client.refresh(token),
                 Popped::Empty => return,
                 Popped::Closed(()) => return self.client.close(now),
             }

@@ -6,75 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::acks::Acks;
+use super::renewal::{Refreshes, Renewal};
+use super::{ClientConfig, ClientEvent, Fault};
 use crate::codec::frame::{Assembler, Message, Opcode, Role, encode, encode_close};
 use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
 use crate::error::CloseReason;
-use crate::id::{Entropy, SessionId, ThreadId};
+use crate::id::{Entropy, SessionId};
 use crate::limits::Limits;
 use crate::protocol::{
-    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, ProducerHello, Reply, ReplyOk, ServerFrame,
-    Snapshot, StreamName, Token, Welcome,
+    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, Snapshot,
+    StreamName, Token, Welcome,
 };
 use crate::stream::Reducer;
 use crate::time::{Now, Timestamp};
-
-/// Whom to connect to, as whom, and from where on.
-#[derive(Clone)]
-pub struct ClientConfig {
-    /// The `Host` header: `host` or `host:port`.
-    pub host: String,
-    /// The request target: the endpoint's path, `/ws` by default.
-    pub target: String,
-    /// The token. It goes in the first frame, where no proxy logs it.
-    pub token: String,
-    /// The session to continue.
-    pub session: Option<SessionId>,
-    /// The last position of the user's own stream; [`Position::NONE`] asks for all that is kept, `None` for what is new.
-    pub resume: Option<Position>,
-    /// The threads of the user's own stream to watch, at most 100; none is all. Events of others never come, and the
-    /// position moves on over them.
-    pub threads: Vec<ThreadId>,
-    /// Makes it a producer's connection: it has no stream of its own and is told of what its users ask.
-    pub producer: Option<ProducerHello>,
-    /// What the client calls itself.
-    pub name: String,
-}
-
-/// What a connection has to tell.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ClientEvent {
-    /// The client is in. `lost` in its streams says what is gone.
-    Welcome(Box<Welcome>),
-    /// An event of the user's own stream, in order and once.
-    Event(Box<Event>),
-    /// Any other frame: replies, notices.
-    Frame(Box<ServerFrame>),
-}
-
-/// Why a connection ended, where it was not a close frame of the server.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// The upgrade was refused, or the answer is no answer to it.
-    #[error("{0}")]
-    Upgrade(#[from] UpgradeError),
-    /// The server sent something that the protocol does not allow.
-    #[error("the server broke the protocol: {0}")]
-    Protocol(String),
-    /// A frame does not follow the one before: connect again and resume.
-    #[error("the stream has a gap: expected the frame after {expected}, got the one after seq {follows}")]
-    Gap {
-        /// Where the client is.
-        expected: Position,
-        /// What the frame follows.
-        follows: u64,
-    },
-    /// Nothing came for too long.
-    #[error("nothing came from the server for too long")]
-    Silent,
-    /// The socket ended without a close frame.
-    #[error("the connection was lost")]
-    Lost,
-}
 
 /// A client's connection.
 pub struct Client {
@@ -92,6 +36,8 @@ pub struct Client {
     session: Option<SessionId>,
     silence: Duration,
     acks: Acks,
+    renewal: Renewal,
+    refreshes: Refreshes,
     reducer: Reducer,
     end: Option<Result<(u16, String), Fault>>,
 }
@@ -136,6 +82,8 @@ impl Client {
             events: VecDeque::new(),
             silence: Duration::MAX,
             acks: Acks::default(),
+            renewal: Renewal::default(),
+            refreshes: Refreshes::default(),
             reducer: Reducer::default(),
             end: None,
         })
@@ -144,6 +92,16 @@ impl Client {
     /// Sends a frame; before the welcome it is dropped, since nothing may precede it: wait for [`ClientEvent::Welcome`].
     pub fn send(&mut self, frame: &ClientFrame) {
         if matches!(self.phase, Phase::Live) {
+            self.text(&frame.encode());
+        }
+    }
+
+    /// Gives the server a new token of the same user; before the welcome it is dropped. One `refresh` is under way at a time: while
+    /// the server looks at one, the newest waits. Its answer comes as a [`ServerFrame::Reply`] like any other.
+    pub fn refresh(&mut self, token: Token) {
+        if matches!(self.phase, Phase::Live)
+            && let Some(frame) = self.refreshes.refresh(token)
+        {
             self.text(&frame.encode());
         }
     }
@@ -162,6 +120,7 @@ impl Client {
             }
         }
         self.acknowledge(now);
+        self.ask_for_token(now);
     }
 
     /// The socket ended.
@@ -169,19 +128,20 @@ impl Client {
         self.fail(Fault::Lost);
     }
 
-    /// Gives up what is overdue, and tells the server how far it is where that has waited.
+    /// Gives up what is overdue, tells the server how far it is where that has waited, and asks for a token where one is needed.
     pub fn handle_timeout(&mut self, now: Now) {
         if !matches!(self.phase, Phase::Closed) && self.deadline <= now.at {
             self.fail(Fault::Silent);
         }
         self.acknowledge(now);
+        self.ask_for_token(now);
     }
 
     /// When [`Client::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Closed => None,
-            Phase::Live => Some(self.acks.due().map_or(self.deadline, |due| due.min(self.deadline))),
+            Phase::Live => self.acks.due().into_iter().chain(self.renewal.due()).chain([self.deadline]).min(),
             Phase::Upgrade(..) | Phase::Welcome | Phase::Closing => Some(self.deadline),
         }
     }
@@ -320,7 +280,10 @@ impl Client {
             (Phase::Live, ServerFrame::Position { stream, prev, event_id }) => self.moved(stream, prev, event_id),
             (Phase::Live, ServerFrame::Deltas(window)) => self.window(window),
             (Phase::Live, ServerFrame::Snapshot(part)) => self.snapshot(part),
-            (Phase::Live, ServerFrame::Reply(reply)) => self.reply(reply),
+            (Phase::Live, ServerFrame::Reply(reply)) => self.reply(now, reply),
+            (Phase::Live, ServerFrame::AuthExpiring { expires_in }) => {
+                self.renewal.announced(now.at, seconds(expires_in))
+            }
             (Phase::Live, frame) => self.events.push_back(ClientEvent::Frame(Box::new(frame))),
             // Too late to matter.
             (Phase::Upgrade(..) | Phase::Closing | Phase::Closed, _) => {}
@@ -340,10 +303,10 @@ impl Client {
         for entry in &welcome.streams {
             self.positions.insert(entry.stream.clone(), entry.event_id);
         }
+        self.renewal.installed(now.at, seconds(welcome.expires_in));
         self.session = Some(welcome.session_id);
         // A ping, its answer's time, and as much again for the way.
-        let seconds = welcome.heartbeat.interval + 2.0 * welcome.heartbeat.timeout;
-        self.silence = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        self.silence = seconds(welcome.heartbeat.interval + 2.0 * welcome.heartbeat.timeout);
         self.deadline = now.at + self.silence;
         self.phase = Phase::Live;
         self.events.push_back(ClientEvent::Welcome(welcome));
@@ -375,6 +338,18 @@ impl Client {
         if let Some(event_id) = self.position().filter(|_| is_due) {
             self.acks.told(now.at, event_id);
             self.text(&ClientFrame::Ack { stream: StreamName::User, event_id }.encode());
+        }
+    }
+
+    /// Asks the owner for a token, where that is due.
+    fn ask_for_token(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Live)
+            && let Some(left) = self.renewal.ask(now.at)
+        {
+            // An answer that did not come until now is not worth the token's life.
+            self.refreshes.give_up();
+            let frame = ServerFrame::AuthExpiring { expires_in: left.as_secs_f64() };
+            self.events.push_back(ClientEvent::Frame(Box::new(frame)));
         }
     }
 
@@ -425,10 +400,15 @@ impl Client {
         self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Snapshot(part))));
     }
 
-    /// The answer to a subscription says where its stream continues.
-    fn reply(&mut self, reply: Box<Reply>) {
+    /// The answer to a subscription says where its stream continues, and the one to a refresh how long the token lives.
+    fn reply(&mut self, now: Now, reply: Box<Reply>) {
         if let Ok(ReplyOk::Stream(entry)) = &reply.outcome {
             self.positions.insert(entry.stream.clone(), entry.event_id);
+        } else if let Ok(ReplyOk::Refreshed { expires_in }) = &reply.outcome {
+            self.renewal.installed(now.at, seconds(*expires_in));
+        }
+        if let Some(next) = self.refreshes.answered(&reply.id) {
+            self.text(&next.encode());
         }
         self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Reply(reply))));
     }
@@ -479,13 +459,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// The token stays out.
-impl fmt::Debug for ClientConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientConfig")
-            .field("host", &self.host)
-            .field("target", &self.target)
-            .field("resume", &self.resume)
-            .finish_non_exhaustive()
-    }
+/// What is no number of seconds that there can be is for ever.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }

@@ -109,7 +109,7 @@ fn welcome(seq: u64, interval: f64, timeout: f64) -> String {
         session_id: SessionId::from_bits(2),
         user_id: "ann".into(),
         server_time: 1.0,
-        expires_in: 60.0,
+        expires_in: 3600.0,
         heartbeat: Heartbeat { interval, timeout },
         limits: WelcomeLimits { message_bytes: 1, messages_per_second: 1, message_burst: 1, event_bytes: 1 },
         service_level: ServiceLevel::Normal,

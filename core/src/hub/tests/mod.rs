@@ -10,6 +10,7 @@ mod harness;
 mod heap;
 mod identity;
 mod lag;
+mod life;
 mod lifecycle;
 mod mixed;
 #[cfg(loom)]
