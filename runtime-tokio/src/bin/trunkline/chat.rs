@@ -15,7 +15,6 @@ use trunkline_core::id::ThreadId;
 
 use crate::Fault;
 use crate::cli::ChatArgs;
-use crate::config::read_bounded;
 use connection::Purpose;
 use endpoint::Endpoint;
 use login::Credentials;
@@ -78,9 +77,13 @@ fn credentials(
     endpoint: &Endpoint,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Credentials, Fault> {
+    if let Some(path) = &args.token_file {
+        // It is read again whenever another token is needed.
+        return login::read_token(path).map(|_| Credentials::File(path.clone()));
+    }
     // A flag overrules a variable: who names a user does not mean the token in the environment.
     let by_variable = || if args.user.is_none() { variable("TRUNKLINE_TOKEN") } else { None };
-    if let Some(token) = given_token(args)?.or_else(by_variable) {
+    if let Some(token) = args.token.clone().or_else(by_variable) {
         let refuse = || Fault::usage("the token is empty, or holds characters that no token has");
         return login::checked(&token).map(Credentials::Token).ok_or_else(refuse);
     }
@@ -92,13 +95,6 @@ fn credentials(
     }
     let system = || ["USER", "LOGNAME"].into_iter().filter_map(&variable).find(|name| !name.is_empty());
     Ok(Credentials::Name(args.user.clone().or_else(system).unwrap_or_else(|| "me".to_owned())))
-}
-
-fn given_token(args: &ChatArgs) -> Result<Option<String>, Fault> {
-    let Some(path) = &args.token_file else { return Ok(args.token.clone()) };
-    let refuse = |problem| Fault::usage(format!("--token-file {}: {problem}", path.display()));
-    let bytes = read_bounded(path).map_err(refuse)?;
-    String::from_utf8(bytes).map(Some).map_err(|_| refuse("is not UTF-8".to_owned()))
 }
 
 /// Sends one message and shows what comes until its run ends.

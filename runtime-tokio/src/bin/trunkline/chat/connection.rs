@@ -1,5 +1,7 @@
 //! A connection that comes back: position, session and unanswered messages outlive the socket.
 
+mod renewal;
+
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,9 +15,10 @@ use trunkline_core::time::Timestamp;
 use trunkline_tokio::SystemEntropy;
 
 use super::endpoint::Endpoint;
-use super::login::{Credentials, LoginError, log_in};
+use super::login::{Credentials, LoginError, obtain};
 use super::recovery::{describe, named};
 use super::{Incoming, Link, Outgoing};
+use renewal::{is_about_the_token, until_there};
 
 /// What a connection is for decides what it survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,7 @@ pub(crate) fn connect(endpoint: Endpoint, credentials: Credentials, purpose: Pur
         endpoint,
         credentials,
         token: None,
+        spent: None,
         purpose,
         incoming: sender,
         outgoing: receiver,
@@ -58,6 +62,8 @@ struct Connector {
     credentials: Credentials,
     /// What the credentials came to, until the server wants something newer.
     token: Option<String>,
+    /// The one that is over.
+    spent: Option<String>,
     purpose: Purpose,
     incoming: mpsc::Sender<Incoming>,
     outgoing: mpsc::Receiver<Outgoing>,
@@ -151,10 +157,10 @@ impl Connector {
         if let Some(token) = &self.token {
             return Ok(token.clone());
         }
-        let token = match &self.credentials {
-            Credentials::Token(token) => token.clone(),
-            Credentials::Name(user) => log_in(&self.endpoint, user).await?,
-        };
+        let token = obtain(&self.endpoint, &self.credentials).await?;
+        if self.spent.as_ref() == Some(&token) {
+            return Err(LoginError::Failed("the token is over, and there is no other yet".to_owned()));
+        }
         Ok(self.token.insert(token).clone())
     }
 
@@ -173,13 +179,17 @@ impl Connector {
 
     async fn converse(&mut self, handle: &mut Handle) -> End {
         let mut live = false;
+        let mut renewal = None;
         loop {
             let room = self.unanswered.len() < MAX_UNANSWERED;
             tokio::select! {
                 event = handle.next() => match event {
                     Ok(event) => {
                         let welcome = matches!(event, ClientEvent::Welcome(_));
-                        if let Some(end) = self.take(event).await {
+                        if is_about_the_token(&event) {
+                            let next = self.renewal(&event);
+                            renewal = renewal.or(next);
+                        } else if let Some(end) = self.take(event).await {
                             return end;
                         }
                         if welcome {
@@ -188,6 +198,9 @@ impl Connector {
                         }
                     }
                     Err(closed) => return self.closed(closed),
+                },
+                token = until_there(&mut renewal) => if let Some(end) = self.renewed(handle, token).await {
+                    return end;
                 },
                 message = self.outgoing.recv(), if room => {
                     let Some(message) = message else { return End::Left };
@@ -297,9 +310,9 @@ impl Connector {
     fn close_frame(&mut self, code: u16, text: &str) -> End {
         let (why, action) = (describe(code, text), NextAction::for_code(code));
         match action {
-            NextAction::NewToken if matches!(self.credentials, Credentials::Name(_)) => {
-                self.token = None;
-                End::Lost { why: format!("{}; logging in again", named(code, text)), action }
+            NextAction::NewToken if self.credentials.are_renewable() => {
+                self.spent = self.token.take();
+                End::Lost { why: format!("{}; getting a new token", named(code, text)), action }
             }
             NextAction::Nothing | NextAction::Stop | NextAction::NewToken => End::Over(why),
             NextAction::Retry | NextAction::RetryLater => End::Lost { why, action },
@@ -338,162 +351,4 @@ fn keyed(message: Outgoing) -> Result<(FrameId, ClientFrame), trunkline_core::id
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A connector that was in once, for a server that is gone.
-    fn connector(purpose: Purpose) -> (Connector, Link) {
-        let (sender, incoming) = mpsc::channel(16);
-        let (outgoing, receiver) = mpsc::channel(16);
-        let connector = Connector {
-            // Port 9 of the address block for documentation: RFC 5737.
-            endpoint: Endpoint::parse("ws://192.0.2.1:9/ws").unwrap(),
-            credentials: Credentials::Token("t".to_owned()),
-            token: None,
-            purpose,
-            incoming: sender,
-            outgoing: receiver,
-            cursor: None,
-            welcomed: true,
-            unanswered: Vec::new(),
-            backoff: Backoff::new(BackoffConfig::default()),
-            since: Instant::now(),
-        };
-        (connector, Link { incoming, outgoing })
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_message_gives_up_after_a_few_tries() {
-        let (connector, mut link) = connector(Purpose::OneMessage);
-        let (_, closed) = tokio::join!(connector.run(), async {
-            let mut notices = 0;
-            loop {
-                match link.incoming.recv().await.unwrap() {
-                    Incoming::Notice(_) => notices += 1,
-                    Incoming::Closed(why) => break (notices, why),
-                    Incoming::Frame(it) | Incoming::Gap(it) => panic!("{it}"),
-                }
-            }
-        });
-        assert_eq!(closed.0, MAX_TRIES);
-        assert!(closed.1.contains("cannot connect to 192.0.2.1:9") && closed.1.contains("gave up"), "{}", closed.1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_conversation_tries_until_nobody_listens() {
-        let (connector, mut link) = connector(Purpose::Conversation);
-        tokio::join!(connector.run(), async {
-            for _ in 0..3 * MAX_TRIES {
-                assert!(matches!(link.incoming.recv().await, Some(Incoming::Notice(_))));
-            }
-            drop(link);
-        });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn neither_a_welcome_nor_an_event_makes_the_waits_short_again() {
-        let (mut connector, _link) = connector(Purpose::Conversation);
-        for failures in [1, 2, 3, 1] {
-            if failures == 1 {
-                tokio::time::advance(BackoffConfig::default().stable).await;
-            }
-            connector.backoff.lost(connector.now(), NextAction::Retry, 0);
-            assert_eq!(connector.backoff.failures(), failures);
-            for event in [welcome(), event()] {
-                assert_eq!(connector.take(event).await, None);
-            }
-        }
-    }
-
-    fn frame(text: &str) -> ClientEvent {
-        ClientEvent::Frame(Box::new(ServerFrame::parse(text).unwrap()))
-    }
-
-    #[tokio::test]
-    async fn whatever_moves_the_position_is_where_the_next_socket_goes_on_from() {
-        let (mut talk, _link) = connector(Purpose::Conversation);
-        assert_eq!(talk.take(welcome()).await, None);
-        let run = "run_0123456789abcdef0123456789abcdef";
-        let window = format!(
-            r#"{{"type": "agent_deltas", "prev": 1, "event_id": "7-9", "seq": 9, "timestamp": 1784131200, "user_id": "ann",
-            "parts": [{{"run_id": "{run}", "part_id": "answer", "offset": 0, "text": "x", "run_seq": 8}}]}}"#
-        );
-        let first = r#"{"type": "snapshot", "stream": "user", "event_id": "7-20", "part": 1, "of": 2, "runs": []}"#;
-        let last = r#"{"type": "snapshot", "stream": "user", "event_id": "7-20", "part": 2, "of": 2, "runs": []}"#;
-        let moved = r#"{"type": "position", "stream": "user", "prev": 20, "event_id": "7-22"}"#;
-        let other = r#"{"type": "position", "stream": "topic:news", "prev": 1, "event_id": "8-90"}"#;
-        for (text, seq) in [(window.as_str(), 9), (first, 9), (last, 20), (moved, 22), (other, 22)] {
-            assert_eq!(talk.take(frame(text)).await, None);
-            assert_eq!(talk.cursor.map(|(_, position)| position.seq), Some(seq), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn one_message_does_not_wait_for_what_a_live_snapshot_says_is_gone() {
-        let lost = r#"{"type": "snapshot", "stream": "user", "event_id": "7-20", "part": 1, "of": 1,
-            "lost": {"from": "7-1", "to": "7-20"}, "runs": []}"#;
-        let (mut one, _link) = connector(Purpose::OneMessage);
-        one.welcomed = false;
-        assert_eq!(one.take(welcome()).await, None);
-        assert!(matches!(one.take(frame(lost)).await, Some(End::Over(why)) if why.contains("unknown")));
-        let (mut talk, mut link) = connector(Purpose::Conversation);
-        talk.welcomed = false;
-        assert_eq!(talk.take(welcome()).await, None);
-        assert_eq!(talk.take(frame(lost)).await, None);
-        drop(talk);
-        let mut told = Vec::new();
-        while let Some(incoming) = link.incoming.recv().await {
-            told.push(incoming);
-        }
-        assert!(matches!(told.last(), Some(Incoming::Gap(_))), "{told:?}");
-    }
-
-    fn welcome() -> ClientEvent {
-        let text = r#"{"type": "welcome", "connection_id": "conn_0123456789abcdef0123456789abcdef",
-            "session_id": "sess_0123456789abcdef0123456789abcdef", "user_id": "ann", "server_time": 1784131200, "expires_in": 60,
-            "heartbeat": {"interval": 25, "timeout": 10}, "service_level": "normal",
-            "limits": {"message_bytes": 1, "messages_per_second": 1, "message_burst": 1, "event_bytes": 1},
-            "streams": [{"stream": "user", "event_id": "7-1", "head": "7-1", "mode": "live"}]}"#;
-        let ServerFrame::Welcome(welcome) = ServerFrame::parse(text).unwrap() else { panic!("another frame") };
-        ClientEvent::Welcome(welcome)
-    }
-
-    fn event() -> ClientEvent {
-        let text = r#"{"type": "custom", "event_id": "7-2", "seq": 2, "timestamp": 1784131200, "user_id": "ann", "name": "n",
-            "data": 1}"#;
-        let ServerFrame::Event(event) = ServerFrame::parse(text).unwrap() else { panic!("another frame") };
-        ClientEvent::Event(event)
-    }
-
-    #[test]
-    fn a_close_code_decides_what_follows() {
-        let (mut one, _link) = connector(Purpose::OneMessage);
-        for reason in trunkline_core::error::CloseReason::ALL {
-            let end = one.close_frame(reason.code(), "");
-            match reason.next_action() {
-                next @ (NextAction::Retry | NextAction::RetryLater) => {
-                    assert!(matches!(end, End::Lost { action, .. } if action == next), "{reason}");
-                }
-                NextAction::Nothing | NextAction::Stop | NextAction::NewToken | NextAction::RetryAfresh => {
-                    assert!(matches!(end, End::Over(why) if why.contains(&reason.to_string())), "{reason}");
-                }
-            }
-        }
-        let (mut talk, _link) = connector(Purpose::Conversation);
-        talk.cursor = Some((SessionId::from_bits(1), Position::NONE));
-        assert!(matches!(talk.close_frame(4300, ""), End::Lost { action: NextAction::RetryAfresh, .. }));
-        assert_eq!(talk.cursor, None);
-    }
-
-    #[test]
-    fn who_came_by_name_gets_a_new_token_by_itself() {
-        let (mut talk, _link) = connector(Purpose::Conversation);
-        talk.credentials = Credentials::Name("ann".to_owned());
-        talk.token = Some("old".to_owned());
-        let end = talk.close_frame(4200, "");
-        let why = "the server closed the connection: 4200 token_expired; logging in again".to_owned();
-        assert_eq!(end, End::Lost { why, action: NextAction::NewToken });
-        assert_eq!(talk.token, None);
-        assert!(matches!(talk.close_frame(4400, ""), End::Over(_)));
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The way in: a token, or a name at the door of a server in development mode.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
 use super::endpoint::Endpoint;
-use crate::printable;
+use crate::config::read_bounded;
+use crate::{Fault, printable};
 
 /// How long logging in may take, the connection included.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -25,16 +27,29 @@ const MAX_REASON_CHARS: usize = 200;
 /// What the person has to come in with.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credentials {
-    /// A token.
+    /// A token, the only one there is.
     Token(String),
+    /// A file that holds the token, and a newer one later.
+    File(PathBuf),
     /// A name, which a server in development mode makes a token for.
     Name(String),
+}
+
+impl Credentials {
+    /// Whether another token may come of them.
+    pub(crate) const fn are_renewable(&self) -> bool {
+        match self {
+            Self::Token(_) => false,
+            Self::File(_) | Self::Name(_) => true,
+        }
+    }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(_) => f.write_str("Token"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Name(name) => f.debug_tuple("Name").field(name).finish(),
         }
     }
@@ -53,6 +68,23 @@ pub(crate) enum LoginError {
 pub(crate) fn checked(token: &str) -> Option<String> {
     let token = token.trim();
     (!token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())).then(|| token.to_owned())
+}
+
+/// What the credentials come to now.
+pub(crate) async fn obtain(endpoint: &Endpoint, credentials: &Credentials) -> Result<String, LoginError> {
+    match credentials {
+        Credentials::Token(token) => Ok(token.clone()),
+        Credentials::File(path) => read_token(path).map_err(|fault| LoginError::Failed(fault.message)),
+        Credentials::Name(user) => log_in(endpoint, user).await,
+    }
+}
+
+/// The token that a file holds.
+pub(crate) fn read_token(path: &Path) -> Result<String, Fault> {
+    let refuse = |problem: &str| Fault::usage(format!("--token-file {}: {problem}", path.display()));
+    let bytes = read_bounded(path).map_err(|problem| refuse(&problem))?;
+    let text = String::from_utf8(bytes).map_err(|_| refuse("is not UTF-8"))?;
+    checked(&text).ok_or_else(|| refuse("the token is empty, or holds characters that no token has"))
 }
 
 /// A token for `user`, from the door of development mode at the endpoint's host and port.
