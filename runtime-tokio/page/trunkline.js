@@ -22,6 +22,13 @@ const STABLE_MS = 10_000;
 const ACK_EVENTS = 64;
 const ACK_INTERVAL_MS = 5_000;
 const RUN_ENDS = ["agent_completed", "agent_failed", "agent_cancelled"];
+/** A new token is asked for by one's own clock at the latest when so much is left, or two fifths of a shorter life. */
+const RENEW_AHEAD_MS = 45_000;
+/** As long as there is none: again after half of what is left, within these. */
+const RENEW_LONGEST_MS = 30_000;
+const RENEW_SHORTEST_MS = 50;
+/** The longest time that every platform's timer can wait: 2^31 - 1 ms, some 24 days. */
+const LONGEST_TIMER_MS = 2_147_483_647;
 const DEFAULT_HEARTBEAT = { interval: 25, timeout: 10 };
 /** The code of a close that this client starts because the stream is not what it must be. */
 const FAULT_CODE = 4000;
@@ -69,6 +76,12 @@ export class Trunkline {
   #reconnectAfter = null;
   #faultedAt = null;
   #snapshotAhead = false;
+  /** When the token expires, on the clock of `now`, and whether that was asked about already. */
+  #expires = Infinity;
+  #renewing = false;
+  /** What `getToken` is being waited for, on whatever socket, and the `refresh` that is under way on this one. */
+  #fetching = null;
+  #refreshing = null;
   /** What the server knows this client to have, and since when. */
   #told = null;
   #toldAt = -Infinity;
@@ -76,7 +89,8 @@ export class Trunkline {
   /**
    * - `url`: of the endpoint, `ws:` or `wss:`
    * - `token`, or `getToken()`: a promise of a token. `null` means that there is none to be had, and the client stops;
-   *   a rejection means "not now", and it tries again.
+   *   a rejection means "not now", and it tries again. It is called ahead of a token's expiry, too, and again while the token lives
+   *   and none has come; there `null` means "not now". It is never called while it is still being waited for.
    * - `position`: an event id to resume from; `START` for everything kept; absent for what comes from now on
    * - `threads`: ids of the conversations to watch, at most 100; absent or empty for all
    * - `onState({state, reason, code, retryAt})`: `connecting`, `live`, `offline` (`retryAt` on the clock of `now`), `stopped`
@@ -164,7 +178,7 @@ export class Trunkline {
     this.#setState({ state: "connecting" });
     let token;
     try {
-      token = this.#token ?? (await this.#options.getToken?.());
+      token = this.#token ?? (await this.#fetchToken());
     } catch {
       if (generation === this.#generation) this.#retry({ reason: "token_unavailable" });
       return;
@@ -213,6 +227,7 @@ export class Trunkline {
 
   #closed(code, reason) {
     this.#socket = null;
+    this.#refreshing = null;
     this.#clearTimers();
     const why = { reason: reason || closeName(code), code };
     switch (nextAction(code)) {
@@ -299,7 +314,7 @@ export class Trunkline {
       case "position":
         return this.#advance(frame, () => {});
       case "auth_expiring":
-        return this.#refresh();
+        return this.#announced(seconds(frame.expires_in, 0));
       case "going_away":
         this.#reconnectAfter = seconds(frame.reconnect_after, null);
         return this.#options.onNotice?.(frame);
@@ -320,6 +335,7 @@ export class Trunkline {
     this.#reconnectAfter = null;
     this.#arm("stable", STABLE_MS, () => (this.#attempt = 0));
     this.#options.onWelcome?.(frame);
+    this.#installed(seconds(frame.expires_in, Infinity));
     for (const entry of frame.streams ?? []) this.#place(entry);
     this.#setState({ state: "live" });
     // A listener may have closed the client.
@@ -399,6 +415,13 @@ export class Trunkline {
   }
 
   #settle(frame) {
+    if (frame.id === this.#refreshing?.id) {
+      // One that is refused is not worth a connection either.
+      if (!frame.ok) this.#token = this.#refreshing.before;
+      this.#refreshing = null;
+      if (frame.ok) this.#installed(seconds(frame.expires_in, Infinity));
+      return;
+    }
     const waiting = this.#pending.get(frame.id);
     if (!waiting) return;
     this.#pending.delete(frame.id);
@@ -426,17 +449,60 @@ export class Trunkline {
     return reject(new RequestError({ code: "too_big", message: `${bytes} bytes; the limit is ${this.#messageBytes}` }));
   }
 
-  /** A new token ahead of the end of the old one; without one, the close by `token_expired` asks again. */
+  // --- a new token ahead of the end of the one in use
+
+  /** The server has taken a token: whatever failed before is forgotten. */
+  #installed(life) {
+    this.#expires = this.#clock.now() + life;
+    this.#renewing = false;
+    this.#renewIn(life - Math.min(0.4 * life, RENEW_AHEAD_MS));
+  }
+
+  #announced(left) {
+    if (this.#renewing) return;
+    this.#expires = this.#clock.now() + left;
+    this.#askForToken();
+  }
+
+  #renewIn(ms) {
+    if (!this.#options.getToken || !Number.isFinite(ms)) return this.#disarm("renew");
+    const wait = Math.min(ms, LONGEST_TIMER_MS);
+    return this.#arm("renew", wait, () => (wait < ms ? this.#renewIn(ms - wait) : this.#askForToken()));
+  }
+
+  /** Tries, and sees to the next try, which no answer has to wait for; the close by `token_expired` asks once more. */
+  #askForToken() {
+    const left = this.#expires - this.#clock.now();
+    const wait = Math.min(left / 2, RENEW_LONGEST_MS);
+    this.#renewing = true;
+    if (wait >= RENEW_SHORTEST_MS) this.#renewIn(wait);
+    else this.#disarm("renew");
+    // One that was not answered until now is not waited for.
+    this.#refreshing = null;
+    this.#refresh();
+  }
+
   async #refresh() {
+    if (this.#fetching || !this.#options.getToken) return;
     const socket = this.#socket;
     try {
-      const token = await this.#options.getToken?.();
-      if (!token || this.#socket !== socket) return;
+      const token = await this.#fetchToken();
+      if (!token || this.#state === "stopped") return;
+      const before = this.#token;
+      // Good for the next socket where this one is gone.
       this.#token = token;
-      this.#write({ type: "refresh", id: `c${this.#nextId++}`, token });
+      if (this.#socket !== socket || this.#state !== "live") return;
+      this.#refreshing = { id: `c${this.#nextId++}`, before };
+      this.#write({ type: "refresh", id: this.#refreshing.id, token });
     } catch {
       // Not now; the token in use still holds.
     }
+  }
+
+  /** One call at a time: who asks meanwhile gets the same answer. */
+  #fetchToken() {
+    this.#fetching ??= Promise.resolve(this.#options.getToken?.()).finally(() => (this.#fetching = null));
+    return this.#fetching;
   }
 
   #write(frame) {

@@ -83,10 +83,10 @@ async function world(options = {}) {
   await settle();
   const made = { client, clock, sockets, ...seen, socket: () => sockets.at(-1), state: () => seen.states.at(-1) };
   /** Opens the newest socket and welcomes it at a position. */
-  made.welcome = (eventId = "7-0", entry = {}) => {
+  made.welcome = (eventId = "7-0", entry = {}, more = {}) => {
     made.socket().onopen({});
     const stream = { stream: "user", event_id: eventId, head: eventId, mode: "live", ...entry };
-    made.socket().receive({ type: "welcome", session_id: "s1", heartbeat: { interval: 25, timeout: 10 }, streams: [stream] });
+    made.socket().receive({ type: "welcome", session_id: "s1", heartbeat: { interval: 25, timeout: 10 }, streams: [stream], ...more });
   };
   return made;
 }
@@ -493,6 +493,110 @@ test("auth_expiring is answered with a new token", async () => {
   await settle();
   const { type, token } = socket().sent.at(-1);
   assert.deepEqual([type, token], ["refresh", "T2"]);
+});
+
+/** A line that nothing need be heard of for long. */
+const SILENT = { interval: 1e6, timeout: 1e6 };
+const refreshesOf = (socket) => socket.sent.filter(({ type }) => type === "refresh");
+
+test("a token is asked for by the client's own clock should the notice be missed, and once where it is not", async () => {
+  for (const noticed of [false, true]) {
+    const asked = [];
+    const { socket, welcome, clock } = await world({ getToken: async () => (asked.push(clock.now()), "T2") });
+    welcome("7-0", {}, { expires_in: 600, heartbeat: SILENT });
+    await clock.pass(540_000);
+    if (noticed) socket().receive({ type: "auth_expiring", expires_in: 60 });
+    await clock.pass(15_000);
+    assert.deepEqual(asked, [noticed ? 540_000 : 555_000]);
+    const [refresh] = refreshesOf(socket());
+    socket().receive({ type: "reply", id: refresh.id, ok: true, expires_in: 600 });
+    socket().receive({ type: "pong" });
+    await clock.pass(554_000);
+    assert.equal(asked.length, 1, "the new token lives");
+  }
+});
+
+test("every retry comes while the token lives, of whatever life", async () => {
+  for (const life of [1, 1.7, 10, 59, 60, 61, 119, 3_600, 86_400]) {
+    for (const notice of [null, 0.5, 0.01]) {
+      const asked = [];
+      const getToken = async () => {
+        asked.push(clock.now());
+        throw new Error("not now");
+      };
+      const { socket, welcome, clock, state } = await world({ getToken });
+      const first = clock.now();
+      welcome("7-0", {}, { expires_in: life, heartbeat: SILENT });
+      const end = first + life * 1_000;
+      if (notice !== null) {
+        await clock.pass(life * 1_000 * (1 - notice));
+        socket().receive({ type: "auth_expiring", expires_in: life * notice });
+      }
+      await clock.pass(end - clock.now());
+      assert.ok(asked.length >= 3, `${life} s: ${asked}`);
+      asked.reduce((before, at) => {
+        assert.ok(at - before < end - before, `${life} s: ${asked}`);
+        return at;
+      });
+      assert.ok(asked[0] >= first + life * 500 - 1 && asked.at(-1) < end, `${life} s: ${asked}`);
+      const tries = asked.length;
+      await clock.pass(10_000);
+      assert.deepEqual([asked.length, state().state], [tries, "live"], "past its end there is the close by the server");
+    }
+  }
+});
+
+test("one getToken and one refresh at a time; after a success all is as if none had failed", async () => {
+  let answer;
+  let asked = 0;
+  const getToken = () => {
+    asked += 1;
+    return new Promise((...settlers) => (answer = settlers));
+  };
+  const { socket, sockets, welcome, clock } = await world({ getToken });
+  welcome("7-0", {}, { expires_in: 60, heartbeat: SILENT });
+  socket().receive({ type: "auth_expiring", expires_in: 30 });
+  await clock.pass(20_000);
+  assert.equal(asked, 1, "it is still waited for");
+  answer[1](new Error("not now"));
+  await clock.pass(5_000);
+  assert.equal(asked, 2);
+  answer[0]("T2");
+  await settle();
+  assert.equal(refreshesOf(socket()).length, 1);
+  // Refused: neither for the next socket.
+  socket().receive({ type: "reply", id: refreshesOf(socket())[0].id, ok: false, error: { code: "refresh_refused" } });
+  await clock.pass(3_000);
+  answer[0]("T3");
+  await settle();
+  socket().receive({ type: "reply", id: refreshesOf(socket())[1].id, ok: true, expires_in: 60 });
+  const [before, began] = [asked, clock.now()];
+  await clock.pass(35_999);
+  assert.equal(asked, before);
+  await clock.pass(1);
+  assert.deepEqual([asked, clock.now() - began], [before + 1, 36_000]);
+  // What comes for a socket that is gone is the next one's.
+  socket().drop();
+  answer[0]("T4");
+  await clock.pass(600);
+  assert.equal(sockets.length, 2);
+  assert.ok(sockets[1].protocols.includes("bearer.T4"), `${sockets[1].protocols}`);
+  assert.deepEqual(refreshesOf(sockets[1]), []);
+});
+
+test("a refused token is not the next socket's, and 4200 asks for another", async () => {
+  const tokens = ["bad", "good"];
+  const { socket, sockets, welcome, clock } = await world({ getToken: async () => tokens.shift() });
+  welcome("7-0", {}, { expires_in: 60 });
+  socket().receive({ type: "auth_expiring", expires_in: 30 });
+  await settle();
+  socket().receive({ type: "reply", id: refreshesOf(socket())[0].id, ok: false, error: { code: "refresh_refused" } });
+  socket().drop();
+  await clock.pass(600);
+  assert.ok(sockets[1].protocols.includes("bearer.T1"), `${sockets[1].protocols}`);
+  socket().drop(4200, "token_expired");
+  await clock.pass(2_000);
+  assert.ok(sockets[2].protocols.includes("bearer.good"), `${sockets[2].protocols}`);
 });
 
 test("close ends everything, also from within a listener", async () => {
