@@ -13,6 +13,7 @@
 //! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
 //! | [`auth`] | tokens: what carries them, what they grant |
 //! | [`stream`] | a log with one order, the run automaton at its entry, the reducer at its end |
+//! | [`admission`] | how many sockets an address has, how fast it opens them, and whose address counts behind a proxy |
 //! | [`connection`] | one socket, from its first byte to its close |
 //! | [`manager`] | one shard: users, devices, logs, runs, requests |
 //! | [`sync`] | the only home of locks, atomics and wakers |
@@ -32,6 +33,7 @@
     allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects and fails on the rest")
 )]
 
+pub mod admission;
 pub mod api;
 pub mod auth;
 pub mod client;
@@ -44,6 +46,7 @@ pub mod id;
 pub mod limits;
 pub mod manager;
 pub mod protocol;
+mod rate;
 pub mod stream;
 pub mod sync;
 pub mod time;

@@ -25,6 +25,19 @@ pub struct Limits {
     pub connections_per_user: usize,
     /// Sockets in all. 100,000.
     pub connections: usize,
+    /// Open sockets of one peer's address, whatever they are for: of an IPv4 address, or of an IPv6 /64. 5,000, which is
+    /// half of [`Limits::unauthenticated`], so that no address alone keeps everybody else out, and enough for an office or
+    /// a carrier behind one address; beyond, 503. The machine's own loopback has no such bound, and behind a trusted proxy
+    /// the client's address counts.
+    pub connections_per_address: usize,
+    /// Sockets that one such address may open per second, sustained. 100; beyond the burst: 503, and what is refused does
+    /// not count.
+    pub handshakes_per_second: u32,
+    /// Sockets that it may open at once on top. 1,000.
+    pub handshake_burst: u32,
+    /// Addresses of which this is remembered: those with an open socket, and those that have opened one in the last seconds.
+    /// 100,000; where they are so many, all further ones share what one of them may do.
+    pub addresses: usize,
     /// One message from a client, all fragments together. 64 KiB, refused at the frame header with close 1009.
     pub message_bytes: usize,
     /// The same for the first frame of a connection whose upgrade carried no token that holds. 8 KiB.
@@ -140,6 +153,10 @@ impl Default for Limits {
             unauthenticated: 10_000,
             connections_per_user: 10,
             connections: 100_000,
+            connections_per_address: 5_000,
+            handshakes_per_second: 100,
+            handshake_burst: 1_000,
+            addresses: 100_000,
             message_bytes: 64 << 10,
             hello_bytes: 8 << 10,
             messages_per_second: 30,
@@ -208,6 +225,10 @@ impl Limits {
             ("unauthenticated", self.unauthenticated),
             ("connections_per_user", self.connections_per_user),
             ("connections", self.connections),
+            ("connections_per_address", self.connections_per_address),
+            ("handshakes_per_second", self.handshakes_per_second as usize),
+            ("handshake_burst", self.handshake_burst as usize),
+            ("addresses", self.addresses),
             ("message_bytes", self.message_bytes),
             ("hello_bytes", self.hello_bytes),
             ("messages_per_second", self.messages_per_second as usize),

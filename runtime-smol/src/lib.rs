@@ -27,7 +27,7 @@ mod tasks;
 mod timer;
 mod transport;
 
-pub use serve::{NoWeb, Outcome, Web, serve, serve_connection};
+pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};
 pub use timer::SmolTimer;
 pub use transport::{Rewound, SmolTransport};

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -79,9 +79,18 @@ pub async fn serve(
     Ok(())
 }
 
-/// Serves one socket of any kind to its end, unless it is a request for somebody else.
+/// Serves one socket of any kind to its end, unless it is a request for somebody else. The limits per address do not concern it.
 pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
     serve_session(hub, hub.session(), stream, &Budget::new(1)).await.0
+}
+
+/// The same for a socket of the peer with this address, which must have room for one more.
+pub async fn serve_connection_from<S: AsyncRead + AsyncWrite + Unpin>(
+    hub: &Hub,
+    stream: S,
+    peer: IpAddr,
+) -> Outcome<S> {
+    serve_session(hub, hub.session_from(peer), stream, &Budget::new(1)).await.0
 }
 
 /// The same with the session, which holds the socket's place among all sockets until it is dropped.
@@ -179,10 +188,10 @@ impl<K: Future<Output = ()> + Unpin, W: Web> Server<K, W> {
 
     async fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 tune(&stream);
                 // Here, not in the task: the hub goes by the order of the sockets.
-                let (session, hub, web) = (self.hub.session(), self.hub.clone(), self.web.clone());
+                let (session, hub, web) = (self.hub.session_from(peer.ip()), self.hub.clone(), self.web.clone());
                 let (exchanges, refusals) = (self.exchanges.clone(), self.refusals.clone());
                 self.tasks.spawn(async move {
                     // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.

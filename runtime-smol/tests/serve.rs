@@ -11,6 +11,7 @@ use smol::future::or;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
+use trunkline_core::admission::TrustedProxies;
 use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
 use trunkline_core::client::{ClientConfig, ClientEvent, Closed, Handle, connect};
 use trunkline_core::drive::Driver;
@@ -20,7 +21,9 @@ use trunkline_core::limits::Limits;
 use trunkline_core::protocol::{ClientFrame, Position, ServerFrame};
 use trunkline_core::sync::Gate;
 use trunkline_core::time::Clock;
-use trunkline_smol::{NoWeb, Rewound, SmolTimer, SmolTransport, SystemClock, SystemEntropy, Web, serve};
+use trunkline_smol::{
+    NoWeb, Rewound, SmolTimer, SmolTransport, SystemClock, SystemEntropy, Web, serve, serve_connection_from,
+};
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
@@ -38,8 +41,11 @@ impl Server {
     }
 
     async fn with(limits: Limits, web: impl Web) -> Self {
+        Self::of(HubConfig { limits, ..HubConfig::default() }, web).await
+    }
+
+    async fn of(config: HubConfig, web: impl Web) -> Self {
         let keys = Arc::new(Hs256::new(SECRET, ClaimRules::default()).unwrap());
-        let config = HubConfig { limits, ..HubConfig::default() };
         let clock = Arc::new(SystemClock::new());
         let (hub, housekeeper) = Hub::new(config, keys.clone(), clock, Arc::new(SystemEntropy)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -281,6 +287,46 @@ impl Web for Slow {
         std::future::poll_fn(|cx| self.1.poll_empty(cx)).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nwhole").await.unwrap();
     }
+}
+
+#[test]
+fn a_peer_that_has_all_its_sockets_hears_so_and_another_is_served() {
+    test(async {
+        let server = Server::start(Limits { connections_per_address: 1, ..Limits::default() }).await;
+        let _held = server.hub.session_from([192, 0, 2, 1].into()).unwrap();
+        for (peer, answer) in [([192, 0, 2, 1], "HTTP/1.1 503 "), ([192, 0, 2, 2], "HTTP/1.1 426 ")] {
+            let (mut client, stream) = smol::net::unix::UnixStream::pair().unwrap();
+            client.write_all(b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            serve_connection_from(&server.hub, stream, peer.into()).await;
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert!(said.starts_with(answer), "{said}");
+        }
+    });
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_client_has_sockets_of_its_own() {
+    test(async {
+        let limits = Limits { connections_per_address: 1, ..Limits::default() };
+        let trusted_proxies = TrustedProxies::new(["127.0.0.0/8"]).unwrap();
+        let server = Server::of(HubConfig { limits, trusted_proxies, ..HubConfig::default() }, NoWeb).await;
+        let mut held = Vec::new();
+        for (client, answer) in [("198.51.100.1", "101"), ("198.51.100.1", "503"), ("198.51.100.2", "101")] {
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            let request = format!(
+                "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 X-Forwarded-For: 1.1.1.1, {client}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 Sec-WebSocket-Version: 13\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut said = [0; 12];
+            stream.read_exact(&mut said).await.unwrap();
+            assert_eq!(std::str::from_utf8(&said[9..]), Ok(answer), "{client}");
+            held.push(stream);
+        }
+    });
 }
 
 #[test]

@@ -23,7 +23,7 @@ mod timer;
 mod transport;
 
 pub use client::connect;
-pub use serve::{NoWeb, Outcome, Web, serve, serve_connection};
+pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};
 pub use timer::TokioTimer;
 pub use transport::{Rewound, TokioTransport};

@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -89,9 +90,18 @@ pub async fn serve(
     }
 }
 
-/// Serves one socket of any kind to its end, unless it is a request for somebody else.
+/// Serves one socket of any kind to its end, unless it is a request for somebody else. The limits per address do not concern it.
 pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
     serve_session(hub, hub.session(), stream, &Budget::new(1)).await.0
+}
+
+/// The same for a socket of the peer with this address, which must have room for one more.
+pub async fn serve_connection_from<S: AsyncRead + AsyncWrite + Unpin>(
+    hub: &Hub,
+    stream: S,
+    peer: IpAddr,
+) -> Outcome<S> {
+    serve_session(hub, hub.session_from(peer), stream, &Budget::new(1)).await.0
 }
 
 /// The same with the session, which holds the socket's place among all sockets until it is dropped.
@@ -145,12 +155,12 @@ struct Sockets<W> {
 }
 
 impl<W: Web> Sockets<W> {
-    async fn accept(&self, accepted: io::Result<(TcpStream, std::net::SocketAddr)>, tasks: &mut JoinSet<()>) {
+    async fn accept(&self, accepted: io::Result<(TcpStream, SocketAddr)>, tasks: &mut JoinSet<()>) {
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 tune(&stream);
                 // Here, not in the task: the hub goes by the order of the sockets.
-                let (session, hub, web) = (self.hub.session(), self.hub.clone(), self.web.clone());
+                let (session, hub, web) = (self.hub.session_from(peer.ip()), self.hub.clone(), self.web.clone());
                 let (exchanges, refusals) = (self.exchanges.clone(), self.refusals.clone());
                 tasks.spawn(async move {
                     // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
@@ -191,6 +201,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::task::JoinHandle;
+    use trunkline_core::admission::TrustedProxies;
     use trunkline_core::auth::{ClaimRules, Hs256};
     use trunkline_core::hub::HubConfig;
     use trunkline_core::limits::Limits;
@@ -211,9 +222,12 @@ mod tests {
     }
 
     /// A server, and what stops it once it is shut.
-    async fn started(limits: Limits, web: impl Web) -> (std::net::SocketAddr, Gate, JoinHandle<io::Result<()>>) {
+    async fn started(limits: Limits, web: impl Web) -> (SocketAddr, Gate, JoinHandle<io::Result<()>>) {
+        started_with(HubConfig { limits, ..HubConfig::default() }, web).await
+    }
+
+    async fn started_with(config: HubConfig, web: impl Web) -> (SocketAddr, Gate, JoinHandle<io::Result<()>>) {
         let verifier = Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap());
-        let config = HubConfig { limits, ..HubConfig::default() };
         let (hub, keeper) = Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -223,7 +237,7 @@ mod tests {
         (address, stop, tokio::spawn(serve(listener, hub, keeper, web, shutdown)))
     }
 
-    async fn asking(address: std::net::SocketAddr) -> TcpStream {
+    async fn asking(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
         stream
@@ -292,6 +306,45 @@ mod tests {
         within("the end", second.read_to_string(&mut rest)).await.expect("no reset");
         assert_eq!(&answer, b"HTTP/1.1 ");
         assert!(rest.starts_with("503 "), "{rest}");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_all_its_sockets_hears_so_and_another_is_served() {
+        let verifier = Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap());
+        let limits = Limits { connections_per_address: 1, ..Limits::default() };
+        let config = HubConfig { limits, ..HubConfig::default() };
+        let (hub, _keeper) = Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+        let _held = hub.session_from([192, 0, 2, 1].into()).unwrap();
+        for (peer, answer) in [([192, 0, 2, 1], "HTTP/1.1 503 "), ([192, 0, 2, 2], "HTTP/1.1 426 ")] {
+            let (mut client, stream) = tokio::io::duplex(1 << 10);
+            client.write_all(b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            within("the end", serve_connection_from(&hub, stream, peer.into())).await;
+            let mut said = String::new();
+            client.read_to_string(&mut said).await.unwrap();
+            assert!(said.starts_with(answer), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_trusted_proxy_each_client_has_sockets_of_its_own() {
+        let limits = Limits { connections_per_address: 1, ..Limits::default() };
+        let trusted_proxies = TrustedProxies::new(["127.0.0.0/8"]).unwrap();
+        let config = HubConfig { limits, trusted_proxies, ..HubConfig::default() };
+        let (address, _stop, _serving) = started_with(config, NoWeb).await;
+        let mut held = Vec::new();
+        for (client, answer) in [("198.51.100.1", "101"), ("198.51.100.1", "503"), ("198.51.100.2", "101")] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = format!(
+                "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 X-Forwarded-For: 1.1.1.1, {client}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 Sec-WebSocket-Version: 13\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut said = [0; 12];
+            within("an answer", stream.read_exact(&mut said)).await.unwrap();
+            assert_eq!(std::str::from_utf8(&said[9..]), Ok(answer), "{client}");
+            held.push(stream);
+        }
     }
 
     #[tokio::test]

@@ -31,8 +31,12 @@ impl Connection {
             Ok(None) => room,
             Ok(Some(len)) => {
                 head.bytes.truncate(len);
-                let whole = std::mem::take(&mut head.bytes);
-                self.enter(now, whole);
+                let (whole, proxied) = (std::mem::take(&mut head.bytes), head.proxied);
+                if proxied {
+                    self.reserve(now, whole)
+                } else {
+                    self.enter(now, whole)
+                }
                 len.saturating_sub(before)
             }
             Err(refusal) => {
@@ -77,7 +81,17 @@ impl Connection {
         }
     }
 
-    fn enter(&mut self, now: Now, whole: Vec<u8>) {
+    /// Asks for a place for the client that a proxy speaks for: before its credentials are looked at.
+    fn reserve(&mut self, now: Now, whole: Vec<u8>) {
+        let Ok(Head::Complete { request, .. }) = parse_head(&whole, &self.settings.limits) else {
+            // It is refused, whosever it is.
+            return self.enter(now, whole);
+        };
+        self.event = Some(ConnectionEvent::Reserve(self.settings.proxies.client(&request)));
+        self.phase = Phase::Reserving(whole);
+    }
+
+    pub(super) fn enter(&mut self, now: Now, whole: Vec<u8>) {
         match self.judge(&whole) {
             Entry::Handoff => {
                 self.phase = Phase::Handoff(whole);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::phase::{Closing, Phase};
-use super::rate::{Allowance, Rate};
 use super::validity::Validity;
 use super::{Connection, ConnectionEvent, TimerKind};
 use crate::auth::{AuthError, Grant, Token};
@@ -12,6 +11,7 @@ use crate::error::{CloseReason, ErrorCode};
 use crate::id::{FrameId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, FrameError, Reply, ReplyOk, ServerFrame};
+use crate::rate::{Allowance, Rate};
 use crate::time::{Now, Timestamp, UnixTime};
 
 /// A client that is in.
@@ -149,6 +149,7 @@ impl Connection {
             Phase::Closing(closing) if !closing.awaits_peer() => bytes.len(),
             Phase::Closed => bytes.len(),
             Phase::Head(_)
+            | Phase::Reserving(_)
             | Phase::VerifyUpgrade(_)
             | Phase::AwaitHello(_)
             | Phase::VerifyHello(_)
@@ -236,6 +237,7 @@ impl Connection {
             Phase::AwaitHello(_) | Phase::Live(_) => true,
             Phase::Closing(closing) => closing.awaits_peer(),
             Phase::Head(_)
+            | Phase::Reserving(_)
             | Phase::VerifyUpgrade(_)
             | Phase::VerifyHello(_)
             | Phase::Attaching(_)

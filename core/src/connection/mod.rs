@@ -9,18 +9,20 @@
 //!   │            │               │               │              │          │
 //!   └─ Handoff   └──────────── Closing ◄─────────┴──────────────┴──────────┘ ──► Closed
 //! ```
+//!
+//! Behind a trusted proxy `Reserving` follows `Head`: the client whose request it is needs a place of its own.
 
 mod handshake;
 mod live;
 mod outbox;
 mod phase;
-mod rate;
 #[cfg(test)]
 mod tests;
 mod validity;
 
 use std::sync::Arc;
 
+use crate::admission::{ClientAddress, TrustedProxies};
 use crate::auth::{Access, AuthError, Grant, Token};
 use crate::codec::frame::{Assembler, Role};
 use crate::codec::upgrade::Refusal;
@@ -61,11 +63,15 @@ pub struct Settings {
     pub endpoint: String,
     /// From where it may be opened.
     pub access: Access,
+    /// Whose word about a client's address is believed.
+    pub proxies: TrustedProxies,
 }
 
-/// What somebody else must decide or take. The machine waits for the answer to the first three.
+/// What somebody else must decide or take. The machine waits for the answer to the first four.
 #[derive(Debug)]
 pub enum ConnectionEvent {
+    /// A proxy's request is this client's: make room for it, then call [`Connection::handle_reserved`].
+    Reserve(ClientAddress),
     /// Verify this, then call [`Connection::handle_verified`].
     Verify(Token),
     /// Attach the user, then call [`Connection::handle_attached`] or [`Connection::close`].
@@ -141,7 +147,7 @@ impl Connection {
             Phase::Head(_) => self.read_head(now, bytes),
             Phase::AwaitHello(_) | Phase::Live(_) => self.read_frames(now, bytes),
             Phase::Closing(closing) if closing.awaits_peer() => self.read_frames(now, bytes),
-            Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => 0,
+            Phase::Reserving(_) | Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => 0,
             // Read and dropped, so that our close frame is not lost to a reset.
             Phase::Closing(_) | Phase::Closed => bytes.len(),
             Phase::Handoff(_) => 0,
@@ -158,6 +164,26 @@ impl Connection {
         self.end();
     }
 
+    /// A trusted proxy has opened this socket: whose it is stands in the request's head, and nothing else of it is looked at
+    /// before [`ConnectionEvent::Reserve`] is answered.
+    pub fn expect_proxied(&mut self) {
+        if let Phase::Head(head) = &mut self.phase {
+            head.proxied = true;
+        }
+    }
+
+    /// The answer to [`ConnectionEvent::Reserve`]: go on, or what to refuse the request with.
+    pub fn handle_reserved(&mut self, now: Now, verdict: Result<(), Refusal>) {
+        let Phase::Reserving(head) = &mut self.phase else { return };
+        match verdict {
+            Ok(()) => {
+                let whole = std::mem::take(head);
+                self.enter(now, whole);
+            }
+            Err(refusal) => self.refuse(now, refusal),
+        }
+    }
+
     /// The answer to [`ConnectionEvent::Verify`].
     pub fn handle_verified(&mut self, now: Now, verdict: Result<Grant, AuthError>) {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
@@ -169,6 +195,7 @@ impl Connection {
             }
             // Late: the connection went its way meanwhile.
             other @ (Phase::Head(_)
+            | Phase::Reserving(_)
             | Phase::AwaitHello(_)
             | Phase::Attaching(_)
             | Phase::Handoff(_)
@@ -209,7 +236,9 @@ impl Connection {
         let patience = if let Phase::Live(live) = &self.phase { live.write_stall(limits) } else { limits.write_stall };
         let stall = self.out.stalled_at(patience).map(|at| (at, TimerKind::WriteStall));
         let phase = match &self.phase {
-            Phase::Head(_) | Phase::VerifyUpgrade(_) => Some((self.phase_deadline, TimerKind::Handshake)),
+            Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_) => {
+                Some((self.phase_deadline, TimerKind::Handshake))
+            }
             Phase::AwaitHello(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => {
                 Some((self.phase_deadline, TimerKind::Hello))
             }
@@ -249,7 +278,7 @@ impl Connection {
         match &self.phase {
             Phase::Head(_) | Phase::AwaitHello(_) | Phase::Live(_) => self.has_room() && !self.is_paused(),
             Phase::Closing(_) => true,
-            Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => false,
+            Phase::Reserving(_) | Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) | Phase::Attaching(_) => false,
             Phase::Handoff(_) | Phase::Closed => false,
         }
     }
@@ -281,7 +310,7 @@ impl Connection {
         match &self.phase {
             Phase::Closing(_) | Phase::Closed | Phase::Handoff(_) => {}
             // No WebSocket yet: there is nobody to send a close frame to.
-            Phase::Head(_) | Phase::VerifyUpgrade(_) => {
+            Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_) => {
                 self.reason = Some(reason);
                 self.end();
             }
@@ -318,7 +347,7 @@ impl Connection {
 
     /// Refuses the upgrade with an HTTP answer, such as 503 while the server drains; later, nothing.
     pub fn refuse(&mut self, now: Now, refusal: Refusal) {
-        if matches!(self.phase, Phase::Head(_) | Phase::VerifyUpgrade(_)) {
+        if matches!(self.phase, Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_)) {
             self.event = None;
             self.out.raw(now.at, &refusal.response());
             self.begin_closing(now, Closing::http());
@@ -353,6 +382,7 @@ impl Connection {
         match &self.phase {
             Phase::Live(live) => Some(live.expires()),
             Phase::Head(_)
+            | Phase::Reserving(_)
             | Phase::VerifyUpgrade(_)
             | Phase::AwaitHello(_)
             | Phase::VerifyHello(_)

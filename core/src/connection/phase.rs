@@ -11,6 +11,8 @@ use crate::protocol::Hello;
 pub(super) enum Phase {
     /// The upgrade request comes in.
     Head(Box<HeadBuffer>),
+    /// The head that a proxy has passed on is whole; its client needs a place.
+    Reserving(Vec<u8>),
     /// Its token is being verified, before the answer.
     VerifyUpgrade(Box<Upgrading>),
     /// Upgraded; the first frame is due.
@@ -34,6 +36,8 @@ pub(super) enum Phase {
 pub enum PhaseName {
     /// The upgrade request comes in.
     Head,
+    /// The client behind a proxy needs a place.
+    Reserving,
     /// Its token is being verified.
     VerifyUpgrade,
     /// The first frame is due.
@@ -56,6 +60,7 @@ impl Phase {
     pub(super) const fn name(&self) -> PhaseName {
         match self {
             Self::Head(_) => PhaseName::Head,
+            Self::Reserving(_) => PhaseName::Reserving,
             Self::VerifyUpgrade(_) => PhaseName::VerifyUpgrade,
             Self::AwaitHello(_) => PhaseName::AwaitHello,
             Self::VerifyHello(_) => PhaseName::VerifyHello,
@@ -79,6 +84,8 @@ impl fmt::Debug for Phase {
 pub(super) struct HeadBuffer {
     pub(super) bytes: Vec<u8>,
     pub(super) scanner: HeadScanner,
+    /// A trusted proxy has opened the socket.
+    pub(super) proxied: bool,
 }
 
 /// A good upgrade request whose token is being verified.

@@ -28,6 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod admission;
 mod approval;
 mod housekeeper;
 mod producers;
@@ -43,8 +44,8 @@ mod tests;
 use std::sync::Arc as Shared;
 use std::task::{Context, Poll};
 
+use crate::admission::{Addresses, TrustedProxies};
 use crate::auth::{Access, TokenVerifier};
-use crate::codec::upgrade::Refusal;
 use crate::connection::Settings;
 use crate::error::CloseReason;
 use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
@@ -56,6 +57,7 @@ use crate::time::{Clock, Now, Timestamp};
 
 pub use crate::manager::{Decision, DeviceStatus, OnDisconnect, OpenRunStatus, UserStatus};
 pub use crate::protocol::OrderPolicy;
+pub use admission::Rejected;
 pub use approval::Approval;
 pub use housekeeper::Housekeeper;
 use publishing::json;
@@ -83,6 +85,8 @@ struct Inner {
     gate: Gate,
     connections: Budget,
     unauthenticated: Budget,
+    /// Sockets by the addresses of their clients.
+    addresses: Arc<Lock<Addresses>>,
     /// Bytes of the snapshots that are being given.
     snapshots: Budget,
     requests: Arc<Mailbox<Request, ()>>,
@@ -103,34 +107,17 @@ pub struct HubConfig {
     pub endpoint: String,
     /// From where it may be opened. By pages of the server's own origin, and by what is no page.
     pub access: Access,
+    /// The proxies whose word about a client's address is believed. None; where there are some that are not named here, all
+    /// their clients have one address.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
-        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into(), access: Access::default() }
+        let (access, trusted_proxies) = (Access::default(), TrustedProxies::default());
+        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into(), access, trusted_proxies }
     }
 }
-
-/// A socket that finds no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
-    /// Over [`Limits::connections`].
-    #[error("as many sockets as allowed are open")]
-    Full,
-    /// Over [`Limits::unauthenticated`].
-    #[error("as many sockets as allowed wait for their credentials")]
-    Unauthenticated,
-}
-
-impl Rejected {
-    /// The HTTP answer to give before the socket is dropped: 503, whatever was asked.
-    pub fn response(self) -> Vec<u8> {
-        Refusal::Unavailable { retry_after_secs: RETRY_AFTER_SECS }.response()
-    }
-}
-
-/// What a refused socket is told to wait, in seconds.
-const RETRY_AFTER_SECS: u32 = 5;
 
 /// What a new run is.
 #[derive(Clone, Debug)]
@@ -182,7 +169,13 @@ impl Hub {
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),
             producers: Lock::new(Registry::new(config.limits.producers)),
-            settings: Shared::new(Settings { limits: config.limits, endpoint: config.endpoint, access: config.access }),
+            addresses: Arc::new(Lock::new(Addresses::new(&config.limits))),
+            settings: Shared::new(Settings {
+                limits: config.limits,
+                endpoint: config.endpoint,
+                access: config.access,
+                proxies: config.trusted_proxies,
+            }),
             verifier,
             clock,
             entropy,
@@ -193,17 +186,6 @@ impl Hub {
         };
         let hub = Self { inner: Arc::new(inner) };
         Ok((hub.clone(), Housekeeper::new(hub)))
-    }
-
-    /// Admits a socket that was accepted. It counts as unauthenticated until its token is verified. Call it in the order in
-    /// which sockets were accepted: of two that continue one session, the later call's is the one that stays.
-    ///
-    /// # Errors
-    /// When there is no room: answer with [`Rejected::response`] and drop the socket.
-    pub fn session(&self) -> Result<Session, Rejected> {
-        let connection = self.inner.connections.lease(1).ok_or(Rejected::Full)?;
-        let unauthenticated = self.inner.unauthenticated.lease(1).ok_or(Rejected::Unauthenticated)?;
-        Ok(Session::new(self.clone(), connection, unauthenticated))
     }
 
     /// Starts a run of an agent for a user. Publishing never waits for a subscriber.
@@ -289,16 +271,6 @@ impl Hub {
     pub fn user_status(&self, user: &UserId) -> UserStatus {
         let shard = self.shard(self.shard_of(user));
         shard.status(self.now().at, user)
-    }
-
-    /// Sockets that are open, WebSocket or not yet.
-    pub fn sockets(&self) -> usize {
-        self.inner.connections.used()
-    }
-
-    /// Sockets among them whose token is not verified yet.
-    pub fn unauthenticated(&self) -> usize {
-        self.inner.unauthenticated.used()
     }
 
     /// The bounds in force.

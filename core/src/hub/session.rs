@@ -18,9 +18,9 @@ use producing::Producing;
 use reading::Cursor;
 use watching::Watching;
 
-use super::{Hub, Mail, RETRY_AFTER_SECS};
+use super::admission::{NO_ROOM, Placed};
+use super::{Hub, Mail};
 use crate::auth::Scopes;
-use crate::codec::upgrade::Refusal;
 use crate::connection::{Connection, ConnectionEvent, PhaseName};
 use crate::drive::Machine;
 use crate::error::{CloseReason, ErrorCode};
@@ -42,6 +42,8 @@ pub struct Session {
     handoff: Option<Vec<u8>>,
     leaving: Leaving,
     room: Lease,
+    /// Its place among the sockets of its client's address, where that is known and limited.
+    placed: Option<Placed>,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,27 @@ impl Session {
         let connection = Connection::new(hub.now(), Shared::clone(&hub.inner.settings));
         let mail = Arc::new(Mailbox::new(hub.limits().control_bytes));
         let state = State::Stranger(unauthenticated);
-        Self { hub, connection, input: Vec::new(), mail, state, handoff: None, leaving: Leaving::No, room }
+        Self {
+            hub,
+            connection,
+            input: Vec::new(),
+            mail,
+            state,
+            handoff: None,
+            leaving: Leaving::No,
+            room,
+            placed: None,
+        }
+    }
+
+    /// Whose it is stands in the head of its request.
+    pub(super) fn expect_proxied(&mut self) {
+        self.connection.expect_proxied();
+    }
+
+    /// Holds the place until the socket's end, whatever becomes of it.
+    pub(super) fn put(&mut self, placed: Placed) {
+        self.placed = Some(placed);
     }
 
     /// The hub it belongs to.
@@ -124,7 +146,7 @@ impl Session {
         let mut rest = bytes;
         loop {
             if self.connection.phase() == PhaseName::Head && self.hub.is_draining() {
-                self.connection.refuse_upgrades(Refusal::Unavailable { retry_after_secs: RETRY_AFTER_SECS });
+                self.connection.refuse_upgrades(NO_ROOM);
             }
             let used = self.connection.handle_bytes(now, rest);
             rest = rest.get(used..).unwrap_or_default();
@@ -151,6 +173,11 @@ impl Session {
         while let Some(event) = self.connection.poll_event() {
             decided = true;
             match event {
+                ConnectionEvent::Reserve(client) => {
+                    let placed = self.hub.place_client(client);
+                    let verdict = placed.map(|placed| self.placed = placed).map_err(|_| NO_ROOM);
+                    self.connection.handle_reserved(now, verdict);
+                }
                 ConnectionEvent::Verify(token) => {
                     let verdict = self.hub.inner.verifier.verify(token.as_str(), now.unix);
                     let verdict = self.refreshed(verdict);

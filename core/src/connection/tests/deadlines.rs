@@ -39,6 +39,7 @@ fn every_phase_ends_at_its_limit_and_not_before() {
     let closing = [Stage::ClosingSent, Stage::ClosingAnswered, Stage::ClosingDeaf, Stage::ClosingHttp];
     let cases = [
         (Stage::Head, all.handshake_deadline, TimerKind::Handshake, PhaseName::Closed),
+        (Stage::Reserving, all.handshake_deadline, TimerKind::Handshake, PhaseName::Closed),
         (Stage::VerifyUpgrade, all.handshake_deadline, TimerKind::Handshake, PhaseName::Closed),
         (Stage::AwaitHello, all.hello_deadline, TimerKind::Hello, PhaseName::Closing),
         (Stage::VerifyHello, all.hello_deadline, TimerKind::Hello, PhaseName::Closing),

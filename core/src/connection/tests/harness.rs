@@ -21,6 +21,7 @@ pub(super) const TTL: Duration = Duration::from_secs(3600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Head,
+    Reserving,
     VerifyUpgrade,
     AwaitHello,
     VerifyHello,
@@ -39,8 +40,9 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Head,
+        Self::Reserving,
         Self::VerifyUpgrade,
         Self::AwaitHello,
         Self::VerifyHello,
@@ -78,7 +80,7 @@ pub(super) fn fresh(limits: Limits) -> Connection {
 }
 
 pub(super) fn allowing(limits: Limits, access: Access) -> Connection {
-    Connection::new(at(0), Arc::new(Settings { limits, endpoint: "/ws".into(), access }))
+    Connection::new(at(0), Arc::new(Settings { limits, endpoint: "/ws".into(), access, proxies: Default::default() }))
 }
 
 /// An upgrade request with more header lines.
@@ -123,6 +125,10 @@ pub(super) fn at_stage(stage: Stage, limits: Limits) -> Connection {
     let mut c = fresh(limits);
     match stage {
         Stage::Head => {}
+        Stage::Reserving => {
+            c.expect_proxied();
+            take(&mut c, &bearer());
+        }
         Stage::VerifyUpgrade => take(&mut c, &bearer()),
         Stage::AwaitHello => {
             take(&mut c, &request(""));

@@ -30,9 +30,11 @@ enum Input {
     /// The socket takes all that waits.
     Flush,
     TakeHandoff,
+    Reserved,
+    NotReserved,
 }
 
-const INPUTS: [Input; 16] = [
+const INPUTS: [Input; 18] = [
     Input::Hello,
     Input::Junk,
     Input::Ping,
@@ -49,28 +51,32 @@ const INPUTS: [Input; 16] = [
     Input::Drain,
     Input::Flush,
     Input::TakeHandoff,
+    Input::Reserved,
+    Input::NotReserved,
 ];
 
 /// The phase after each input, in the order of [`INPUTS`]; the letters are [`letter`]'s.
-const TABLE: [(Stage, &str); 12] = [
-    //                        hello, junk, ping, binary, close | eof, broken | ok, no, attached | due, close, refuse, drain, flush, handoff
-    (Stage::Head, "CCCCC XX HHH XXCHHH"),
-    (Stage::VerifyUpgrade, "UUUUU XX ACU XXCUUU"),
-    (Stage::AwaitHello, "VCACC XX AAA CCAAAA"),
-    (Stage::VerifyHello, "VVVVV XX TCV CCVVVV"),
-    (Stage::Attaching, "TTTTT XX TTL CCTTTT"),
-    (Stage::Live, "LCLCC XX LLL LCLLLL"),
-    (Stage::ClosingSent, "CCCCC XX CCC XCCCCC"),
-    (Stage::ClosingAnswered, "CCCCC XX CCC XCCCXC"),
-    (Stage::ClosingDeaf, "CCCCC XX CCC XCCCCC"),
-    (Stage::ClosingHttp, "CCCCC XX CCC XCCCXC"),
-    (Stage::Handoff, "OOOOO OO OOO OOOOOX"),
-    (Stage::Closed, "XXXXX XX XXX XXXXXX"),
+const TABLE: [(Stage, &str); 13] = [
+    //                        hello, junk, ping, binary, close | eof, broken | ok, no, attached | due, close, refuse, drain, flush, handoff | room, none
+    (Stage::Head, "CCCCC XX HHH XXCHHH HH"),
+    (Stage::Reserving, "RRRRR XX RRR XXCRRR UC"),
+    (Stage::VerifyUpgrade, "UUUUU XX ACU XXCUUU UU"),
+    (Stage::AwaitHello, "VCACC XX AAA CCAAAA AA"),
+    (Stage::VerifyHello, "VVVVV XX TCV CCVVVV VV"),
+    (Stage::Attaching, "TTTTT XX TTL CCTTTT TT"),
+    (Stage::Live, "LCLCC XX LLL LCLLLL LL"),
+    (Stage::ClosingSent, "CCCCC XX CCC XCCCCC CC"),
+    (Stage::ClosingAnswered, "CCCCC XX CCC XCCCXC CC"),
+    (Stage::ClosingDeaf, "CCCCC XX CCC XCCCCC CC"),
+    (Stage::ClosingHttp, "CCCCC XX CCC XCCCXC CC"),
+    (Stage::Handoff, "OOOOO OO OOO OOOOOX OO"),
+    (Stage::Closed, "XXXXX XX XXX XXXXXX XX"),
 ];
 
 const fn letter(phase: PhaseName) -> char {
     match phase {
         PhaseName::Head => 'H',
+        PhaseName::Reserving => 'R',
         PhaseName::VerifyUpgrade => 'U',
         PhaseName::AwaitHello => 'A',
         PhaseName::VerifyHello => 'V',
@@ -107,6 +113,8 @@ fn apply(c: &mut Connection, input: Input) {
         Input::Drain => c.drain_by(after(now, Limits::default().drain_deadline).at),
         Input::Flush => drop(flush(c, now)),
         Input::TakeHandoff => drop(c.take_handoff()),
+        Input::Reserved => c.handle_reserved(now, Ok(())),
+        Input::NotReserved => c.handle_reserved(now, Err(Refusal::Forbidden)),
     }
 }
 
@@ -136,7 +144,7 @@ fn a_phase_is_over_exactly_when_it_owns_no_deadline() {
 
 #[test]
 fn what_waits_for_an_answer_from_outside_takes_no_bytes_and_does_not_ask_for_them() {
-    for stage in [Stage::VerifyUpgrade, Stage::VerifyHello, Stage::Attaching, Stage::Handoff] {
+    for stage in [Stage::Reserving, Stage::VerifyUpgrade, Stage::VerifyHello, Stage::Attaching, Stage::Handoff] {
         let mut c = at_stage(stage, Limits::default());
         assert_eq!(c.handle_bytes(at(0), b"more"), 0, "{stage:?}");
         assert!(!c.wants_read(), "{stage:?}");
@@ -161,7 +169,7 @@ fn only_a_live_connection_takes_events_and_frames() {
 
 #[test]
 fn what_is_closed_before_the_upgrade_is_dropped_without_a_frame_and_after_it_with_one() {
-    for stage in [Stage::Head, Stage::VerifyUpgrade] {
+    for stage in [Stage::Head, Stage::Reserving, Stage::VerifyUpgrade] {
         let mut c = at_stage(stage, Limits::default());
         c.close(at(0), CloseReason::Restart);
         assert_eq!((c.transmit(), c.close_reason()), (&b""[..], Some(CloseReason::Restart)), "{stage:?}");

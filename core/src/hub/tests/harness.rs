@@ -69,11 +69,14 @@ impl World {
     }
 
     pub(super) fn sharded(limits: Limits, shards: usize) -> Self {
+        Self::of(HubConfig { limits, shards, ..HubConfig::default() })
+    }
+
+    pub(super) fn of(config: HubConfig) -> Self {
         let clock = Shared::new(TestClock::default());
         let entropy = Shared::new(TestEntropy::default());
-        let rules = ClaimRules { leeway: limits.token_leeway, ..ClaimRules::default() };
+        let rules = ClaimRules { leeway: config.limits.token_leeway, ..ClaimRules::default() };
         let verifier = Hs256::new(SECRET, rules).unwrap();
-        let config = HubConfig { limits, shards, ..HubConfig::default() };
         let (hub, keeper) =
             Hub::new(config, Shared::new(verifier), Shared::clone(&clock) as _, Shared::clone(&entropy) as _).unwrap();
         Self { hub, keeper, clock, entropy }

@@ -1,6 +1,7 @@
 //! The hub, sessions and clients together, without a socket.
 
 mod acks;
+mod admission;
 mod api;
 mod approvals;
 mod delivery;

@@ -13,19 +13,34 @@ use std::time::Duration;
 
 use config::{Config, File, FileFormat, Map, Source, Value, ValueKind};
 use tracing::level_filters::LevelFilter;
+use trunkline_core::admission::{ForwardedHeader, TrustedProxies};
 use trunkline_core::auth::Access;
 use trunkline_core::limits::Limits;
 
 use crate::Fault;
 use crate::cli::{ServeArgs, SettingFlags};
-use values::{address, boolean, duration, in_range, level, maybe_duration, origins, text, whole};
+use values::{
+    address, boolean, duration, forwarded_header, in_range, level, maybe_duration, origins, proxies, text, whole,
+};
 
 const PREFIX: &str = "TRUNKLINE_";
 /// The shortest secret: HS256 asks for a key at least as long as its output (RFC 7518 section 3.2).
 const MIN_SECRET_BYTES: usize = 32;
 /// Above every sensible settings or secret file; a device or a log given by mistake stops here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-const KEYS: [&str; 9] = ["listen", "dev", "secret_file", "issuer", "audience", "origins", "log", "agent", "agent_pace"];
+const KEYS: [&str; 11] = [
+    "listen",
+    "dev",
+    "secret_file",
+    "issuer",
+    "audience",
+    "origins",
+    "log",
+    "agent",
+    "agent_pace",
+    "trusted_proxies",
+    "forwarded_header",
+];
 /// Variables of the program that are no settings.
 const OTHER_VARIABLES: [&str; 3] = ["TRUNKLINE_CONFIG", "TRUNKLINE_SECRET", "TRUNKLINE_TOKEN"];
 
@@ -52,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) agent: bool,
     /// The built-in agent's pause between two words.
     pub(crate) agent_pace: Duration,
+    /// Whose word about a client's address is believed.
+    pub(crate) trusted_proxies: TrustedProxies,
     /// The hub's bounds.
     pub(crate) limits: Limits,
     /// What deserves a line in the log, once there is one.
@@ -291,6 +308,7 @@ impl Found {
             log: self.parsed("log", level)?.unwrap_or(LevelFilter::INFO),
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),
             agent_pace: self.parsed("agent_pace", duration)?.unwrap_or(Duration::from_millis(20)),
+            trusted_proxies: self.proxies()?,
             limits: self.limits()?,
             warnings: Vec::new(),
         };
@@ -301,6 +319,12 @@ impl Found {
             return Err(self.refuse("listen", &problem));
         }
         Ok(settings)
+    }
+
+    fn proxies(&self) -> Result<TrustedProxies, Fault> {
+        let header: Option<ForwardedHeader> = self.parsed("forwarded_header", forwarded_header)?;
+        let proxies = self.parsed("trusted_proxies", proxies)?.unwrap_or_default();
+        Ok(proxies.reading(header.unwrap_or_default()))
     }
 
     fn limits(&self) -> Result<Limits, Fault> {
@@ -398,7 +422,9 @@ macro_rules! slots {
 fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
     slots!(limits;
         Span handshake_deadline, Count handshake_bytes, Count handshake_headers, Span hello_deadline,
-        Count unauthenticated, Count connections_per_user, Count connections, Count message_bytes, Count hello_bytes,
+        Count unauthenticated, Count connections_per_user, Count connections,
+        Count connections_per_address, Rate handshakes_per_second, Rate handshake_burst, Count addresses,
+        Count message_bytes, Count hello_bytes,
         Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, Count log_entries,
         Count log_bytes, Count snapshot_bytes, Count total_snapshot_bytes, Count lag_entries, Span position_interval, Count subscriptions, Count total_log_bytes, Span log_retention, Count kept_streams, Count runs_per_user, Count runs, Count tools_per_run,
         Count parts_per_run, Count dedup_keys, Count dedup_bytes, Count total_dedup_bytes, Span dedup_window, Count requests, Span request_deadline,

@@ -84,7 +84,12 @@ async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
 }
 
 fn hub(settings: &Settings, keys: Arc<Hs256>) -> Result<(Hub, Housekeeper), Fault> {
-    let config = HubConfig { limits: settings.limits.clone(), access: settings.access.clone(), ..HubConfig::default() };
+    let config = HubConfig {
+        limits: settings.limits.clone(),
+        access: settings.access.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        ..HubConfig::default()
+    };
     Hub::new(config, keys, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
         .map_err(|error| Fault::usage(error.to_string()))
 }

@@ -84,6 +84,20 @@ fn every_limit_can_be_set_from_a_file_and_from_a_variable() {
 }
 
 #[test]
+fn trusted_proxies_are_a_list_or_one_text_and_none_by_default() {
+    let trusts = |settings: &Settings, text: &str| settings.trusted_proxies.trusts(text.parse().unwrap());
+    let settings = load(None, &[], &[]).unwrap();
+    assert!(!trusts(&settings, "127.0.0.1") && !trusts(&settings, "10.0.0.1"));
+    let file = "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]\nforwarded_header = \"forwarded\"";
+    let variables =
+        [("TRUNKLINE_TRUSTED_PROXIES", "10.0.0.0/8, 2001:db8::1"), ("TRUNKLINE_FORWARDED_HEADER", "Forwarded")];
+    for settings in [load(Some(file), &[], &[]).unwrap(), load(None, &variables, &[]).unwrap()] {
+        assert!(trusts(&settings, "10.9.9.9") && trusts(&settings, "2001:db8::1") && !trusts(&settings, "2001:db8::2"));
+        assert_ne!(settings.trusted_proxies, settings.trusted_proxies.clone().reading(ForwardedHeader::XForwardedFor));
+    }
+}
+
+#[test]
 fn mistakes_in_a_file_name_the_key_and_the_file() {
     let table = [
         ("lisen = 1", "setting `lisen` (file FILE): there is no such setting"),
@@ -104,6 +118,12 @@ fn mistakes_in_a_file_name_the_key_and_the_file() {
         ("limits.message_burst = 5000000000", "setting `limits.message_burst` (file FILE): 5000000000 is too large"),
         ("limits.write_stall = 5", "setting `limits.write_stall` (file FILE): expected a time such as"),
         ("limits.idle_deadline = \"1s\"", "setting `limits.idle_deadline` (file FILE): must be above"),
+        (
+            "trusted_proxies = [\"10/8\"]",
+            "setting `trusted_proxies` (file FILE): expected addresses or networks such as",
+        ),
+        ("trusted_proxies = 10", "setting `trusted_proxies` (file FILE): expected a list of strings"),
+        ("forwarded_header = \"via\"", "setting `forwarded_header` (file FILE): expected \"x-forwarded-for\" or"),
         ("secret_file = \"/nonexistent/x\"", "setting `secret_file` (file FILE): /nonexistent/x: No such file"),
         ("= 1", "settings file FILE: "),
     ];

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::{Value, ValueKind};
 use tracing::level_filters::LevelFilter;
+use trunkline_core::admission::{ForwardedHeader, TrustedProxies};
 use trunkline_core::auth::{Access, Origin};
 
 pub(super) fn text(value: &Value) -> Result<String, String> {
@@ -76,6 +77,18 @@ fn list(value: &Value) -> Result<Vec<String>, String> {
     }
     let text = untyped(value).ok_or_else(wrong)?;
     Ok(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+}
+
+/// A list of addresses and networks.
+pub(super) fn proxies(value: &Value) -> Result<TrustedProxies, String> {
+    let texts = list(value)?;
+    let parsed = TrustedProxies::new(texts.iter().map(String::as_str));
+    parsed.map_err(|_| expected("addresses or networks such as \"10.0.0.0/8\"", value))
+}
+
+pub(super) fn forwarded_header(value: &Value) -> Result<ForwardedHeader, String> {
+    let header = text(value)?.parse().ok();
+    header.ok_or_else(|| expected("\"x-forwarded-for\" or \"forwarded\"", value))
 }
 
 pub(super) fn level(value: &Value) -> Result<LevelFilter, String> {

@@ -1,43 +1,59 @@
-//! How many messages a client may send: a token bucket in integers.
+//! How much may come in a time: a token bucket in integers. What is refused takes nothing out of it.
 
 use std::time::Duration;
 
 use crate::limits::Limits;
 use crate::time::Timestamp;
 
-/// Credit in nanoseconds: one message costs what its share of a second is.
+/// Credit in nanoseconds: one message, or one handshake, costs what its share of a second is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     credit: u64,
     at: Timestamp,
 }
 
-/// What a peer may send: so many a second, and so many at once on top.
+/// What a peer may do: so often a second, and so often at once on top.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     per_second: u32,
     burst: u32,
 }
 
 impl Rate {
-    pub(super) fn new(now: Timestamp, allowance: Allowance) -> Self {
+    pub(crate) fn new(now: Timestamp, allowance: Allowance) -> Self {
         Self { credit: allowance.full(), at: now }
     }
 
     /// Counts one message; `false` when it is over the rate.
-    pub(super) fn allow(&mut self, now: Timestamp, allowance: Allowance) -> bool {
-        let earned = now.as_micros().saturating_sub(self.at.as_micros()).saturating_mul(1_000);
-        self.at = self.at.max(now);
-        self.credit = self.credit.saturating_add(earned).min(allowance.full());
-        let enough = self.credit >= allowance.cost();
+    pub(crate) fn allow(&mut self, now: Timestamp, allowance: Allowance) -> bool {
+        let enough = self.has_one(now, allowance);
         if enough {
             self.credit -= allowance.cost();
         }
         enough
     }
 
+    /// Whether one more would be allowed.
+    pub(crate) fn has_one(&mut self, now: Timestamp, allowance: Allowance) -> bool {
+        let earned = now.as_micros().saturating_sub(self.at.as_micros()).saturating_mul(1_000);
+        self.at = self.at.max(now);
+        self.credit = self.credit.saturating_add(earned).min(allowance.full());
+        self.credit >= allowance.cost()
+    }
+
+    /// Gives back what one that was allowed has cost.
+    pub(crate) fn give_back(&mut self, allowance: Allowance) {
+        self.credit = self.credit.saturating_add(allowance.cost()).min(allowance.full());
+    }
+
+    /// From when on nothing is missing, as if nothing had ever come.
+    pub(crate) fn full_at(&self, allowance: Allowance) -> Timestamp {
+        let micros = allowance.full().saturating_sub(self.credit).div_ceil(1_000);
+        self.at + Duration::from_micros(micros)
+    }
+
     /// When the next messages may come, where none may come now: as many at once as a hundredth of a second brings.
-    pub(super) fn pause(&self, allowance: Allowance) -> Option<Timestamp> {
+    pub(crate) fn pause(&self, allowance: Allowance) -> Option<Timestamp> {
         if self.credit >= allowance.cost() {
             return None;
         }
@@ -48,13 +64,18 @@ impl Rate {
 
 impl Allowance {
     /// What a client may send.
-    pub(super) const fn of_client(limits: &Limits) -> Self {
+    pub(crate) const fn of_client(limits: &Limits) -> Self {
         Self { per_second: limits.messages_per_second, burst: limits.message_burst }
     }
 
     /// What a producer may send.
-    pub(super) const fn of_producer(limits: &Limits) -> Self {
+    pub(crate) const fn of_producer(limits: &Limits) -> Self {
         Self { per_second: limits.producer_messages_per_second, burst: limits.producer_message_burst }
+    }
+
+    /// How fast one address may open sockets.
+    pub(crate) const fn of_address(limits: &Limits) -> Self {
+        Self { per_second: limits.handshakes_per_second, burst: limits.handshake_burst }
     }
 
     fn cost(self) -> u64 {
