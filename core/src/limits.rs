@@ -21,8 +21,13 @@ pub struct Limits {
     pub hello_deadline: Duration,
     /// Sockets that have not shown a verified token yet, in all. 10,000.
     pub unauthenticated: usize,
-    /// Live connections of one user. 10.
+    /// Live connections of one user. 10; beyond, what [`Limits::at_capacity`] says.
     pub connections_per_user: usize,
+    /// What becomes of one connection more. The oldest idle one gives way.
+    pub at_capacity: AtCapacity,
+    /// A connection gives way to another no sooner than this long after it came, or after the last message, command, decision,
+    /// cancellation or subscription over it. 60 s. One that has left a ping unanswered may give way at once.
+    pub eviction_idle: Duration,
     /// Sockets in all. 100,000.
     pub connections: usize,
     /// Open sockets of one peer's address, whatever they are for: of an IPv4 address, or of an IPv6 /64. 5,000, which is
@@ -143,6 +148,17 @@ pub struct Limits {
     pub drain_deadline: Duration,
 }
 
+/// What becomes of a verified connection whose user has [`Limits::connections_per_user`] already. Whoever continues a session that
+/// is still held takes its place in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtCapacity {
+    /// It is closed with 4410.
+    Refuse,
+    /// A connection of the same user that seems dead gives way, else the one that has been idle longest, with 4100. Where none has
+    /// been idle for [`Limits::eviction_idle`], the newcomer is closed with 4410; so is one that gave way before and comes back.
+    Supersede,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -152,6 +168,8 @@ impl Default for Limits {
             hello_deadline: Duration::from_secs(5),
             unauthenticated: 10_000,
             connections_per_user: 10,
+            at_capacity: AtCapacity::Supersede,
+            eviction_idle: Duration::from_secs(60),
             connections: 100_000,
             connections_per_address: 5_000,
             handshakes_per_second: 100,
@@ -270,6 +288,7 @@ impl Limits {
             ("write_stall", self.write_stall),
             ("auth_notice", self.auth_notice),
             ("close_deadline", self.close_deadline),
+            ("eviction_idle", self.eviction_idle),
         ];
         if let Some((name, _)) = periods.into_iter().find(|(_, value)| value.is_zero()) {
             return refuse(name, "must be above zero");

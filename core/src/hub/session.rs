@@ -203,7 +203,10 @@ impl Session {
             let message = "a producer's connection takes no frames of users";
             return self.refuse(now, frame.id().cloned(), ErrorCode::Unexpected, message);
         }
-        let user = device.user.clone();
+        let (user, connection) = (device.user.clone(), device.connection);
+        if device.producing.is_none() && is_use(&frame) {
+            self.hub.act(&user, |shard, now| shard.note_active(now, &user, connection));
+        }
         match frame {
             ClientFrame::UserMessage { id, key, thread_id, content, metadata } => {
                 let random = self.hub.inner.entropy.id();
@@ -222,7 +225,6 @@ impl Session {
                 self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome })));
             }
             ClientFrame::Ack { stream: StreamName::User, event_id } => {
-                let connection = device.connection;
                 self.hub.act(&user, |shard, now| shard.ack(now, &user, connection, event_id));
             }
             // A topic's log is not kept for single subscribers.
@@ -325,6 +327,27 @@ impl Session {
     }
 }
 
+/// Whether a frame says that somebody uses the device: clients send the others by themselves.
+const fn is_use(frame: &ClientFrame) -> bool {
+    match frame {
+        ClientFrame::UserMessage { .. }
+        | ClientFrame::Command { .. }
+        | ClientFrame::CancelRun { .. }
+        | ClientFrame::Approve { .. }
+        | ClientFrame::Subscribe { .. }
+        | ClientFrame::Unsubscribe { .. }
+        | ClientFrame::RunStart(_)
+        | ClientFrame::RunEvent { .. }
+        | ClientFrame::Publish { .. }
+        | ClientFrame::Revoke { .. } => true,
+        ClientFrame::Hello(_)
+        | ClientFrame::Refresh { .. }
+        | ClientFrame::Ack { .. }
+        | ClientFrame::Reply(_)
+        | ClientFrame::Ping { .. } => false,
+    }
+}
+
 /// Whether a frame means something from a back end.
 const fn is_for_producers(frame: &ClientFrame) -> bool {
     match frame {
@@ -374,6 +397,7 @@ impl Machine for Session {
         } else {
             self.input.extend_from_slice(bytes);
         }
+        self.mail.note_heard(self.connection.heard());
     }
 
     fn handle_eof(&mut self, _now: Now) {
@@ -406,6 +430,7 @@ impl Machine for Session {
 
     fn advance(&mut self, now: Now, n: usize) {
         self.connection.advance(now, n);
+        self.mail.note_heard(self.connection.heard());
         self.settle();
     }
 

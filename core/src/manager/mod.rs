@@ -9,6 +9,7 @@ mod acks;
 mod approvals;
 mod asked;
 mod bytes;
+mod capacity;
 mod denied;
 mod drain;
 mod ephemeral;
@@ -291,8 +292,8 @@ impl<H: Clone> Manager<H> {
     /// Lets a connection in. From here on it is told of every append.
     ///
     /// # Errors
-    /// The reason to close it with: the shard drains, the user has as many connections as allowed, or a socket that was
-    /// accepted after this one continues its session already.
+    /// The reason to close it with: the shard drains, the user has as many connections as allowed and none that may give way, or a
+    /// socket that was accepted after this one continues its session already.
     pub fn attach(&mut self, now: Now, attach: Attach<H>) -> Result<Attached, CloseReason> {
         self.assert_drained();
         if self.draining {
@@ -304,6 +305,7 @@ impl<H: Clone> Manager<H> {
         let continued = self.continued(now, &attach.user, attach.session);
         let max = self.limits.connections_per_user;
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
+        let returns = continued.is_some_and(|session| user.evicted.take(session));
         let known = continued.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
         let session = match known {
             // What a client sent before it gave up and tried again may be read late: the last try counts.
@@ -315,8 +317,12 @@ impl<H: Clone> Manager<H> {
                 old.session
             }
             None if user.channel.devices.len() >= max => {
-                self.settle(now, &attach.user);
-                return Err(CloseReason::TooManyConnections);
+                let Some(displaced) = user.displace(now.at, returns, &self.limits) else {
+                    self.settle(now, &attach.user);
+                    return Err(CloseReason::TooManyConnections);
+                };
+                self.outputs.push_back(Output::Close(displaced.handle, CloseReason::Evicted));
+                continued.unwrap_or(attach.fresh_session)
             }
             None => continued.unwrap_or(attach.fresh_session),
         };
@@ -325,7 +331,8 @@ impl<H: Clone> Manager<H> {
         let continued_from = stream.position.seq;
         let Attach { handle, connection, order, .. } = attach;
         let tokens = Tokens::new(&attach.token);
-        let device = Device { handle, connection, order, session, tokens, continued_from, acked: None };
+        let (heard, active) = (now.at, now.at);
+        let device = Device { handle, connection, order, session, tokens, continued_from, acked: None, heard, active };
         // Most users have one, and a vector that grows by itself would hold four.
         user.channel.devices.reserve_exact(1);
         user.channel.devices.push(device);

@@ -3,6 +3,7 @@
 mod absence;
 mod acks;
 mod bounds;
+mod capacity;
 mod kept;
 mod keys;
 mod leases;

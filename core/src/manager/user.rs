@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Output;
 use super::acks::Ages;
 use super::approvals::Decided;
+use super::capacity::Evicted;
 use super::kept::Turn;
 use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
@@ -33,6 +34,8 @@ pub(super) struct User<H> {
     pub(super) ended: Ended,
     /// Approvals of runs that have ended.
     pub(super) decided: Decided,
+    /// Devices that made room for others.
+    pub(super) evicted: Evicted,
     /// Since when there is no device, run or request.
     pub(super) idle_since: Option<Timestamp>,
     /// Where the user stands among those who are idle.
@@ -60,6 +63,10 @@ pub(super) struct Device<H> {
     pub(super) continued_from: u64,
     /// The newest seq that it says it has.
     pub(super) acked: Option<u64>,
+    /// When it last gave a sign of life, as far as the shard was told.
+    pub(super) heard: Timestamp,
+    /// When it came, or somebody last used it.
+    pub(super) active: Timestamp,
 }
 
 /// What of a run stands in the head of its events.
@@ -84,6 +91,7 @@ impl<H: Clone> User<H> {
             counted_keys: 0,
             ended: Ended::default(),
             decided: Decided::default(),
+            evicted: Evicted::default(),
             idle_since: None,
             kept: None,
             armed: None,

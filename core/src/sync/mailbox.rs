@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
+use super::atomic::{AtomicU64, Ordering};
 use super::{Lock, ReadyMark};
+use crate::time::Timestamp;
 
 /// What many threads leave for the one task that owns a socket, a run or the application's requests.
 ///
@@ -13,6 +15,8 @@ use super::{Lock, ReadyMark};
 pub struct Mailbox<T, E> {
     ready: ReadyMark,
     queue: Lock<Queue<T, E>>,
+    /// Microseconds of the hub's clock.
+    heard: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -49,7 +53,7 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// An open, empty mailbox that accepts items of `max_bytes` in all.
     pub fn new(max_bytes: usize) -> Self {
         let queue = Queue { items: VecDeque::new(), bytes: 0, max_bytes, closed: None };
-        Self { ready: ReadyMark::default(), queue: Lock::new(queue) }
+        Self { ready: ReadyMark::default(), queue: Lock::new(queue), heard: AtomicU64::new(0) }
     }
 
     /// From here on it accepts items of at least `max_bytes` in all.
@@ -118,6 +122,16 @@ impl<T, E: Clone> Mailbox<T, E> {
     pub fn push_spare(&self, item: T, bytes: usize) -> Result<Option<Waker>, PushError> {
         let spare = |queue: &Queue<T, E>| queue.max_bytes / 2;
         self.put(item, bytes, spare, |_, _| false).map_err(|(_, error)| error)
+    }
+
+    /// Notes when whoever is behind the reader last gave a sign of life, for others to look at. It orders nothing.
+    pub fn note_heard(&self, at: Timestamp) {
+        self.heard.store(at.as_micros(), Ordering::Relaxed);
+    }
+
+    /// When whoever is behind the reader last gave a sign of life, as far as was noted.
+    pub fn heard(&self) -> Timestamp {
+        Timestamp::from_micros(self.heard.load(Ordering::Relaxed))
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".

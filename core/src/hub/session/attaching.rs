@@ -8,8 +8,9 @@ use super::{Device, Session, State, entry};
 use crate::auth::{AuthError, Grant};
 use crate::connection::Admission;
 use crate::error::CloseReason;
+use crate::hub::Mail;
 use crate::id::{ConnectionId, SessionId, UserId};
-use crate::manager::{Attach, Credential};
+use crate::manager::{Attach, Attached, Credential, Manager};
 use crate::protocol::{
     Heartbeat, Hello, Mode, ServerFrame, ServiceLevel, StreamEntry, StreamName, Welcome, WelcomeLimits,
 };
@@ -21,6 +22,14 @@ impl Device {
         let (user, scopes) = (grant.user.clone(), grant.scopes.clone());
         Self { user, connection, scopes, cursors, watching: None, producing: None, turn: 0, look_again: None, pass }
     }
+}
+
+/// Who of a full user's devices is there at all is known to their sessions alone.
+fn attach_to(shard: &mut Manager<Mail>, now: Now, attach: Attach<Mail>) -> Result<Attached, CloseReason> {
+    if shard.is_full(&attach.user) {
+        shard.note_heard(&attach.user, |mail| mail.heard());
+    }
+    shard.attach(now, attach)
 }
 
 impl Session {
@@ -48,7 +57,8 @@ impl Session {
             resume: hello.resume.get(&StreamName::User).copied(),
             threads: hello.threads.clone(),
         };
-        match self.hub.act(&grant.user, |shard, now| shard.attach(now, attach)) {
+        self.mail.note_heard(now.at);
+        match self.hub.act(&grant.user, |shard, now| attach_to(shard, now, attach)) {
             Err(reason) => self.connection.close(now, reason),
             Ok(attached) => {
                 let mut cursor = Cursor::new(None, &attached.stream);

@@ -4,6 +4,7 @@ mod acks;
 mod admission;
 mod api;
 mod approvals;
+mod capacity;
 mod delivery;
 mod disconnect;
 mod drain;

@@ -15,12 +15,13 @@ use config::{Config, File, FileFormat, Map, Source, Value, ValueKind};
 use tracing::level_filters::LevelFilter;
 use trunkline_core::admission::{ForwardedHeader, TrustedProxies};
 use trunkline_core::auth::Access;
-use trunkline_core::limits::Limits;
+use trunkline_core::limits::{AtCapacity, Limits};
 
 use crate::Fault;
 use crate::cli::{ServeArgs, SettingFlags};
 use values::{
-    address, boolean, duration, forwarded_header, in_range, level, maybe_duration, origins, proxies, text, whole,
+    address, at_capacity, boolean, duration, forwarded_header, in_range, level, maybe_duration, origins, proxies, text,
+    whole,
 };
 
 const PREFIX: &str = "TRUNKLINE_";
@@ -336,6 +337,7 @@ impl Found {
                 Slot::Rate(rate) => self.put(&key, rate, |value| whole(value).and_then(in_range))?,
                 Slot::Span(span) => self.put(&key, span, duration)?,
                 Slot::Maybe(span) => self.put(&key, span, maybe_duration)?,
+                Slot::Choice(choice) => self.put(&key, choice, at_capacity)?,
             }
         }
         limits.check().map_err(|error| self.refuse(&format!("limits.{}", error.name), error.problem))?;
@@ -409,6 +411,7 @@ enum Slot<'a> {
     Rate(&'a mut u32),
     Span(&'a mut Duration),
     Maybe(&'a mut Option<Duration>),
+    Choice(&'a mut AtCapacity),
 }
 
 // Takes the struct apart without `..`, so that a limit added to the core cannot be forgotten here.
@@ -422,7 +425,7 @@ macro_rules! slots {
 fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
     slots!(limits;
         Span handshake_deadline, Count handshake_bytes, Count handshake_headers, Span hello_deadline,
-        Count unauthenticated, Count connections_per_user, Count connections,
+        Count unauthenticated, Count connections_per_user, Choice at_capacity, Span eviction_idle, Count connections,
         Count connections_per_address, Rate handshakes_per_second, Rate handshake_burst, Count addresses,
         Count message_bytes, Count hello_bytes,
         Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, Count log_entries,

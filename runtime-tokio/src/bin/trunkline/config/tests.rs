@@ -70,6 +70,7 @@ fn every_limit_can_be_set_from_a_file_and_from_a_variable() {
         let (file, variable) = match slot {
             Slot::Count(_) | Slot::Rate(_) => ("100000000".to_owned(), "100000000"),
             Slot::Span(_) | Slot::Maybe(_) => ("\"70s\"".to_owned(), "70s"),
+            Slot::Choice(_) => ("\"refuse\"".to_owned(), "refuse"),
         };
         let contradicts = ["handshake_headers", "event_bytes", "heartbeat_interval"].contains(&name);
         let by_file = load(Some(&format!("limits.{name} = {file}")), &[], &[]);
@@ -116,6 +117,7 @@ fn mistakes_in_a_file_name_the_key_and_the_file() {
         ("limits.requests = -5", "setting `limits.requests` (file FILE): expected a whole number, found -5"),
         ("limits.requests = 0", "setting `limits.requests` (file FILE): must be at least 1"),
         ("limits.message_burst = 5000000000", "setting `limits.message_burst` (file FILE): 5000000000 is too large"),
+        ("limits.at_capacity = \"evict\"", "setting `limits.at_capacity` (file FILE): expected \"supersede\" or"),
         ("limits.write_stall = 5", "setting `limits.write_stall` (file FILE): expected a time such as"),
         ("limits.idle_deadline = \"1s\"", "setting `limits.idle_deadline` (file FILE): must be above"),
         (

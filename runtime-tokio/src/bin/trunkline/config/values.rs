@@ -7,6 +7,7 @@ use config::{Value, ValueKind};
 use tracing::level_filters::LevelFilter;
 use trunkline_core::admission::{ForwardedHeader, TrustedProxies};
 use trunkline_core::auth::{Access, Origin};
+use trunkline_core::limits::AtCapacity;
 
 pub(super) fn text(value: &Value) -> Result<String, String> {
     match string(value) {
@@ -84,6 +85,14 @@ pub(super) fn proxies(value: &Value) -> Result<TrustedProxies, String> {
     let texts = list(value)?;
     let parsed = TrustedProxies::new(texts.iter().map(String::as_str));
     parsed.map_err(|_| expected("addresses or networks such as \"10.0.0.0/8\"", value))
+}
+
+pub(super) fn at_capacity(value: &Value) -> Result<AtCapacity, String> {
+    match string(value) {
+        Some("supersede") => Ok(AtCapacity::Supersede),
+        Some("refuse") => Ok(AtCapacity::Refuse),
+        Some(_) | None => Err(expected("\"supersede\" or \"refuse\"", value)),
+    }
 }
 
 pub(super) fn forwarded_header(value: &Value) -> Result<ForwardedHeader, String> {
