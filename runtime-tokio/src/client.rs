@@ -17,9 +17,9 @@ use crate::{SystemClock, SystemEntropy, TokioTimer, TokioTransport};
 /// use tokio::net::TcpStream;
 /// use trunkline_core::client::{ClientConfig, ClientEvent};
 /// use trunkline_core::id::{FrameId, ThreadId};
-/// use trunkline_core::protocol::ClientFrame;
+/// use trunkline_core::protocol::{ClientFrame, ServerFrame};
 ///
-/// # async fn run(token: String) -> Result<(), Box<dyn std::error::Error>> {
+/// # async fn run(token: String, new_token: impl Fn() -> Option<String>) -> Result<(), Box<dyn std::error::Error>> {
 /// let stream = TcpStream::connect("127.0.0.1:8787").await?;
 /// let mut handle = trunkline_tokio::connect(stream, ClientConfig {
 ///     host: "127.0.0.1:8787".to_owned(),
@@ -43,6 +43,12 @@ use crate::{SystemClock, SystemEntropy, TokioTimer, TokioTransport};
 /// let end = loop {
 ///     match handle.next().await {
 ///         Ok(ClientEvent::Event(event)) => println!("{} {}", event.position, event.body.kind()),
+///         // It is asked for in time, and again while there is none.
+///         Ok(ClientEvent::Frame(frame)) if matches!(*frame, ServerFrame::AuthExpiring { .. }) => {
+///             if let Some(token) = new_token() {
+///                 let _ = handle.refresh(&token);
+///             }
+///         }
 ///         Ok(ClientEvent::Welcome(_) | ClientEvent::Frame(_)) => {}
 ///         Err(end) => break end,
 ///     }

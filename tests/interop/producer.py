@@ -1,6 +1,8 @@
 """An agent outside the server, on the package `websockets`: it computes what users ask, such as `what is 2*(3+4)?`
 
     TRUNKLINE_TOKEN=$(trunkline token --user agent --scope publish ...) python3 producer.py [ws://127.0.0.1:8787/ws]
+
+With `TRUNKLINE_TOKEN_FILE` in its place it goes on for ever, as long as somebody writes a newer token into that file in time.
 """
 
 import asyncio, itertools, json, math, os, random, sys, time
@@ -9,7 +11,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 URL = sys.argv[1] if len(sys.argv) > 1 else "ws://127.0.0.1:8787/ws"
-HELLO = {"type": "hello", "token": os.environ["TRUNKLINE_TOKEN"], "producer": {"id": "calculator"}}
+HELLO = {"type": "hello", "producer": {"id": "calculator"}}
+
+
+def read_token():
+    """The newest token that there is."""
+    if path := os.environ.get("TRUNKLINE_TOKEN_FILE"):
+        with open(path) as file:
+            return file.read().strip()
+    return os.environ["TRUNKLINE_TOKEN"]
 
 
 class Run:
@@ -49,9 +59,20 @@ class Producer:
             await asyncio.sleep(0.02)
         del self.runs[run.start["run_id"]]
 
-    async def work(self, socket):
+    async def refresh(self, left):
+        """Gives the server a newer token. While there is none it looks again after half of what is left of the one in use."""
+        while left > 0.05:
+            newer = read_token()
+            if newer != self.token and (await self.ask({"type": "refresh", "token": newer}))["ok"]:
+                self.token = newer
+                return
+            wait = min(30, left / 2)
+            left -= wait
+            await asyncio.sleep(wait)
+
+    async def work(self, socket, token):
         """Reads until the connection ends. What writes is a task of its own, so that reading never waits for writing."""
-        self.socket, self.ids, self.replies = socket, itertools.count(1), {}
+        self.socket, self.token, self.ids, self.replies = socket, token, itertools.count(1), {}
         async with asyncio.TaskGroup() as tasks:
             for run in self.runs.values():
                 tasks.create_task(self.produce(run))
@@ -59,6 +80,8 @@ class Producer:
                 match json.loads(text):
                     case {"type": "reply", "id": id} as reply:
                         self.replies.pop(id).set_result(reply)
+                    case {"type": "auth_expiring", "expires_in": left}:
+                        tasks.create_task(self.refresh(left))
                     case {"type": "error"} as error:
                         print(error, file=sys.stderr)
                     case {"request": "user_message", "run_id": id} as request if id not in self.runs:
@@ -80,11 +103,12 @@ async def main():
         socket, since = None, math.inf
         try:
             async with connect(URL, subprotocols=["trunkline.v1"]) as socket:
-                await socket.send(json.dumps(HELLO))
+                token = read_token()
+                await socket.send(json.dumps(HELLO | {"token": token}))
                 await socket.recv()  # The welcome.
                 print("connected", file=sys.stderr)
                 since = time.monotonic()
-                await producer.work(socket)
+                await producer.work(socket, token)
         except* (OSError, WebSocketException) as lost:
             print(f"lost: {lost.exceptions[0]}", file=sys.stderr)
         if socket and 4200 <= (socket.close_code or 0) < 4500:
