@@ -33,6 +33,7 @@ mod json;
 mod keys;
 mod origin;
 mod scopes;
+pub mod source;
 #[cfg(all(test, feature = "_signatures"))]
 mod tests;
 
