@@ -22,6 +22,7 @@
 //! ```
 
 mod access;
+mod any;
 pub mod carrier;
 mod claims;
 mod compact;
@@ -40,6 +41,7 @@ mod tests;
 use std::time::Duration;
 
 pub use access::{Access, ForbiddenOrigin, Page};
+pub use any::AnyOf;
 pub use carrier::{Carrier, CarrierError, Extracted, Subprotocol, Token};
 #[cfg(feature = "_signatures")]
 pub use hs256::{Hs256, MIN_HS256_KEY_BYTES};

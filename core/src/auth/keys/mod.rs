@@ -15,8 +15,6 @@ pub use algorithm::Algorithm;
 pub use error::{KeyError, KeySetError, PassedOver};
 pub use jwk::MAX_JWKS_BYTES;
 pub use rotating::RotatingKeys;
-#[expect(unused_imports, reason = "for sources of keys")]
-pub(crate) use set::Refused;
 pub use set::{KeySet, MAX_KEYS};
 
 use material::Material;

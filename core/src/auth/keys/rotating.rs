@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::set::{KeySet, Refused};
+use super::set::KeySet;
 use crate::auth::{AuthError, Grant, TokenVerifier};
 use crate::sync::Lock;
 use crate::time::UnixTime;
@@ -31,12 +31,6 @@ impl RotatingKeys {
     /// The set that counts now.
     pub fn current(&self) -> Arc<KeySet> {
         Arc::clone(&self.0.lock())
-    }
-
-    /// As [`verify`](TokenVerifier::verify), and says whether another set could decide otherwise.
-    #[allow(dead_code, reason = "for sources of keys")]
-    pub(crate) fn decide(&self, token: &str, now: UnixTime) -> Result<Grant, Refused> {
-        self.current().decide(token, now)
     }
 }
 

@@ -85,7 +85,9 @@ impl Breaker {
             BreakerState::Closed { failures } if failures.saturating_add(1) < self.config.failures => {
                 BreakerState::Closed { failures: failures + 1 }
             }
-            BreakerState::Closed { .. } | BreakerState::HalfOpen => BreakerState::Open { until: now + self.config.open },
+            BreakerState::Closed { .. } | BreakerState::HalfOpen => {
+                BreakerState::Open { until: now + self.config.open }
+            }
             BreakerState::Open { .. } => self.state,
         };
     }
@@ -196,7 +198,11 @@ mod tests {
                 let probes = breaker.state() == BreakerState::HalfOpen;
                 assert_eq!(breaker.clone().admit(at(now + 100)), !probes);
                 assert_eq!(breaker.passes_at().is_none(), probes);
-                if step == 0 { breaker.succeeded() } else { breaker.failed(at(now)) }
+                if step == 0 {
+                    breaker.succeeded()
+                } else {
+                    breaker.failed(at(now))
+                }
                 history.push((now, step == 0));
             }
         }

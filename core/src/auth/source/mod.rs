@@ -1,11 +1,41 @@
 //! Where keys come from when they are kept elsewhere: when to fetch them, and what is known meanwhile.
+//!
+//! [`Schedule`] decides, and is told the time and every outcome; [`KeySource`] is the verifier around it, and [`Keeper`] the loop.
+//! A runtime brings a [`FetchKeys`] for each kind of place.
 
 mod breaker;
+#[cfg(feature = "_signatures")]
+mod keeper;
+#[cfg(all(test, feature = "_signatures"))]
+mod keeper_tests;
 mod kids;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
+use std::future::Future;
+
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
+#[cfg(feature = "_signatures")]
+pub use keeper::{Keeper, KeySource, SourceEvent};
 pub use kids::Verdict;
 pub use schedule::{Fetch, Health, Schedule, SourceConfig, SourceConfigError};
+
+/// A place that a document with keys is fetched from. It is fixed by the configuration: nothing that a token says leads anywhere.
+pub trait FetchKeys {
+    /// Fetches the document, once; it is called again for the next time. The future is dropped when it takes too long. What is
+    /// longer than a key set may be must not be read to its end.
+    fn fetch(&mut self) -> impl Future<Output = Result<Vec<u8>, FetchError>> + Send;
+}
+
+/// Why nothing was fetched: a text for operators, which quotes nothing that was fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FetchError(String);
+
+impl FetchError {
+    /// For this reason.
+    pub fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}

@@ -277,7 +277,8 @@ impl Schedule {
     }
 
     fn due(&self) -> Timestamp {
-        let by_plan = if self.failures == 0 && self.kids.is_waiting() { self.next.min(self.cooled()) } else { self.next };
+        let by_plan =
+            if self.failures == 0 && self.kids.is_waiting() { self.next.min(self.cooled()) } else { self.next };
         by_plan.max(self.breaker.passes_at().unwrap_or(Timestamp::MAX))
     }
 
