@@ -17,6 +17,8 @@
 //! ```
 
 mod client;
+#[cfg(feature = "jwks")]
+pub mod keys;
 mod serve;
 mod system;
 mod timer;
