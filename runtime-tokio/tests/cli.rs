@@ -66,6 +66,7 @@ fn without_a_secret_there_is_no_server_and_no_token() {
     for args in [&["serve"][..], &["token", "--user", "ann"]] {
         let line = refusal(&mut trunkline(args));
         assert!(line.contains("no secret") && line.contains("/dev/urandom"), "{line}");
+        assert_eq!(line.contains("--jwks-url"), args == ["serve"], "{line}");
     }
     let line = refusal(trunkline(&["serve"]).env("TRUNKLINE_SECRET", "hunter2"));
     assert!(line.contains("TRUNKLINE_SECRET") && !line.contains("hunter2"), "{line}");
@@ -183,5 +184,51 @@ fn a_signal_ends_the_server_in_good_order() {
         let sent = Command::new("kill").args([signal, &server.process.id().to_string()]).status().unwrap();
         assert!(sent.success());
         assert_eq!(server.process.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
+const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+fn key_set() -> String {
+    format!(r#"{{"keys": [{{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "2026-11", "x": "{X}"}}]}}"#)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_keys_needs_no_secret_and_each_change_of_it_is_one_line_that_shows_no_key() {
+    let file = scratch("keys.json", &key_set());
+    let args = ["serve", "--listen", "127.0.0.1:0", "--jwks-file", file.to_str().unwrap()];
+    let mut process = trunkline(&args).stderr(Stdio::piped()).spawn().unwrap();
+    let mut seen = Vec::new();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut until = |wanted: &str, seen: &mut Vec<String>| {
+        for line in lines.by_ref() {
+            seen.push(line);
+            if seen.last().is_some_and(|line| line.contains(wanted)) {
+                return;
+            }
+        }
+        panic!("no line with {wanted:?}: {seen:?}");
+    };
+    until("listening", &mut seen);
+    assert!(seen.iter().any(|line| line.contains("new keys are in use") && line.contains("keys=1")), "{seen:?}");
+    // The same error is not told twice, however often the file is read; another one is.
+    std::fs::write(&file, "half a fi").unwrap();
+    until("keys could not be fetched; those before them stay", &mut seen);
+    std::fs::write(&file, key_set()).unwrap();
+    until("keys are fetched again", &mut seen);
+    let failures = seen.iter().filter(|line| line.contains("fetched; those before them stay")).count();
+    assert!(failures <= 1 && !seen.iter().any(|line| line.contains(X)), "{seen:?}");
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+#[test]
+fn a_file_with_keys_that_is_wrong_from_the_beginning_is_refused() {
+    let broken = scratch("broken.json", "{}");
+    for path in [broken.to_str().unwrap(), "/nonexistent/keys.json"] {
+        let mut command = trunkline(&["serve", "--listen", "127.0.0.1:0", "--log", "off", "--jwks-file", path]);
+        let line = refusal(&mut command);
+        assert!(line.contains("`jwks_file`") && line.contains(path), "{line}");
     }
 }

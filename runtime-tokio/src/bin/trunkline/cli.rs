@@ -52,6 +52,15 @@ pub(crate) struct ServeArgs {
     /// Leave the built-in agent out: producers that connect are the only ones to answer
     #[arg(long)]
     pub(crate) no_agent: bool,
+    /// The file with the public keys (JWKS) of whoever signs tokens; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) jwks_file: Option<String>,
+    /// The address of the public keys (JWKS) of whoever signs tokens, https://…; fetched again and again
+    #[arg(long, value_name = "URL")]
+    pub(crate) jwks_url: Option<String>,
+    /// The file with the one public key (PEM) of whoever signs tokens
+    #[arg(long, value_name = "FILE")]
+    pub(crate) public_key_file: Option<String>,
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,

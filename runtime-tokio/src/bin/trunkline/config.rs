@@ -2,6 +2,7 @@
 //!
 //! A setting that is not known, of the wrong type or out of bounds is one line naming the key and where it came from.
 
+mod keys;
 mod values;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use trunkline_core::limits::{AtCapacity, Limits};
 
 use crate::Fault;
 use crate::cli::{ServeArgs, SettingFlags};
+pub(crate) use keys::KeySettings;
 use values::{
     address, at_capacity, boolean, duration, forwarded_header, in_range, level, maybe_duration, origins, proxies, text,
     whole,
@@ -56,6 +58,8 @@ pub(crate) struct Settings {
     pub(crate) dev: bool,
     /// What signs and verifies tokens, when one was given.
     pub(crate) secret: Option<Secret>,
+    /// What else verifies them.
+    pub(crate) keys: KeySettings,
     /// The `iss` that tokens must carry.
     pub(crate) issuer: Option<String>,
     /// The `aud` that tokens must carry.
@@ -125,6 +129,9 @@ impl Settings {
         flags.add_flag("listen", args.listen.as_deref());
         flags.add_flag("log", args.log.as_deref());
         flags.add_flag("dev", args.dev.then_some("true"));
+        flags.add_flag("jwks_file", args.jwks_file.as_deref());
+        flags.add_flag("jwks_url", args.jwks_url.as_deref());
+        flags.add_flag("public_key_file", args.public_key_file.as_deref());
         if args.no_agent {
             flags.add("agent", "flag --no-agent".into(), "false");
         }
@@ -263,7 +270,7 @@ fn variable_of(key: &str) -> String {
 fn all_keys() -> impl Iterator<Item = String> {
     let mut limits = Limits::default();
     let names: Vec<_> = limit_slots(&mut limits).into_iter().map(|(name, _)| format!("limits.{name}")).collect();
-    KEYS.into_iter().map(str::to_owned).chain(names)
+    KEYS.into_iter().chain(keys::KEYS).map(str::to_owned).chain(names)
 }
 
 /// Every setting that was given, by its dotted path.
@@ -298,11 +305,13 @@ impl Found {
 
     fn settle(&self, secret: Option<String>) -> Result<Settings, Fault> {
         let dev = self.parsed("dev", boolean)?.unwrap_or(false);
+        let limits = self.limits()?;
         let mut settings = Settings {
             listen: self.parsed("listen", address)?.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787))),
             listen_chosen: self.values.contains_key("listen"),
             dev,
             secret: None,
+            keys: self.settle_keys(limits.auth_notice)?,
             issuer: self.parsed("issuer", text)?,
             audience: self.parsed("audience", text)?,
             access: self.parsed("origins", origins)?.unwrap_or_default(),
@@ -310,7 +319,7 @@ impl Found {
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),
             agent_pace: self.parsed("agent_pace", duration)?.unwrap_or(Duration::from_millis(20)),
             trusted_proxies: self.proxies()?,
-            limits: self.limits()?,
+            limits,
             warnings: Vec::new(),
         };
         self.settle_secret(secret, &mut settings)?;
@@ -440,3 +449,5 @@ fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_keys;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use trunkline_core::auth::Hs256;
+use trunkline_core::auth::{Hs256, TokenVerifier};
 use trunkline_core::hub::{Housekeeper, Hub, HubConfig};
 use trunkline_core::id::{Entropy as _, UserId};
 use trunkline_tokio::{SystemClock, SystemEntropy};
@@ -15,8 +15,9 @@ use trunkline_tokio::{SystemClock, SystemEntropy};
 use crate::Fault;
 use crate::agent;
 use crate::cli::ServeArgs;
-use crate::config::{MAKE_A_SECRET, Secret, Settings};
+use crate::config::{Secret, Settings};
 use crate::http::{self, DevDoor, LoggedIn, Login, Site};
+use crate::keys::Keys;
 use crate::token;
 
 /// How many ports after the usual one development mode tries.
@@ -26,31 +27,27 @@ const PAGE_TTL: Duration = Duration::from_secs(3600);
 
 pub(crate) fn main(args: &ServeArgs) -> Result<ExitCode, Fault> {
     let settings = Settings::of_serve(args)?;
-    let secret = secret(&settings)?;
-    let keys = Arc::new(token::keys(&secret, &settings)?);
+    let secret = secret(&settings)?.map(|secret| token::keys(&secret, &settings)).transpose()?.map(Arc::new);
+    let keys = Keys::new(&settings, secret.clone())?;
     start_log(&settings);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::failed(format!("the runtime does not start: {error}")))?;
-    let outcome = runtime.block_on(run(&settings, keys));
+    let outcome = runtime.block_on(run(&settings, keys, secret));
     // What still runs has had its deadline.
     runtime.shutdown_background();
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-fn secret(settings: &Settings) -> Result<Secret, Fault> {
-    if let Some(secret) = &settings.secret {
-        return Ok(secret.clone());
-    }
-    if !settings.dev {
-        return Err(Fault::usage(format!(
-            "no secret to verify tokens with: {MAKE_A_SECRET}; or try things out with --dev"
-        )));
+/// The one that was given, or, in development mode, one of its own.
+fn secret(settings: &Settings) -> Result<Option<Secret>, Fault> {
+    if settings.secret.is_some() || !settings.dev {
+        return Ok(settings.secret.clone());
     }
     let mut bytes = vec![0; 48];
     SystemEntropy.fill(&mut bytes);
-    Secret::whole(bytes).map_err(Fault::failed)
+    Secret::whole(bytes).map(Some).map_err(Fault::failed)
 }
 
 fn start_log(settings: &Settings) {
@@ -62,17 +59,19 @@ fn start_log(settings: &Settings) {
     }
 }
 
-async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
+async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Result<(), Fault> {
     let signals = Signals::new().map_err(|error| Fault::failed(format!("signals cannot be handled: {error}")))?;
     let listener = bind(settings).await?;
     let listen = listener.local_addr().map_err(|error| Fault::failed(error.to_string()))?;
-    let (hub, housekeeper) = hub(settings, keys.clone())?;
+    let (hub, housekeeper) = hub(settings, Arc::clone(&keys.verifier))?;
+    keys.start().await?;
     if settings.agent
         && let Some(requests) = hub.requests()
     {
         tokio::spawn(agent::attend(requests, settings.agent_pace));
     }
-    let door = settings.dev.then(|| DevDoor { listen, agent: settings.agent, login: login(keys.clone()) });
+    let door = secret.filter(|_| settings.dev);
+    let door = door.map(|secret| DevDoor { listen, agent: settings.agent, login: login(secret) });
     let site = Site(http::router(hub.clone(), door));
     tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
     if settings.dev {
@@ -83,14 +82,14 @@ async fn run(settings: &Settings, keys: Arc<Hs256>) -> Result<(), Fault> {
     served.map_err(|error| Fault::failed(error.to_string()))
 }
 
-fn hub(settings: &Settings, keys: Arc<Hs256>) -> Result<(Hub, Housekeeper), Fault> {
+fn hub(settings: &Settings, verifier: Arc<dyn TokenVerifier>) -> Result<(Hub, Housekeeper), Fault> {
     let config = HubConfig {
         limits: settings.limits.clone(),
         access: settings.access.clone(),
         trusted_proxies: settings.trusted_proxies.clone(),
         ..HubConfig::default()
     };
-    Hub::new(config, keys, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
+    Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
         .map_err(|error| Fault::usage(error.to_string()))
 }
 

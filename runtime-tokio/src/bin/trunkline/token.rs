@@ -35,13 +35,17 @@ pub(crate) fn main(args: &TokenArgs) -> Result<ExitCode, Fault> {
 
 /// What signs tokens and verifies them, under these settings.
 pub(crate) fn keys(secret: &Secret, settings: &Settings) -> Result<Hs256, Fault> {
-    let rules = ClaimRules {
+    Hs256::new(secret.as_bytes(), rules(settings)).map_err(|problem| Fault::usage(problem.to_string()))
+}
+
+/// What tokens must say, under these settings.
+pub(crate) fn rules(settings: &Settings) -> ClaimRules {
+    ClaimRules {
         leeway: settings.limits.token_leeway,
         issuer: settings.issuer.clone(),
         audience: settings.audience.clone(),
         ..ClaimRules::default()
-    };
-    Hs256::new(secret.as_bytes(), rules).map_err(|problem| Fault::usage(problem.to_string()))
+    }
 }
 
 /// A token for `user` from now on, with an id of its own so that it can be revoked alone.

@@ -7,10 +7,14 @@ use trunkline_core::auth::Origin;
 use super::*;
 
 /// A file that goes away with the test.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str, content: &str) -> Self {
+    pub(super) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    pub(super) fn new(name: &str, content: &str) -> Self {
         let path = std::env::temp_dir().join(format!("trunkline-config-{}-{name}", std::process::id()));
         std::fs::File::create(&path).unwrap().write_all(content.as_bytes()).unwrap();
         Self(path)
@@ -23,7 +27,7 @@ impl Drop for Scratch {
     }
 }
 
-fn load(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, String> {
+pub(super) fn load(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Settings, String> {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let file = file.map(|content| Scratch::new(&format!("{count}.toml"), content));
@@ -40,7 +44,7 @@ fn load(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) 
     outcome
 }
 
-fn refusal(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
+pub(super) fn refusal(file: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
     load(file, variables, flags).unwrap_err()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 use tracing::level_filters::LevelFilter;
 use trunkline_core::admission::{ForwardedHeader, TrustedProxies};
-use trunkline_core::auth::{Access, Origin};
+use trunkline_core::auth::{Access, Algorithm, Origin};
 use trunkline_core::limits::AtCapacity;
 
 pub(super) fn text(value: &Value) -> Result<String, String> {
@@ -105,6 +105,11 @@ pub(super) fn level(value: &Value) -> Result<LevelFilter, String> {
     // The parser of the filter also takes numbers and capitals.
     let named = text.bytes().all(|byte| byte.is_ascii_lowercase());
     text.parse().ok().filter(|_| named).ok_or_else(|| expected("off, error, warn, info, debug or trace", value))
+}
+
+pub(super) fn algorithm(value: &Value) -> Result<Algorithm, String> {
+    let named = Algorithm::from_name(&text(value)?);
+    named.ok_or_else(|| expected("the name of a signature algorithm such as \"RS256\"", value))
 }
 
 fn string(value: &Value) -> Option<&str> {
