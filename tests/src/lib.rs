@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod http;
+pub mod issuer;
 pub mod line;
 pub mod producer;
 pub mod races;
