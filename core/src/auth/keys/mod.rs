@@ -8,6 +8,8 @@ mod material;
 mod pem;
 mod rotating;
 mod set;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 
