@@ -4,13 +4,15 @@
 
 mod codec;
 mod frames;
+mod keys;
 mod session;
 mod texts;
 
 pub use codec::head;
 pub use frames::frames;
+pub use keys::{jwks, token};
 pub use session::session;
-pub use texts::{client_frame, token};
+pub use texts::client_frame;
 
 /// The body of a fuzz target: libFuzzer's entry in a fuzzing build, else a program that replays the files it is given.
 #[macro_export]

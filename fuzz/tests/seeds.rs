@@ -41,6 +41,11 @@ fn token() {
 }
 
 #[test]
+fn jwks() {
+    replay("jwks", trunkline_fuzz::jwks);
+}
+
+#[test]
 fn session() {
     replay("session", trunkline_fuzz::session);
 }

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
+use trunkline_core::auth::{ClaimRules, Hs256, NewToken, TokenVerifier};
 use trunkline_core::hub::{Hub, HubConfig, Request, Requests, Run, UserMessage};
 use trunkline_core::id::UserId;
 use trunkline_core::limits::Limits;
@@ -108,6 +108,14 @@ impl InProcess {
         Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits)
     }
 
+    /// The same with another verifier than that of [`token`].
+    ///
+    /// # Panics
+    /// As [`InProcess::start`].
+    pub async fn verifying(verifier: Arc<dyn TokenVerifier>, limits: Limits) -> Self {
+        Self::of(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits, verifier).attended()
+    }
+
     fn attended(self) -> Self {
         let requests = self.hub.requests().expect("nobody else takes the requests");
         tokio::spawn(attend(requests, Arc::clone(&self.gate)));
@@ -116,10 +124,13 @@ impl InProcess {
 
     fn on(listener: TcpListener, limits: Limits) -> Self {
         let verifier = Hs256::new(SECRET, ClaimRules::default()).expect("a secret");
+        Self::of(listener, limits, Arc::new(verifier))
+    }
+
+    fn of(listener: TcpListener, limits: Limits, verifier: Arc<dyn TokenVerifier>) -> Self {
         let config = HubConfig { limits, ..HubConfig::default() };
         let clock = Arc::new(SystemClock::new());
-        let (hub, keeper) =
-            Hub::new(config, Arc::new(verifier), clock, Arc::new(SystemEntropy)).expect("limits that agree");
+        let (hub, keeper) = Hub::new(config, verifier, clock, Arc::new(SystemEntropy)).expect("limits that agree");
         let addr = listener.local_addr().expect("an address");
         let gate = Arc::new(Semaphore::new(0));
         let (stop, stopped) = oneshot::channel();

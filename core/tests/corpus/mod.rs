@@ -83,7 +83,7 @@ fn join(message: &str, signature: &[u8]) -> String {
     format!("{message}.{}", encode(signature))
 }
 
-fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
