@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::harness::{World, ident};
 use crate::api::{Answer, Head, MAX_BODY_BYTES};
-use crate::auth::{AuthError, ClaimRules, Grant, Hs256, NewToken, TokenVerifier};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{AuthError, ClaimRules, Grant, NewToken, TokenVerifier};
 use crate::hub::{Hub, HubConfig};
 use crate::id::UserId;
 use crate::limits::Limits;
@@ -28,7 +29,7 @@ impl<'a> BackEnd<'a> {
     }
 
     fn of(world: &'a World, user: &UserId, scope: &str, token_id: Option<&str>) -> Self {
-        let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
+        let issuer = FakeKeys::new(super::harness::SECRET, ClaimRules::default()).unwrap();
         let new = NewToken { user, issued_at: world.now().unix, ttl: HOUR, scope, token_id };
         Self { world, authorization: format!("Bearer {}", issuer.issue(&new).unwrap()) }
     }

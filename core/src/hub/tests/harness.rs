@@ -6,7 +6,8 @@ use std::sync::Arc as Shared;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::{Client, ClientConfig, ClientEvent, Fault};
 use crate::drive::Machine;
 use crate::hub::{Housekeeper, Hub, HubConfig, Request, Requests, Session};
@@ -76,7 +77,7 @@ impl World {
         let clock = Shared::new(TestClock::default());
         let entropy = Shared::new(TestEntropy::default());
         let rules = ClaimRules { leeway: config.limits.token_leeway, ..ClaimRules::default() };
-        let verifier = Hs256::new(SECRET, rules).unwrap();
+        let verifier = FakeKeys::new(SECRET, rules).unwrap();
         let (hub, keeper) =
             Hub::new(config, Shared::new(verifier), Shared::clone(&clock) as _, Shared::clone(&entropy) as _).unwrap();
         Self { hub, keeper, clock, entropy }
@@ -87,7 +88,7 @@ impl World {
     }
 
     pub(super) fn token(&self, user: &UserId, ttl: Duration) -> String {
-        let issuer = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+        let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
         let issued_at = self.now().unix;
         issuer.issue(&NewToken { user, issued_at, ttl, scope: "", token_id: None }).unwrap()
     }

@@ -7,7 +7,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::harness::{Pair, SECRET, World, frame_id, ident};
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::drive::Machine;
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, ReplyOk, ServerFrame, Token};
@@ -16,7 +17,7 @@ const NOTHING: [f64; 0] = [];
 
 /// A token of `sub` from now on.
 fn token(world: &World, sub: &str, secs: u64, scope: &str, token_id: Option<&str>) -> String {
-    let issuer = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
     let (issued_at, ttl) = (world.now().unix, Duration::from_secs(secs));
     issuer.issue(&NewToken { user: &ident(sub), issued_at, ttl, scope, token_id }).unwrap()
 }

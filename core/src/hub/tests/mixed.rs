@@ -6,7 +6,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::harness::{Pair, SECRET, World, frame_id, ident, thread};
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::{ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
@@ -244,7 +245,7 @@ fn connect(
     resume: Option<Position>,
     session: Option<SessionId>,
 ) -> Pair {
-    let issuer = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
     let (user, issued_at) = (ident(user), world.clock.now().unix);
     let ttl = Duration::from_secs(1_000_000);
     let token = NewToken { user: &user, issued_at, ttl, scope: "topic:*", token_id: None };

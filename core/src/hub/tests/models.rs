@@ -11,7 +11,8 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::{Client, ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::hub::{Hub, HubConfig, Session};
@@ -49,14 +50,14 @@ fn ann() -> UserId {
 }
 
 fn hub() -> Hub {
-    let verifier = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+    let verifier = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
     let config = HubConfig { shards: 1, ..HubConfig::default() };
     Hub::new(config, Shared::new(verifier), Shared::new(Fixed), Shared::new(Fixed)).unwrap().0
 }
 
 /// A device that is in, with its client.
 fn device(hub: &Hub) -> (Session, Client) {
-    let keys = Hs256::new(SECRET, ClaimRules::default()).unwrap();
+    let keys = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
     let (issued_at, ttl) = (Fixed.now().unix, Duration::from_secs(60));
     let token = keys.issue(&NewToken { user: &ann(), issued_at, ttl, scope: "", token_id: None }).unwrap();
     let (host, target, name) = ("localhost".into(), "/ws".into(), "model".into());

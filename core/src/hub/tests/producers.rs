@@ -5,7 +5,8 @@ mod edges;
 use std::time::Duration;
 
 use super::harness::{Pair, World, frame_id, ident, message, thread};
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::ClientConfig;
 use crate::error::CloseReason;
 use crate::id::{RunId, SessionId};
@@ -18,7 +19,7 @@ use crate::protocol::{
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn token(world: &World, sub: &str, scope: &str, token_id: Option<&str>) -> String {
-    let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
+    let issuer = FakeKeys::new(super::harness::SECRET, ClaimRules::default()).unwrap();
     issuer.issue(&NewToken { user: &ident(sub), issued_at: world.now().unix, ttl: HOUR, scope, token_id }).unwrap()
 }
 

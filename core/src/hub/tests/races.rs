@@ -9,7 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::harness::{Pair, SECRET, TestClock, TestEntropy, World, ident, next_message, thread};
-use crate::auth::{AuthError, ClaimRules, Grant, Hs256, TokenVerifier};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{AuthError, ClaimRules, Grant, TokenVerifier};
 use crate::client::ClientEvent;
 use crate::codec::frame::{Opcode, encode};
 use crate::drive::Machine;
@@ -36,8 +37,8 @@ fn call_everything(hub: &Hub) {
     assert!(hub.counts().users > 0);
 }
 
-/// The real verifier, with code of the application's own that uses the hub.
-struct Reentrant(Hs256, Lock<Option<Hub>>);
+/// A verifier with code of the application's own that uses the hub.
+struct Reentrant(FakeKeys, Lock<Option<Hub>>);
 
 impl TokenVerifier for Reentrant {
     fn verify(&self, token: &str, now: UnixTime) -> Result<Grant, AuthError> {
@@ -59,7 +60,7 @@ impl Wake for ReentrantWaker {
 #[test]
 fn a_verifier_and_a_waker_may_call_the_hub_back() {
     let mut world = World::sharded(Limits::default(), 1);
-    let verifier = Shared::new(Reentrant(Hs256::new(SECRET, ClaimRules::default()).unwrap(), Lock::new(None)));
+    let verifier = Shared::new(Reentrant(FakeKeys::new(SECRET, ClaimRules::default()).unwrap(), Lock::new(None)));
     let (clock, entropy) = (Shared::<TestClock>::clone(&world.clock), Shared::<TestEntropy>::clone(&world.entropy));
     let config = HubConfig { shards: 1, ..HubConfig::default() };
     (world.hub, world.keeper) = Hub::new(config, Shared::clone(&verifier) as _, clock, entropy).unwrap();

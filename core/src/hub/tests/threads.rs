@@ -6,7 +6,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::harness::{Pair, World, frame_id, ident, thread};
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::{ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
@@ -226,7 +227,7 @@ fn a_position_says_how_far_the_stream_was_covered_for_its_filter() {
 /// A device that watches thread `a` and follows the topic `news`.
 fn following(world: &World) -> (Pair, TopicId) {
     let name = TopicName::new("news").unwrap();
-    let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
+    let issuer = FakeKeys::new(super::harness::SECRET, ClaimRules::default()).unwrap();
     let user = ident("ann");
     let ttl = Duration::from_secs(60);
     let token = NewToken { user: &user, issued_at: world.now().unix, ttl, scope: "topic:*", token_id: None };

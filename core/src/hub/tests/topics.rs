@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::harness::{Pair, World, frame_id, ident};
-use crate::auth::{ClaimRules, Hs256, NewToken};
+use crate::auth::fake::FakeKeys;
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::ClientEvent;
 use crate::drive::Machine;
 use crate::id::{TopicId, TopicName, UserId};
@@ -27,7 +28,7 @@ fn stream() -> StreamName {
 
 /// A device whose token grants `scope`.
 fn granted(world: &World, user: &UserId, scope: &str) -> Pair {
-    let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
+    let issuer = FakeKeys::new(super::harness::SECRET, ClaimRules::default()).unwrap();
     let issued_at = world.clock.now().unix;
     let token = NewToken { user, issued_at, ttl: Duration::from_secs(3600), scope, token_id: None };
     let mut pair = world.connect(issuer.issue(&token).unwrap(), None, None);
@@ -254,7 +255,7 @@ fn a_refresh_without_the_scope_leaves_its_topics_and_one_with_it_stays() {
     for (scope, stays) in [("topic:news", true), ("topic:other", false)] {
         let mut ann = granted(&world, &user, "topic:*");
         followed(&mut ann, None);
-        let issuer = Hs256::new(super::harness::SECRET, ClaimRules::default()).unwrap();
+        let issuer = FakeKeys::new(super::harness::SECRET, ClaimRules::default()).unwrap();
         let (issued_at, ttl) = (world.clock.now().unix, Duration::from_secs(3600));
         let token = issuer.issue(&NewToken { user: &user, issued_at, ttl, scope, token_id: None }).unwrap();
         ann.send(&ClientFrame::Refresh { id: frame_id("r"), token: Token::new(&token) });

@@ -328,7 +328,7 @@ fn what_is_remembered_of_a_revocation_is_as_short_as_a_tokens_id() {
 fn a_session_that_stands_on_an_older_token_ends_with_it() {
     let world = World::new();
     let issue = |seconds: u64, jti: &str| {
-        let issuer = Hs256::new(super::super::harness::SECRET, ClaimRules::default()).unwrap();
+        let issuer = FakeKeys::new(super::super::harness::SECRET, ClaimRules::default()).unwrap();
         let (issued_at, ttl) = (world.now().unix, Duration::from_secs(seconds));
         issuer.issue(&NewToken { user: &ident("ann"), issued_at, ttl, scope: "", token_id: Some(jti) }).unwrap()
     };
