@@ -31,7 +31,7 @@ async fn no_bad_token_gets_in_by_any_carrier_and_nobody_is_asked_for_a_key() {
     }
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
     let keys = KeySet::new(corpus::keys(), ClaimRules::default()).unwrap();
-    let limits = Limits { message_burst: 10_000, ..Limits::default() };
+    let limits = Limits { message_burst: 10_000, handshake_burst: 100_000, ..Limits::default() };
     let server = InProcess::verifying(Arc::new(keys), limits).await;
     let bad = corpus::bad_tokens(&addresses);
 
