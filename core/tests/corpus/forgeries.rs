@@ -92,6 +92,14 @@ fn other_algorithms() -> Vec<Bad> {
         let header = format!(r#"{{"alg":"{named}","kid":"{named}"}}"#);
         all.push(bad(format!("names {named} and is signed with {used}"), signed(used, &header, CLAIMS)));
     }
+    // The key named is the one that signed, and only `alg` says otherwise.
+    for named in Algorithm::ALL.into_iter().filter(|named| *named != Algorithm::Hs256) {
+        let header = format!(r#"{{"alg":"{named}","kid":"HS256"}}"#);
+        all.push(bad(
+            format!("names {named} and is signed by the key HS256"),
+            signed(Algorithm::Hs256, &header, CLAIMS),
+        ));
+    }
     for alg in ["RS1", "ES512", "ES256K", "PS257", "hs256", "HS256 ", "HS", "RSA-OAEP", "dir", "A128KW", "Ed448"] {
         let header = format!(r#"{{"alg":"{alg}","kid":"HS256"}}"#);
         all.push(bad(format!("alg {alg:?}"), signed(Algorithm::Hs256, &header, CLAIMS)));
