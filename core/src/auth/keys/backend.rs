@@ -7,7 +7,7 @@
 use jsonwebtoken::crypto::CryptoProvider;
 use jsonwebtoken::{DecodingKey, EncodingKey};
 
-use super::algorithm::{Algorithm, Family};
+use super::algorithm::Algorithm;
 
 #[cfg(feature = "aws_lc_rs")]
 static PROVIDER: &CryptoProvider = &jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER;
@@ -41,7 +41,7 @@ pub(super) fn accepts(algorithm: Algorithm, key: &DecodingKey) -> bool {
 fn on_curve(algorithm: Algorithm, key: &DecodingKey) -> bool {
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ParsedPublicKey};
 
-    use super::algorithm::Curve;
+    use super::algorithm::{Curve, Family};
 
     let curve = match algorithm.family() {
         Family::Ec(Curve::P256) => &ECDSA_P256_SHA256_FIXED,
