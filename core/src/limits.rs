@@ -118,6 +118,12 @@ pub struct Limits {
     /// How long a revocation is remembered at least where nobody knows when the tokens expire that it is about: as long as tokens
     /// live. 24 h; from then on it counts until its room is needed. Where it is known, it is remembered until then.
     pub revocation_memory: Duration,
+    /// One-time tickets that are issued and not used, in all; each holds what it grants. 10,000; beyond, none is issued for now.
+    pub tickets: usize,
+    /// The same of one user, so that nobody takes all of them. 16.
+    pub tickets_per_user: usize,
+    /// How long a ticket may be shown. 30 s.
+    pub ticket_life: Duration,
     /// Producers that are connected, in all. 1,024.
     pub producers: usize,
     /// One message of a producer, in bytes. 1 MiB.
@@ -205,6 +211,9 @@ impl Default for Limits {
             run_lease_max: Duration::from_secs(600),
             revocations: 100_000,
             revocation_memory: Duration::from_secs(86_400),
+            tickets: 10_000,
+            tickets_per_user: 16,
+            ticket_life: Duration::from_secs(30),
             producers: 1_024,
             producer_message_bytes: 1 << 20,
             producer_messages_per_second: 20_000,
@@ -270,6 +279,8 @@ impl Limits {
             ("total_dedup_bytes", self.total_dedup_bytes),
             ("requests", self.requests),
             ("revocations", self.revocations),
+            ("tickets", self.tickets),
+            ("tickets_per_user", self.tickets_per_user),
             ("producers", self.producers),
             ("producer_message_bytes", self.producer_message_bytes),
             ("producer_messages_per_second", self.producer_messages_per_second as usize),
@@ -283,6 +294,7 @@ impl Limits {
             ("handshake_deadline", self.handshake_deadline),
             ("hello_deadline", self.hello_deadline),
             ("request_deadline", self.request_deadline),
+            ("ticket_life", self.ticket_life),
             ("heartbeat_interval", self.heartbeat_interval),
             ("heartbeat_timeout", self.heartbeat_timeout),
             ("write_stall", self.write_stall),

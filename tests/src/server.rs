@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
-use trunkline_core::auth::{ClaimRules, Hs256, NewToken, TokenVerifier};
+use trunkline_core::auth::{Access, ClaimRules, Hs256, NewToken, TokenVerifier};
 use trunkline_core::hub::{Hub, HubConfig, Request, Requests, Run, UserMessage};
 use trunkline_core::id::UserId;
 use trunkline_core::limits::Limits;
@@ -113,7 +113,17 @@ impl InProcess {
     /// # Panics
     /// As [`InProcess::start`].
     pub async fn verifying(verifier: Arc<dyn TokenVerifier>, limits: Limits) -> Self {
-        Self::of(TcpListener::bind("127.0.0.1:0").await.expect("a free port"), limits, verifier).attended()
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::of(listener, HubConfig { limits, ..HubConfig::default() }, verifier).attended()
+    }
+
+    /// The same where more may come in than the defaults let.
+    ///
+    /// # Panics
+    /// As [`InProcess::start`].
+    pub async fn with_access(limits: Limits, access: Access) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::with(listener, HubConfig { limits, access, ..HubConfig::default() }).attended()
     }
 
     fn attended(self) -> Self {
@@ -123,12 +133,15 @@ impl InProcess {
     }
 
     fn on(listener: TcpListener, limits: Limits) -> Self {
-        let verifier = Hs256::new(SECRET, ClaimRules::default()).expect("a secret");
-        Self::of(listener, limits, Arc::new(verifier))
+        Self::with(listener, HubConfig { limits, ..HubConfig::default() })
     }
 
-    fn of(listener: TcpListener, limits: Limits, verifier: Arc<dyn TokenVerifier>) -> Self {
-        let config = HubConfig { limits, ..HubConfig::default() };
+    fn with(listener: TcpListener, config: HubConfig) -> Self {
+        let verifier = Hs256::new(SECRET, ClaimRules::default()).expect("a secret");
+        Self::of(listener, config, Arc::new(verifier))
+    }
+
+    fn of(listener: TcpListener, config: HubConfig, verifier: Arc<dyn TokenVerifier>) -> Self {
         let clock = Arc::new(SystemClock::new());
         let (hub, keeper) = Hub::new(config, verifier, clock, Arc::new(SystemEntropy)).expect("limits that agree");
         let addr = listener.local_addr().expect("an address");

@@ -93,7 +93,23 @@ pub async fn upgrade_on(
     addr: SocketAddr,
     headers: &[(&str, &str)],
 ) -> Result<(Socket, Response), Error> {
-    let mut request = format!("ws://{addr}/ws").into_client_request().expect("the address makes a request");
+    upgrade_at(stream, addr, "/ws", headers).await
+}
+
+/// The same with another target, such as one that has a query.
+///
+/// # Errors
+/// As [`upgrade`].
+///
+/// # Panics
+/// As [`upgrade_on`].
+pub async fn upgrade_at(
+    stream: TcpStream,
+    addr: SocketAddr,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> Result<(Socket, Response), Error> {
+    let mut request = format!("ws://{addr}{target}").into_client_request().expect("the address makes a request");
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
         request.headers_mut().append(name, HeaderValue::from_str(value).expect("a header's value"));

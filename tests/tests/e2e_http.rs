@@ -17,6 +17,7 @@ const PUBLISH: &str = "/v1/publish";
 const RUNS: &str = "/v1/runs";
 const EVENTS: &str = "/v1/runs/{run_id}/events";
 const REVOKE: &str = "/v1/revoke";
+const TICKETS: &str = "/v1/tickets";
 const USER: &str = "/v1/users/{user_id}";
 const NOBODYS: &str = "run_00000000000000000000000000000000";
 
@@ -29,7 +30,12 @@ struct Api {
 
 impl Api {
     async fn start() -> Self {
-        let variables = [("TRUNKLINE_LIMITS_RUNS_PER_USER", "2"), ("TRUNKLINE_LIMITS_CLOSE_DEADLINE", "3s")];
+        let variables = [
+            ("TRUNKLINE_LIMITS_RUNS_PER_USER", "2"),
+            ("TRUNKLINE_LIMITS_CLOSE_DEADLINE", "3s"),
+            ("TRUNKLINE_TICKETS", "true"),
+            ("TRUNKLINE_LIMITS_TICKETS_PER_USER", "1"),
+        ];
         let program = Program::with(SCRATCH, &variables);
         let response = request(program.addr, "GET /openapi.json", &[], b"").await;
         let mut contract = Contract::new(response.body.clone());
@@ -82,6 +88,7 @@ async fn every_path_status_code_and_field_of_the_document_is_real_and_no_other()
     runs_and_their_events(&mut api).await;
     publishing_and_revoking(&mut api).await;
     users(&mut api).await;
+    tickets(&mut api).await;
     other_methods(&mut api).await;
     draining(&mut api).await;
     assert_eq!(api.contract.unseen(), Vec::<String>::new(), "in the document, and in no answer");
@@ -123,10 +130,14 @@ async fn what_every_operation_refuses(api: &mut Api) {
             (vec![json_type, ("Authorization", &revoked)], "token_revoked"),
             (vec![json_type, ("Authorization", &none)], "not_found"),
         ] {
+            // Whoever has a token may have a ticket.
+            if path == TICKETS && code == "not_found" {
+                continue;
+            }
             let answer = api.send(&method, &path, NOBODYS, &headers, b"{}").await;
             assert_eq!(answer.body["error"]["code"], code, "{method} {path}");
         }
-        if method == "POST" {
+        if method == "POST" && path != TICKETS {
             let good = bearer(&api.token);
             let untyped = api.send(&method, &path, NOBODYS, &[("Authorization", &good)], b"{}").await;
             assert_eq!(untyped.status, 415);
@@ -212,6 +223,28 @@ async fn users(api: &mut Api) {
     assert_eq!(api.ask("GET", USER, "gr%C3%BC%C3%9Fe", b"").await.body["user_id"], "grüße");
 }
 
+async fn tickets(api: &mut Api) {
+    let issued = api.ask("POST", TICKETS, "", b"").await;
+    assert_eq!((issued.status, issued.headers["cache-control"].as_str()), (200, "no-store"));
+    let more = api.ask("POST", TICKETS, "", b"").await;
+    assert_eq!((more.status, &more.body["error"]["code"]), (429, &json!("busy")));
+    // Nothing but the header lets anybody in: neither a cookie, whoever sends it, nor the ticket itself.
+    let cookie = format!("token={}", api.token);
+    let ticket = issued.body["ticket"].as_str().expect("a ticket");
+    for path in [TICKETS.to_owned(), format!("{TICKETS}?ticket={ticket}"), format!("{TICKETS}?token={}", api.token)] {
+        let headers = [("Cookie", cookie.as_str()), ("Origin", "http://localhost")];
+        let refused = request(api.program.addr, &format!("POST {path}"), &headers, b"").await;
+        assert_eq!(refused.status, 401, "{path}");
+        api.contract.check_error(&refused);
+        assert!(!refused.headers.keys().any(|name| name.starts_with("access-control")), "no page is let in");
+    }
+    let off = Program::start(SCRATCH);
+    let bearer = format!("Bearer {}", api.token);
+    let none = request(off.addr, &format!("POST {TICKETS}"), &[("Authorization", &bearer)], b"").await;
+    assert_eq!(none.status, 404);
+    api.contract.check("POST", TICKETS, &none);
+}
+
 async fn other_methods(api: &mut Api) {
     let documented = api.contract.operations();
     for path in documented.iter().map(|(_, path)| path.clone()).collect::<BTreeSet<_>>() {
@@ -239,7 +272,8 @@ async fn draining(api: &mut Api) {
     loop {
         let answer = api.ask("POST", RUNS, "", start.as_bytes()).await;
         if answer.status == 503 {
-            return assert_eq!(answer.body["error"]["code"], "draining");
+            assert_eq!(answer.body["error"]["code"], "draining");
+            return assert_eq!(api.ask("POST", TICKETS, "", b"").await.status, 503);
         }
         assert!(std::time::Instant::now() < until, "the program drains: {}", answer.body);
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -41,13 +41,13 @@ use std::fmt;
 
 pub use answer::{Answer, status};
 
-use crate::auth::{AuthError, Grant, carrier};
+use crate::auth::{AuthError, Credential, Extractor, Grant};
 use crate::error::ErrorCode;
 use crate::hub::publisher::Publisher;
-use crate::hub::{Hub, UserStatus};
+use crate::hub::{Hub, IssuedTicket, TicketError, UserStatus};
 use crate::id::{RunId, UserId};
 use crate::manager::Custom;
-use crate::protocol::over_http::{ConnectionReport, RunReport, UserReport, read_body, read_events};
+use crate::protocol::over_http::{ConnectionReport, RunReport, TicketReport, UserReport, read_body, read_events};
 use crate::protocol::{ClientFrame, ReplyError, ReplyOk};
 use route::{Operation, Place};
 
@@ -89,6 +89,9 @@ impl Hub {
         if place == Place::OpenApi {
             return Ok(Call { hub: self, operation: Operation::OpenApi, grant: None });
         }
+        if place == Place::Tickets && !self.takes_tickets() {
+            return Err(Answer::refused(&not_found()));
+        }
         let grant = self.bearer(head.authorization)?;
         let operation = place.allowed_by(&grant).map_err(|error| Answer::refused(&error))?;
         if operation.has_body() && !head.content_type.is_some_and(is_json) {
@@ -98,11 +101,13 @@ impl Hub {
     }
 
     fn bearer(&self, authorization: &[&[u8]]) -> Result<Grant, Answer> {
-        let found = carrier::extract(std::iter::empty(), authorization.iter().copied());
-        let (token, _) = found.ok().and_then(|found| found.token).ok_or_else(|| {
-            if authorization.is_empty() { Answer::no_token() } else { Answer::unauthorized(AuthError::Invalid("")) }
-        })?;
-        self.grant(token.as_str()).map_err(Answer::unauthorized)
+        // A cookie is sent by a browser for whatever page asks, and a ticket is for the WebSocket: neither counts here.
+        let found = Extractor::default().authorization(authorization.iter().copied());
+        match found.map(|extractor| extractor.finish().credential) {
+            Ok(Some((Credential::Token(token), _))) => self.grant(token.as_str()).map_err(Answer::unauthorized),
+            Ok(None) => Err(Answer::no_token()),
+            Ok(Some((Credential::Ticket(_), _))) | Err(_) => Err(Answer::unauthorized(AuthError::Invalid(""))),
+        }
     }
 }
 
@@ -126,6 +131,7 @@ impl Call<'_> {
         match self.operation {
             Operation::OpenApi => Answer::openapi(),
             Operation::Events(run) => events(&publisher, run, body),
+            Operation::Ticket => ticket(self.hub, &grant),
             Operation::User(user) => Answer::ok(report(&user, self.hub.user_status(&user)).encode()),
             Operation::Publish => framed(&publisher, "publish", body),
             Operation::Start => framed(&publisher, "run_start", body),
@@ -177,6 +183,24 @@ fn events(publisher: &Publisher<'_>, run: RunId, body: &[u8]) -> Answer {
         }
     }
     Answer::of(&last)
+}
+
+fn ticket(hub: &Hub, grant: &Grant) -> Answer {
+    match hub.issue_ticket(grant.clone()) {
+        Ok(IssuedTicket { ticket, expires_in }) => {
+            Answer::ok(TicketReport { ticket: ticket.to_text(), expires_in: expires_in.as_secs_f64() }.encode())
+        }
+        Err(TicketError::Busy { retry_after }) => {
+            let mut error = ReplyError::new(ErrorCode::Busy, "too many tickets are unused: try again later");
+            error.retry_after = Some(retry_after.as_secs_f64());
+            Answer::refused(&error)
+        }
+        Err(TicketError::Draining) => {
+            Answer::refused(&ReplyError::new(ErrorCode::Draining, "the server shuts down: ask another one"))
+        }
+        Err(TicketError::Over(over)) => Answer::unauthorized(over),
+        Err(TicketError::Off) => Answer::refused(&not_found()),
+    }
 }
 
 fn report(user: &UserId, status: UserStatus) -> UserReport {

@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::not_found;
 use crate::auth::Grant;
+use crate::auth::carrier::percent_decoded;
 use crate::error::ErrorCode;
 use crate::id::{RunId, UserId};
 use crate::protocol::ReplyError;
@@ -15,6 +16,7 @@ pub(super) enum Place<'a> {
     Runs,
     Events(&'a str),
     Revoke,
+    Tickets,
     User(&'a str),
 }
 
@@ -26,6 +28,7 @@ pub(super) enum Operation {
     Start,
     Events(RunId),
     Revoke,
+    Ticket,
     User(UserId),
 }
 
@@ -48,6 +51,7 @@ impl<'a> Place<'a> {
             "/v1/publish" => Self::Publish,
             "/v1/runs" => Self::Runs,
             "/v1/revoke" => Self::Revoke,
+            "/v1/tickets" => Self::Tickets,
             other => match other.strip_prefix("/v1/users/") {
                 Some(user) => Self::User(one_segment(user)?),
                 None => Self::Events(one_segment(other.strip_prefix("/v1/runs/")?.strip_suffix("/events")?)?),
@@ -58,7 +62,7 @@ impl<'a> Place<'a> {
     const fn methods(self) -> &'static [&'static str] {
         match self {
             Self::OpenApi | Self::User(_) => READ,
-            Self::Publish | Self::Runs | Self::Events(_) | Self::Revoke => WRITE,
+            Self::Publish | Self::Runs | Self::Events(_) | Self::Revoke | Self::Tickets => WRITE,
         }
     }
 
@@ -75,6 +79,8 @@ impl<'a> Place<'a> {
             // What is no id of this server is nobody's run.
             Self::Events(run) => (Operation::Events(run.parse().map_err(|_| not_found())?), scopes.may_publish()),
             Self::Revoke => (Operation::Revoke, scopes.is_admin()),
+            // For whoever the token speaks for: it could open a WebSocket by itself.
+            Self::Tickets => (Operation::Ticket, true),
             Self::User(name) => {
                 let user = user(name, grant.user.tenant())?;
                 let allowed = scopes.is_admin() || scopes.may_publish_for(&user);
@@ -88,7 +94,7 @@ impl<'a> Place<'a> {
 impl Operation {
     pub(super) const fn has_body(&self) -> bool {
         match self {
-            Self::OpenApi | Self::User(_) => false,
+            Self::OpenApi | Self::Ticket | Self::User(_) => false,
             Self::Publish | Self::Start | Self::Events(_) | Self::Revoke => true,
         }
     }
@@ -104,22 +110,6 @@ fn user(segment: &str, tenant: Option<&str>) -> Result<UserId, ReplyError> {
     UserId::new(tenant, &sub).map_err(|problem| invalid(&problem.to_string()))
 }
 
-/// RFC 3986 section 2.1; a `+` is a plus.
-fn percent_decoded(segment: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(segment.len());
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        // Two digits: below 256.
-        out.push((digit()? * 16 + digit()?) as u8);
-    }
-    String::from_utf8(out).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_one_of_six_and_has_its_methods() {
+    fn a_path_is_one_of_seven_and_has_its_methods() {
         let run = "/v1/runs/run_00000000000000000000000000000007/events";
         for (path, read) in [
             ("/openapi.json", true),
@@ -138,6 +128,7 @@ mod tests {
             ("/v1/publish", false),
             ("/v1/runs", false),
             ("/v1/revoke", false),
+            ("/v1/tickets", false),
             (run, false),
         ] {
             for (method, allowed) in

@@ -1,8 +1,9 @@
-//! From where a WebSocket may be opened.
+//! From where a WebSocket may be opened, and which carriers of a credential are on.
 
 use std::collections::BTreeSet;
 
 use super::origin::Origin;
+use crate::codec::upgrade::is_token;
 
 /// From where a WebSocket may be opened. Browsers let every page open one to every server, and say in `Origin` which page it
 /// is: RFC 6455 section 10.2. By default that must be the server's own, as `Host` names it. Without an `Origin` it is no page
@@ -15,9 +16,48 @@ use super::origin::Origin;
 /// assert!(access.page(b"api.example", [&b"https://evil.example"[..]].into_iter()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Beside headers and the first frame, which always may, a cookie and a one-time ticket may carry who asks; both are off until
+/// they are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     origins: Origins,
+    cookie: Option<CookieName>,
+    tickets: bool,
+}
+
+/// The name of a cookie: a token of RFC 9110 section 5.6.2, as RFC 6265 section 4.1.1 asks, of at most 128 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieName(Box<str>);
+
+impl CookieName {
+    /// # Errors
+    /// When the text is no such name.
+    pub fn parse(text: &str) -> Result<Self, AccessError> {
+        if text.len() <= MAX_COOKIE_NAME_BYTES && is_token(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(AccessError::Name)
+        }
+    }
+
+    /// As it stands in `Cookie`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+const MAX_COOKIE_NAME_BYTES: usize = 128;
+
+/// Why a cookie may not say who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// No such cookie can be.
+    #[error("must be a cookie's name: 1 to 128 letters, digits and signs such as `_` and `-`")]
+    Name,
+    /// No list, or any origin: a browser adds a cookie to the request of whatever page asks.
+    #[error("needs the exact origins whose pages may use the cookie, and neither none nor any: list them")]
+    Origins,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,12 +92,43 @@ pub struct ForbiddenOrigin;
 impl Access {
     /// Pages of these origins, each exactly as it stands, beside the server's own.
     pub fn with_origins(origins: impl IntoIterator<Item = Origin>) -> Self {
-        Self { origins: Origins::Listed(origins.into_iter().collect()) }
+        Self { origins: Origins::Listed(origins.into_iter().collect()), ..Self::default() }
     }
 
     /// Pages of all origins: only where what a token grants is for every page that got hold of one.
     pub const fn any_origin() -> Self {
-        Self { origins: Origins::Any }
+        Self { origins: Origins::Any, cookie: None, tickets: false }
+    }
+
+    /// A cookie of this name may hold the token, where the page's origin is in the list. The server's own origin is in it only
+    /// where it is named. Set the cookie `HttpOnly`, `Secure` and `SameSite`, best under a name that begins with `__Host-`.
+    ///
+    /// # Errors
+    /// When no origins are listed, or any may ask.
+    pub fn with_cookie(self, name: CookieName) -> Result<Self, AccessError> {
+        match &self.origins {
+            Origins::Listed(listed) if !listed.is_empty() => Ok(Self { cookie: Some(name), ..self }),
+            Origins::Listed(_) | Origins::Any => Err(AccessError::Origins),
+        }
+    }
+
+    /// The hub issues one-time tickets, and takes them.
+    #[must_use]
+    pub fn with_tickets(self) -> Self {
+        Self { tickets: true, ..self }
+    }
+
+    /// The cookie that may say who asks, for whom this page speaks.
+    pub fn cookie(&self, page: Page) -> Option<&CookieName> {
+        match page {
+            Page::Listed => self.cookie.as_ref(),
+            Page::None | Page::Unlisted => None,
+        }
+    }
+
+    /// Whether tickets are on.
+    pub const fn takes_tickets(&self) -> bool {
+        self.tickets
     }
 
     /// Whose page asks, by the value of `Host` and the values of all lines of `Origin`.
@@ -171,6 +242,23 @@ mod tests {
         ];
         for (access, host, origin, expected) in table {
             assert_eq!(page(access, host, &[origin.as_bytes()]), *expected, "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_needs_a_list_and_a_page_of_it() {
+        let name = || CookieName::parse("__Host-token").unwrap();
+        for access in [Access::default(), listed(&[]), Access::any_origin()] {
+            assert_eq!(access.with_cookie(name()), Err(AccessError::Origins));
+        }
+        let access = listed(&["https://app.example"]).with_cookie(name()).unwrap();
+        assert_eq!(access.cookie(Page::Listed), Some(&name()));
+        assert_eq!((access.cookie(Page::Unlisted), access.cookie(Page::None)), (None, None));
+        assert_eq!(listed(&["https://app.example"]).cookie(Page::Listed), None);
+        let long = "n".repeat(MAX_COOKIE_NAME_BYTES + 1);
+        assert!(CookieName::parse(&long[1..]).is_ok());
+        for bad in ["", " ", "a b", "a=b", "a;b", "a,b", "\"a\"", "a\r\n", "ä", &long] {
+            assert_eq!(CookieName::parse(bad), Err(AccessError::Name), "{bad}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who is at the other end: tokens, where requests carry them, and what a verified one grants.
 //!
 //! There is one way in: a [`TokenVerifier`] turns the text of a token into a [`Grant`], or nobody is let in. It is told
-//! the time and reads no clock. [`carrier::extract`] finds the token in a request; no other code looks for one.
+//! the time and reads no clock. [`carrier::Extractor`] finds the credential in a request; no other code looks for one.
 //!
 //! ```
 //! use std::time::Duration;
@@ -43,12 +43,13 @@ mod scopes;
 pub mod source;
 #[cfg(all(test, feature = "_signatures"))]
 mod tests;
+mod tickets;
 
 use std::time::Duration;
 
-pub use access::{Access, ForbiddenOrigin, Page};
+pub use access::{Access, AccessError, CookieName, ForbiddenOrigin, Page};
 pub use any::AnyOf;
-pub use carrier::{Carrier, CarrierError, Extracted, Subprotocol, Token};
+pub use carrier::{Carrier, CarrierError, Credential, Extracted, Extractor, Subprotocol, Token};
 #[cfg(feature = "_signatures")]
 pub use hs256::{Hs256, MIN_HS256_KEY_BYTES};
 #[cfg(any(test, feature = "_signatures"))]
@@ -59,6 +60,9 @@ pub use keys::{
 };
 pub use origin::{Origin, OriginError};
 pub use scopes::{MAX_SCOPES, Scopes, TooManyScopes};
+
+pub use tickets::Ticket;
+pub(crate) use tickets::{Bounds as TicketBounds, Full as TicketsFull, Tickets};
 
 use crate::id::UserId;
 use crate::time::UnixTime;

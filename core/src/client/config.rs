@@ -13,9 +13,9 @@ use crate::protocol::{Event, Position, ProducerHello, ServerFrame, Welcome};
 pub struct ClientConfig {
     /// The `Host` header: `host` or `host:port`.
     pub host: String,
-    /// The request target: the endpoint's path, `/ws` by default.
+    /// The request target: the endpoint's path, `/ws` by default, and where there is a one-time ticket `?ticket=` with it.
     pub target: String,
-    /// The token. It goes in the first frame, where no proxy logs it.
+    /// The token; empty where a ticket takes its place. It goes in the first frame, where no proxy logs it.
     pub token: String,
     /// The session to continue.
     pub session: Option<SessionId>,
@@ -69,12 +69,12 @@ pub enum Fault {
     Lost,
 }
 
-/// The token stays out.
+/// Token and query stay out.
 impl fmt::Debug for ClientConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientConfig")
             .field("host", &self.host)
-            .field("target", &self.target)
+            .field("path", &self.target.split('?').next().unwrap_or_default())
             .field("resume", &self.resume)
             .finish_non_exhaustive()
     }

@@ -234,7 +234,7 @@ impl Client {
         self.deadline = now.at + WELCOME_DEADLINE;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let hello = Hello {
-            token: Some(Token::new(&self.config.token)),
+            token: Some(&self.config.token).filter(|token| !token.is_empty()).map(|token| Token::new(token)),
             session_id: self.session,
             resume: self.positions.clone(),
             client: Some(ClientInfo { name: Some(self.config.name.clone()), version: Some(version) }),

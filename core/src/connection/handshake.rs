@@ -2,10 +2,10 @@
 
 use super::phase::{Closing, Greeting, Phase, Upgrading};
 use super::{Admission, Connection, ConnectionEvent};
-use crate::auth::carrier::{Carrier, CarrierError, Extracted, Subprotocol, extract};
-use crate::auth::{AuthError, Grant};
+use crate::auth::carrier::{Carrier, CarrierError, Credential, Extracted, Extractor, Subprotocol};
+use crate::auth::{AuthError, Grant, Page};
 use crate::codec::frame::Message;
-use crate::codec::upgrade::{Head, Refusal, Upgrade, check_upgrade, parse_head};
+use crate::codec::upgrade::{Head, Refusal, Request, Upgrade, check_upgrade, parse_head};
 use crate::error::CloseReason;
 use crate::protocol::{ClientFrame, Hello};
 use crate::time::Now;
@@ -99,14 +99,14 @@ impl Connection {
             }
             Entry::Refuse(refusal) => self.refuse(now, refusal),
             Entry::CloseWith(upgrade, subprotocol, reason) => {
-                let carried = Extracted { token: None, subprotocol };
+                let carried = Extracted { credential: None, subprotocol };
                 self.upgraded(now, &upgrade, Greeting { carried, grant: None });
                 self.close(now, reason);
             }
-            Entry::Open(upgrade, carried) => match carried.token.clone() {
-                Some((token, carrier)) => {
+            Entry::Open(upgrade, carried) => match carried.credential.clone() {
+                Some((credential, carrier)) => {
                     self.phase = Phase::VerifyUpgrade(Box::new(Upgrading { upgrade, carried, carrier }));
-                    self.event = Some(ConnectionEvent::Verify(token));
+                    self.event = Some(ask(credential));
                 }
                 None => self.upgraded(now, &upgrade, Greeting { carried, grant: None }),
             },
@@ -129,13 +129,13 @@ impl Connection {
         };
         // Before any credential: a page that may not ask learns nothing of them, and spends none.
         let host = request.headers("host").next().unwrap_or_default();
-        let Ok(_page) = self.settings.access.page(host, request.headers("origin")) else {
+        let Ok(page) = self.settings.access.page(host, request.headers("origin")) else {
             return Entry::Refuse(Refusal::Forbidden);
         };
         if let Some(refusal) = self.refusal {
             return Entry::Refuse(refusal);
         }
-        match extract(request.headers("sec-websocket-protocol"), request.headers("authorization")) {
+        match self.extract(&request, page) {
             Ok(carried) => Entry::Open(upgrade, carried),
             Err(CarrierError::Malformed(Carrier::Authorization) | CarrierError::TooMany(Carrier::Authorization)) => {
                 Entry::Refuse(Refusal::Unauthorized)
@@ -148,6 +148,21 @@ impl Connection {
                 let subprotocol = if named { OURS } else { Subprotocol::None };
                 Entry::CloseWith(upgrade, subprotocol, CloseReason::BadCredentials)
             }
+        }
+    }
+
+    /// Every carrier that is on, for whom this page speaks.
+    fn extract(&self, request: &Request<'_>, page: Page) -> Result<Extracted, CarrierError> {
+        let access = &self.settings.access;
+        let mut found = Extractor::default()
+            .authorization(request.headers("authorization"))?
+            .protocols(request.headers("sec-websocket-protocol"))?;
+        if let Some(name) = access.cookie(page) {
+            found = found.cookies(name, request.headers("cookie"))?;
+        }
+        match request.query() {
+            Some(query) if access.takes_tickets() => Ok(found.query(query)?.finish()),
+            Some(_) | None => Ok(found.finish()),
         }
     }
 
@@ -164,16 +179,16 @@ impl Connection {
     fn greet(&mut self, now: Now, mut hello: Hello, user_id: Option<String>) {
         let Phase::AwaitHello(greeting) = &mut self.phase else { return };
         let grant = greeting.grant.take();
-        let carried = Extracted { token: greeting.carried.token.take(), subprotocol: greeting.carried.subprotocol };
+        let carried = std::mem::take(&mut greeting.carried);
         let token = hello.token.take();
         let Ok(found) = carried.with_hello(token.as_ref().map(|token| token.as_str())) else {
             return self.close(now, CloseReason::BadCredentials);
         };
         match (grant, found) {
             (Some(grant), _) if user_id.is_none_or(|claimed| claimed == grant.user.sub()) => self.admit(grant, hello),
-            (None, Some((token, _))) => {
+            (None, Some((credential, _))) => {
                 self.phase = Phase::VerifyHello(Box::new(hello));
-                self.event = Some(ConnectionEvent::Verify(token));
+                self.event = Some(ask(credential));
             }
             (Some(_), _) | (None, None) => self.close(now, CloseReason::BadCredentials),
         }
@@ -196,6 +211,13 @@ impl Connection {
 /// Keys that rotate are there within seconds, or their source is down.
 const UNDECIDED_RETRY_SECS: u32 = 5;
 const OURS: Subprotocol = Subprotocol::TrunklineV1;
+
+fn ask(credential: Credential) -> ConnectionEvent {
+    match credential {
+        Credential::Token(token) => ConnectionEvent::Verify(token),
+        Credential::Ticket(ticket) => ConnectionEvent::TakeTicket(ticket),
+    }
+}
 
 /// A correctly signed token that is over is said so; everything else is alike.
 const fn close_of(error: AuthError) -> CloseReason {

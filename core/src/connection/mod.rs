@@ -23,7 +23,7 @@ mod validity;
 use std::sync::Arc;
 
 use crate::admission::{ClientAddress, TrustedProxies};
-use crate::auth::{Access, AuthError, Grant, Token};
+use crate::auth::{Access, AuthError, Grant, Ticket, Token};
 use crate::codec::frame::{Assembler, Role};
 use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
@@ -67,13 +67,15 @@ pub struct Settings {
     pub proxies: TrustedProxies,
 }
 
-/// What somebody else must decide or take. The machine waits for the answer to the first four.
+/// What somebody else must decide or take. The machine waits for the answer to the first five.
 #[derive(Debug)]
 pub enum ConnectionEvent {
     /// A proxy's request is this client's: make room for it, then call [`Connection::handle_reserved`].
     Reserve(ClientAddress),
     /// Verify this, then call [`Connection::handle_verified`].
     Verify(Token),
+    /// Take this ticket, then call [`Connection::handle_verified`] with what it grants.
+    TakeTicket(Ticket),
     /// Attach the user, then call [`Connection::handle_attached`] or [`Connection::close`].
     Attach(Box<Admission>),
     /// The request is not for the WebSocket endpoint: the bytes so far are [`Connection::take_handoff`]'s.

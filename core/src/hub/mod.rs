@@ -40,12 +40,13 @@ mod run;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tickets;
 
 use std::sync::Arc as Shared;
 use std::task::{Context, Poll};
 
 use crate::admission::{Addresses, TrustedProxies};
-use crate::auth::{Access, TokenVerifier};
+use crate::auth::{Access, TicketBounds, Tickets, TokenVerifier};
 use crate::connection::Settings;
 use crate::error::CloseReason;
 use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
@@ -65,6 +66,7 @@ use registry::Registry;
 pub use requests::{Command, Request, Requests, UserMessage};
 pub use run::{DEFAULT_PART, Run, ToolCall};
 pub use session::Session;
+pub use tickets::{IssuedTicket, TicketError};
 
 /// Where effects for one connection or one run go.
 pub(crate) type Mail = Arc<Mailbox<Control, CloseReason>>;
@@ -91,6 +93,7 @@ struct Inner {
     snapshots: Budget,
     requests: Arc<Mailbox<Request, ()>>,
     producers: Lock<Registry<Mail>>,
+    tickets: Lock<Tickets>,
     requests_taken: Lock<bool>,
     /// Set when a shard's earliest deadline has moved earlier.
     rearm: ReadyMark,
@@ -169,6 +172,7 @@ impl Hub {
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),
             producers: Lock::new(Registry::new(config.limits.producers)),
+            tickets: Lock::new(Tickets::new(ticket_bounds(&config.limits))),
             addresses: Arc::new(Lock::new(Addresses::new(&config.limits))),
             settings: Shared::new(Settings {
                 limits: config.limits,
@@ -326,6 +330,10 @@ impl Hub {
         asks.into_iter().for_each(|(ask, again)| self.ask(ask, again));
         result
     }
+}
+
+const fn ticket_bounds(limits: &Limits) -> TicketBounds {
+    TicketBounds { all: limits.tickets, per_user: limits.tickets_per_user, life: limits.ticket_life }
 }
 
 /// How many users are told of a shutdown under one lock.

@@ -183,6 +183,10 @@ impl Session {
                     let verdict = self.refreshed(verdict);
                     self.connection.handle_verified(now, verdict);
                 }
+                ConnectionEvent::TakeTicket(ticket) => {
+                    let verdict = self.hub.take_ticket(&ticket);
+                    self.connection.handle_verified(now, verdict);
+                }
                 ConnectionEvent::Attach(admission) => self.attach(now, *admission),
                 ConnectionEvent::Handoff => {
                     self.handoff = self.connection.take_handoff().map(|head| [&head, rest].concat());

@@ -96,6 +96,17 @@ record! {
 }
 
 record! {
+    /// A ticket that was issued.
+    #[derive(Clone)]
+    pub(crate) struct TicketReport {
+        /// What the page shows.
+        ticket: String,
+        /// For how many seconds it may.
+        expires_in: f64,
+    }
+}
+
+record! {
     /// A connected device.
     #[derive(Clone, Debug)]
     pub(crate) struct ConnectionReport {
@@ -133,10 +144,20 @@ record! {
 
 impl UserReport {
     pub(crate) fn encode(&self) -> String {
-        let mut out = String::new();
-        self.write(&mut out);
-        out
+        written(self)
     }
+}
+
+impl TicketReport {
+    pub(crate) fn encode(&self) -> String {
+        written(self)
+    }
+}
+
+fn written(report: &impl Record) -> String {
+    let mut out = String::new();
+    report.write(&mut out);
+    out
 }
 
 impl Record for Numbered {

@@ -118,9 +118,10 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What follows the first `?` of the target.
+    /// What follows the first `?` of the target, up to a fragment, which no target should have.
     pub fn query(&self) -> Option<&'a str> {
-        self.target.split_once('?').map(|(_, query)| query)
+        let whole = self.target.split('#').next().unwrap_or_default();
+        whole.split_once('?').map(|(_, query)| query)
     }
 
     /// Whether the version is 1.1 and not 1.0.
@@ -269,6 +270,8 @@ mod tests {
             ("http://h", "/", None),
             ("http://h?a=/b", "/", Some("a=/b")),
             ("*", "*", None),
+            ("/ws?a=b#c?d", "/ws", Some("a=b")),
+            ("/ws#c?a=b", "/ws", None),
         ];
         for (target, path, query) in targets {
             let bytes = format!("GET {target} HTTP/1.1\r\n\r\n");

@@ -161,7 +161,9 @@ fn converse(chunks: &[&[u8]], draining: bool) -> (Vec<u8>, Vec<String>) {
                 stuck = false;
                 match event {
                     ConnectionEvent::Reserve(_) => c.handle_reserved(at(0), Ok(())),
-                    ConnectionEvent::Verify(_) => c.handle_verified(at(0), Ok(grant())),
+                    ConnectionEvent::Verify(_) | ConnectionEvent::TakeTicket(_) => {
+                        c.handle_verified(at(0), Ok(grant()));
+                    }
                     ConnectionEvent::Attach(_) => c.handle_attached(at(0), &ServerFrame::Pong { id: None }),
                     ConnectionEvent::Frame(frame) => asked.push(frame.encode()),
                     ConnectionEvent::Unreadable(error) => asked.push(error.to_string()),

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
+use crate::auth::{Access, ClaimRules, NewToken};
 use crate::client::{Client, ClientConfig, ClientEvent, Fault};
 use crate::drive::Machine;
 use crate::hub::{Housekeeper, Hub, HubConfig, Request, Requests, Session};
@@ -70,7 +70,7 @@ impl World {
     }
 
     pub(super) fn sharded(limits: Limits, shards: usize) -> Self {
-        Self::of(HubConfig { limits, shards, ..HubConfig::default() })
+        Self::of(HubConfig { limits, shards, access: Access::default().with_tickets(), ..HubConfig::default() })
     }
 
     pub(super) fn of(config: HubConfig) -> Self {

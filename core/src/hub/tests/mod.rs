@@ -24,4 +24,5 @@ mod repeats;
 mod requests;
 mod resume;
 mod threads;
+mod tickets;
 mod topics;

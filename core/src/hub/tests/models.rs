@@ -12,7 +12,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
+use crate::auth::{ClaimRules, Grant, NewToken, Scopes, Ticket, TicketBounds, Tickets};
 use crate::client::{Client, ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::hub::{Hub, HubConfig, Session};
@@ -231,6 +231,46 @@ fn a_shard_and_a_mailbox_one_after_the_other() {
     check_small(Reader::Sound);
 }
 
+#[derive(Clone, Copy)]
+enum Taker {
+    /// Looks and takes under one lock.
+    Sound,
+    /// Looks, lets go, and takes.
+    LooksFirst,
+}
+
+/// Two connects show one ticket. Answers in how many the ticket was good.
+fn takes_one_ticket(taker: Taker) -> usize {
+    let bounds = TicketBounds { all: 4, per_user: 4, life: Duration::from_secs(30) };
+    let ticket = Ticket::from_bits([7; 32]);
+    let expires = Fixed.now().unix + Duration::from_secs(60);
+    let grant = Grant { user: ann(), issued_at: None, expires, token_id: None, scopes: Scopes::default() };
+    let mut tickets = Tickets::new(bounds);
+    tickets.issue(Fixed.now(), &ticket, grant).unwrap();
+    let tickets = Arc::new(Lock::new(tickets));
+    let take = {
+        let tickets = Arc::clone(&tickets);
+        move || match taker {
+            Taker::Sound => tickets.lock().take(Fixed.now(), &ticket).is_some(),
+            Taker::LooksFirst => {
+                let good = tickets.lock().clone().take(Fixed.now(), &ticket).is_some();
+                tickets.lock().take(Fixed.now(), &ticket);
+                good
+            }
+        }
+    };
+    let other = thread::spawn(take.clone());
+    let won = usize::from(take()) + usize::from(other.join().unwrap());
+    assert_eq!(tickets.lock().len(), 0);
+    won
+}
+
+/// Property: of two connects that show one ticket at once, exactly one comes in.
+#[test]
+fn a_ticket_is_taken_by_exactly_one_of_two() {
+    check(|| assert_eq!(takes_one_ticket(Taker::Sound), 1));
+}
+
 /// Property: loom finds each of the broken readers out.
 #[test]
 fn what_is_broken_on_purpose_is_found_out() {
@@ -238,6 +278,7 @@ fn what_is_broken_on_purpose_is_found_out() {
         ("broken_registers_too_late", "deadlock"),
         ("broken_moves_past_what_it_has_not_read", "left == right"),
         ("broken_takes_locks_in_a_circle", "deadlock"),
+        ("broken_looks_at_a_ticket_before_it_takes_it", "left == right"),
     ];
     for (variant, expected) in variants {
         // In a process of its own: a deadlock cannot be unwound from.
@@ -266,4 +307,10 @@ fn broken_moves_past_what_it_has_not_read() {
 #[ignore = "fails on purpose"]
 fn broken_takes_locks_in_a_circle() {
     check_small(Reader::Nested);
+}
+
+#[test]
+#[ignore = "fails on purpose"]
+fn broken_looks_at_a_ticket_before_it_takes_it() {
+    check(|| assert_eq!(takes_one_ticket(Taker::LooksFirst), 1));
 }

@@ -22,8 +22,8 @@ use crate::Fault;
 use crate::cli::{ServeArgs, SettingFlags};
 pub(crate) use keys::KeySettings;
 use values::{
-    address, at_capacity, boolean, duration, forwarded_header, in_range, level, maybe_duration, origins, proxies, text,
-    whole,
+    address, at_capacity, boolean, cookie, duration, forwarded_header, in_range, level, maybe_duration, origins,
+    proxies, text, whole,
 };
 
 const PREFIX: &str = "TRUNKLINE_";
@@ -31,13 +31,15 @@ const PREFIX: &str = "TRUNKLINE_";
 const MIN_SECRET_BYTES: usize = 32;
 /// Above every sensible settings or secret file; a device or a log given by mistake stops here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "listen",
     "dev",
     "secret_file",
     "issuer",
     "audience",
     "origins",
+    "cookie",
+    "tickets",
     "log",
     "agent",
     "agent_pace",
@@ -64,7 +66,7 @@ pub(crate) struct Settings {
     pub(crate) issuer: Option<String>,
     /// The `aud` that tokens must carry.
     pub(crate) audience: Option<String>,
-    /// From where the WebSocket endpoint may be opened.
+    /// From where the WebSocket endpoint may be opened, and by which carriers.
     pub(crate) access: Access,
     /// How much to log.
     pub(crate) log: LevelFilter,
@@ -314,7 +316,7 @@ impl Found {
             keys: self.settle_keys(limits.auth_notice)?,
             issuer: self.parsed("issuer", text)?,
             audience: self.parsed("audience", text)?,
-            access: self.parsed("origins", origins)?.unwrap_or_default(),
+            access: self.access()?,
             log: self.parsed("log", level)?.unwrap_or(LevelFilter::INFO),
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),
             agent_pace: self.parsed("agent_pace", duration)?.unwrap_or(Duration::from_millis(20)),
@@ -335,6 +337,16 @@ impl Found {
         let header: Option<ForwardedHeader> = self.parsed("forwarded_header", forwarded_header)?;
         let proxies = self.parsed("trusted_proxies", proxies)?.unwrap_or_default();
         Ok(proxies.reading(header.unwrap_or_default()))
+    }
+
+    fn access(&self) -> Result<Access, Fault> {
+        let mut access = self.parsed("origins", origins)?.unwrap_or_default();
+        if let Some(name) = self.parsed("cookie", cookie)? {
+            access = access
+                .with_cookie(name)
+                .map_err(|problem| self.refuse("cookie", &format!("{problem} in `origins`")))?;
+        }
+        Ok(if self.parsed("tickets", boolean)? == Some(true) { access.with_tickets() } else { access })
     }
 
     fn limits(&self) -> Result<Limits, Fault> {
@@ -440,7 +452,7 @@ fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
         Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, Count log_entries,
         Count log_bytes, Count snapshot_bytes, Count total_snapshot_bytes, Count lag_entries, Span position_interval, Count subscriptions, Count total_log_bytes, Span log_retention, Count kept_streams, Count runs_per_user, Count runs, Count tools_per_run,
         Count parts_per_run, Count dedup_keys, Count dedup_bytes, Count total_dedup_bytes, Span dedup_window, Count requests, Span request_deadline,
-        Span run_lease, Span run_lease_max, Count revocations, Span revocation_memory, Count producers, Count producer_message_bytes,
+        Span run_lease, Span run_lease_max, Count revocations, Span revocation_memory, Count tickets, Count tickets_per_user, Span ticket_life, Count producers, Count producer_message_bytes,
         Rate producer_messages_per_second, Rate producer_message_burst, Count producer_control_bytes,
         Span heartbeat_interval, Span heartbeat_timeout, Span write_stall, Maybe idle_deadline, Span token_leeway, Span auth_notice,
         Span close_deadline, Span drain_deadline,

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use trunkline_core::auth::Origin;
+use trunkline_core::auth::{CookieName, Origin};
 
 use super::*;
 
@@ -175,6 +175,27 @@ fn origins_are_a_list_of_exact_ones_or_any() {
         let message = refusal(Some(file), &[], &[]);
         assert!(message.starts_with("setting `origins` (file FILE): ") && message.ends_with(end), "{message}");
     }
+}
+
+#[test]
+fn a_cookie_needs_origins_and_tickets_are_off_until_they_are_on() {
+    let origins = "origins = [\"https://app.example\"]\n";
+    let app = || Access::with_origins(Origin::parse("https://app.example"));
+    let name = CookieName::parse("__Host-token").unwrap();
+    let all = format!("{origins}cookie = \"__Host-token\"\ntickets = true");
+    assert_eq!(load(Some(&all), &[], &[]).unwrap().access, app().with_cookie(name).unwrap().with_tickets());
+    assert_eq!(load(Some(&format!("{origins}tickets = false")), &[], &[]).unwrap().access, app());
+    assert!(load(None, &[("TRUNKLINE_TICKETS", "true")], &[]).unwrap().access.takes_tickets());
+    assert!(!load(None, &[], &[]).unwrap().access.takes_tickets());
+    let needs = "setting `cookie` (file FILE): needs the exact origins whose pages may use the cookie";
+    for file in ["cookie = \"t\"", "cookie = \"t\"\norigins = []", "cookie = \"t\"\norigins = [\"*\"]"] {
+        let message = refusal(Some(file), &[], &[]);
+        assert!(message.starts_with(needs) && message.ends_with("list them in `origins`"), "{message}");
+    }
+    let bad = refusal(Some(&format!("{origins}cookie = \"a=b\"")), &[], &[]);
+    assert!(bad.starts_with("setting `cookie` (file FILE): must be a cookie's name"), "{bad}");
+    let word = refusal(Some("tickets = \"yes\""), &[], &[]);
+    assert!(word.starts_with("setting `tickets` (file FILE): expected true or false"), "{word}");
 }
 
 #[test]

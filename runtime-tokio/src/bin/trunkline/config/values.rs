@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 use tracing::level_filters::LevelFilter;
 use trunkline_core::admission::{ForwardedHeader, TrustedProxies};
-use trunkline_core::auth::{Access, Algorithm, Origin};
+use trunkline_core::auth::{Access, Algorithm, CookieName, Origin};
 use trunkline_core::limits::AtCapacity;
 
 pub(super) fn text(value: &Value) -> Result<String, String> {
@@ -68,6 +68,10 @@ pub(super) fn origins(value: &Value) -> Result<Access, String> {
         text => Origin::parse(text).map_err(|problem| format!("the origin {}: {problem}", shown(text))),
     };
     texts.iter().map(parse).collect::<Result<Vec<_>, _>>().map(Access::with_origins)
+}
+
+pub(super) fn cookie(value: &Value) -> Result<CookieName, String> {
+    CookieName::parse(&text(value)?).map_err(|problem| problem.to_string())
 }
 
 /// The texts of a list; in a flag or a variable commas separate them.
