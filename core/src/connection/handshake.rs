@@ -64,7 +64,7 @@ impl Connection {
 
     pub(super) fn hello_verified(&mut self, now: Now, hello: Hello, verdict: Result<Grant, AuthError>) {
         match verdict {
-            Ok(grant) => self.admit(grant, hello),
+            Ok(grant) => self.admit(now, grant, hello),
             Err(error) => {
                 self.phase = Phase::VerifyHello(Box::default());
                 self.close(now, close_of(error));
@@ -185,7 +185,9 @@ impl Connection {
             return self.close(now, CloseReason::BadCredentials);
         };
         match (grant, found) {
-            (Some(grant), _) if user_id.is_none_or(|claimed| claimed == grant.user.sub()) => self.admit(grant, hello),
+            (Some(grant), _) if user_id.is_none_or(|claimed| claimed == grant.user.sub()) => {
+                self.admit(now, grant, hello)
+            }
             (None, Some((credential, _))) => {
                 self.phase = Phase::VerifyHello(Box::new(hello));
                 self.event = Some(ask(credential));
@@ -194,7 +196,12 @@ impl Connection {
         }
     }
 
-    fn admit(&mut self, grant: Grant, hello: Hello) {
+    fn admit(&mut self, now: Now, grant: Grant, hello: Hello) {
+        if grant.expires + self.settings.limits.token_leeway <= now.unix {
+            // It held when the upgrade came. Nobody gives way to it, and nothing is given to it. The phase is put back to act on.
+            self.phase = Phase::VerifyHello(Box::default());
+            return self.close(now, CloseReason::TokenExpired);
+        }
         self.phase = Phase::Attaching(Box::new(grant.clone()));
         self.event = Some(ConnectionEvent::Attach(Box::new(Admission { grant, hello })));
     }

@@ -20,7 +20,8 @@ impl Validity {
     pub(super) fn new(now: Now, expires: UnixTime, limits: &Limits) -> Self {
         let life = expires.saturating_since(now.unix);
         let notice = limits.auth_notice.min(life / 2);
-        let ends_at = now.at + life.saturating_add(limits.token_leeway);
+        // Of a token that is past its `exp` a part of the leeway is gone.
+        let ends_at = now.at + (expires + limits.token_leeway).saturating_since(now.unix);
         Self { expires, ends_at, notice_at: Some(now.at + (life - notice)) }
     }
 
@@ -76,6 +77,16 @@ mod tests {
             let expected = at(7).at + Duration::from_millis(told);
             assert_eq!(validity.notice_at(), Some(expected), "of {life} s");
             assert_eq!(validity.ends_at(), at(7 + life + 5).at, "of {life} s");
+        }
+    }
+
+    #[test]
+    fn a_token_that_lives_by_the_leeway_has_what_is_left_of_it() {
+        for (past, left) in [(0, 5), (1, 4), (4, 1), (5, 0), (9, 0)] {
+            let mut validity = Validity::new(at(100), UnixTime::from_secs(START + 100 - past), &limits(60));
+            assert_eq!(validity.ends_at(), at(100 + left).at, "{past} s after its `exp`");
+            validity.extend(at(101), UnixTime::from_secs(START + 100), &limits(60));
+            assert_eq!(validity.ends_at(), at(105).at, "the later of two");
         }
     }
 

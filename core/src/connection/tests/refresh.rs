@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::harness::{Stage, TTL, after, at, at_stage, close_code, flush, grant, live, messages, text};
+use super::harness::{Stage, TTL, after, at, at_stage, bearer, close_code, flush, grant, live, messages, text};
 use crate::auth::{AuthError, Grant};
 use crate::codec::frame::Message;
 use crate::connection::{Connection, ConnectionEvent};
 use crate::limits::Limits;
-use crate::time::Now;
+use crate::time::{Now, Timestamp, UnixTime};
 
 fn refresh(c: &mut Connection, now: Now, id: &str) {
     c.handle_bytes(now, &text(&format!(r#"{{"type":"refresh","id":"{id}","token":"aa.bb.cc"}}"#)));
@@ -76,5 +76,24 @@ fn another_users_token_is_refused_and_the_session_is_as_it_was() {
         c.handle_verified(at(0), Ok(Grant { user: other, ..lasting(TTL * 2) }));
         assert!(said(&mut c, at(0)).contains("refresh_refused"));
         assert_eq!(c.expires(), Some(at(0).unix + TTL));
+    }
+}
+
+#[test]
+fn a_token_that_ends_before_hello_attaches_nobody() {
+    let end = after(at(0), TTL + Limits::default().token_leeway);
+    for (micros_before, comes_in) in [(1, true), (0, false)] {
+        let mut c = at_stage(Stage::Head, Limits { hello_deadline: TTL * 2, ..Limits::default() });
+        c.handle_bytes(at(0), &bearer());
+        assert!(matches!(c.poll_event(), Some(ConnectionEvent::Verify(_))));
+        c.handle_verified(at(0), Ok(grant()));
+        flush(&mut c, at(0));
+        let now = Now {
+            at: Timestamp::from_micros(end.at.as_micros() - micros_before),
+            unix: UnixTime::from_micros(end.unix.as_micros() - micros_before),
+        };
+        c.handle_bytes(now, &text(r#"{"type":"hello"}"#));
+        let attaches = matches!(c.poll_event(), Some(ConnectionEvent::Attach(_)));
+        assert_eq!((attaches, close_code(&c)), (comes_in, (!comes_in).then_some(4200)));
     }
 }
