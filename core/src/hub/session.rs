@@ -290,6 +290,8 @@ impl Session {
                 // As when the mailbox is full: what is not read must not pile up here instead.
                 Popped::Item(Control::Reply(_)) => self.connection.close(now, CloseReason::WriteStalled),
                 Popped::Item(Control::GoingAway(leave)) => self.go_away(now, leave),
+                // Its end is decided, by a revocation perhaps: what is for now only comes too late.
+                Popped::Item(Control::Ephemeral(_)) if self.mail.end().is_some() => {}
                 Popped::Item(Control::Ephemeral(event)) => self.pass_on(now, &event),
                 Popped::Item(
                     word @ (Control::Request(_)

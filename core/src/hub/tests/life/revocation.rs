@@ -132,3 +132,16 @@ fn a_revocation_reaches_its_connections_at_ten_thousand_and_no_others() {
     pairs.iter_mut().for_each(Pair::pump);
     assert_eq!(pairs.iter().filter(|pair| pair.is_in()).count(), USERS * DEVICES - gone);
 }
+
+#[test]
+fn what_was_for_now_only_is_given_to_nobody_who_is_revoked_meanwhile() {
+    let world = World::new();
+    for target in [RevokeTarget::All, RevokeTarget::Token("jti".into())] {
+        let mut ann = world.connect(token(&world, "ann", 60, "", Some("jti")), None, None);
+        ann.events();
+        world.hub.publish_ephemeral(&ident("ann"), None, "typing", &1).unwrap();
+        assert_eq!(world.hub.revoke(&ident("ann"), &target, Some(world.now().unix)), 1);
+        assert_eq!((ann.events(), ann.closed_with()), (vec![], REVOKED));
+        world.clock.turn(Duration::from_secs(10));
+    }
+}
