@@ -163,9 +163,9 @@ impl Hub {
             }
             Err(PushError::Full | PushError::Closed) => return false,
         }
-        // It may have gone before that was noted, and has not looked at it then.
-        if !self.inner.producers.lock().has(connection) {
-            self.on_shard(shard, |shard, _| shard.ask_again(connection, |_| true));
+        // It may have gone, or have lost the user, before that was noted, and has not looked at it then.
+        if !self.inner.producers.lock().serves(connection, ask.user()) {
+            self.on_shard(shard, |shard, _| shard.ask_again(connection, |user| user == ask.user()));
         }
         true
     }

@@ -97,9 +97,9 @@ impl<H: Clone> Registry<H> {
         }
     }
 
-    /// Whether this connection is a producer's that is there.
-    pub(super) fn has(&self, connection: ConnectionId) -> bool {
-        self.producers.values().any(|producer| producer.connection == connection)
+    /// Whether this connection is a producer's that is there and wants this user's requests.
+    pub(super) fn serves(&self, connection: ConnectionId, user: &UserId) -> bool {
+        self.producers.values().any(|producer| producer.connection == connection && producer.wants(user))
     }
 
     /// Whether anybody wants this user's requests.
@@ -206,7 +206,10 @@ mod tests {
         let old = registry.join(name("a"), producer(2, "publish", None)).unwrap();
         assert_eq!(old.map(|old| old.handle), Some(1));
         registry.leave(&name("a"), ConnectionId::from_bits(1));
-        assert!(!registry.has(ConnectionId::from_bits(1)) && registry.has(ConnectionId::from_bits(2)));
+        let serves = |registry: &Registry<u32>, n| registry.serves(ConnectionId::from_bits(n), &user("ann"));
+        assert!(!serves(&registry, 1) && serves(&registry, 2));
+        registry.rescope(&name("a"), ConnectionId::from_bits(2), Scopes::parse("publish:bob", &user("agent")).unwrap());
+        assert!(!serves(&registry, 2), "it has lost her");
         let late = registry.join(name("a"), producer(1, "publish", None));
         assert_eq!(late.unwrap_err(), CloseReason::Superseded, "a try that was given up takes nothing");
         let more = registry.join(name("b"), producer(3, "publish", None));

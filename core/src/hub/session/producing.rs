@@ -121,7 +121,7 @@ impl Session {
             }
             Control::Paused { run } => (run, RequestBody::Pause { run_id: run }),
             Control::Resumed { run } => (run, RequestBody::Resume { run_id: run }),
-            Control::Request(request) => return self.connection.send(now, &ServerFrame::Request(request)),
+            Control::Request(request) => return self.pass_request(now, request),
             Control::Reply(_) | Control::GoingAway(_) | Control::Ephemeral(_) => return,
         };
         let State::Attached(device) = &mut self.state else { return };
@@ -138,6 +138,16 @@ impl Session {
         let Ok(id) = FrameId::new(&format!("r-{}", producing.told)) else { return };
         let request = Request { id, user_id: user.sub().to_owned(), body };
         self.connection.send(now, &ServerFrame::Request(Box::new(request)));
+    }
+
+    /// Gives a producer what a user asks, unless that was put before it ahead of a refresh by which it has lost the user: others are
+    /// asked since.
+    fn pass_request(&mut self, now: Now, request: Box<Request>) {
+        let State::Attached(device) = &self.state else { return };
+        let user = UserId::new(device.user.tenant(), &request.user_id);
+        if user.is_ok_and(|user| device.scopes.may_publish_for(&user)) {
+            self.connection.send(now, &ServerFrame::Request(request));
+        }
     }
 
     pub(super) fn is_producer(&self) -> bool {

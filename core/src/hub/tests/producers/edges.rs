@@ -341,3 +341,22 @@ fn a_session_that_stands_on_an_older_token_ends_with_it() {
     ann.pump();
     assert_eq!(ann.closed_with(), Some(CloseReason::TokenRevoked.code()));
 }
+
+#[test]
+fn a_request_that_waits_for_a_producer_is_not_given_to_one_that_has_lost_its_user() {
+    let world = World::new();
+    let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
+    let mut agent = producer(&world, "a");
+    agent.frames();
+    ann.say("m", "for ann's agents alone");
+    bob.say("m", "hi");
+    let mut other = producer(&world, "b");
+    // The refresh is read before what has been put into the mailbox.
+    let narrower = token(&world, "agent", "publish:bob", None);
+    agent.client.refresh(crate::protocol::Token::new(&narrower));
+    let bytes = agent.client.transmit().to_vec();
+    agent.client.advance(bytes.len());
+    agent.session.as_mut().unwrap().handle_bytes(world.now(), &bytes);
+    let users = |pair: &mut Pair| requests(pair).into_iter().map(|asked| asked.user_id).collect::<Vec<_>>();
+    assert_eq!((users(&mut agent), users(&mut other)), (vec!["bob".to_owned()], vec!["ann".to_owned()]));
+}
