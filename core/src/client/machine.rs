@@ -347,7 +347,9 @@ impl Client {
             && let Some(left) = self.renewal.ask(now.at)
         {
             // An answer that did not come until now is not worth the token's life.
-            self.refreshes.give_up();
+            if let Some(next) = self.refreshes.give_up() {
+                self.text(&next.encode());
+            }
             let frame = ServerFrame::AuthExpiring { expires_in: left.as_secs_f64() };
             self.events.push_back(ClientEvent::Frame(Box::new(frame)));
         }

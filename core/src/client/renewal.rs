@@ -100,9 +100,11 @@ impl Refreshes {
         self.refresh(next)
     }
 
-    /// The one under way is not waited for any more.
-    pub(super) fn give_up(&mut self) {
+    /// The one under way is not waited for any more: the next may go.
+    pub(super) fn give_up(&mut self) -> Option<ClientFrame> {
         self.under_way = None;
+        let next = self.next.take()?;
+        self.refresh(next)
     }
 }
 
@@ -197,5 +199,24 @@ mod tests {
         assert!(refreshes.answered(&id).is_none(), "late");
         refreshes.give_up();
         assert!(give(&mut refreshes, "four").is_some());
+    }
+
+    #[test]
+    fn no_older_token_follows_a_newer_one_that_came_after_a_try_was_given_up() {
+        let mut refreshes = Refreshes::default();
+        let mut sent = Vec::new();
+        let mut note = |frame: Option<ClientFrame>| {
+            let Some(ClientFrame::Refresh { id, token }) = frame else { return None };
+            sent.push(token.as_str().to_owned());
+            Some(id)
+        };
+        let first = note(refreshes.refresh(Token::new("one"))).unwrap();
+        assert!(note(refreshes.refresh(Token::new("two"))).is_none());
+        let second = note(refreshes.give_up()).expect("the one that waits has its turn");
+        assert!(note(refreshes.answered(&first)).is_none());
+        assert!(note(refreshes.refresh(Token::new("three"))).is_none());
+        let third = note(refreshes.answered(&second)).unwrap();
+        assert!(note(refreshes.answered(&third)).is_none());
+        assert_eq!(sent, ["one", "two", "three"]);
     }
 }
