@@ -419,7 +419,7 @@ export class Trunkline {
       // One that is refused is not worth a connection either.
       if (!frame.ok) this.#token = this.#refreshing.before;
       this.#refreshing = null;
-      if (frame.ok) this.#installed(seconds(frame.expires_in, Infinity));
+      if (frame.ok) this.#refreshed(seconds(frame.expires_in, Infinity));
       return;
     }
     const waiting = this.#pending.get(frame.id);
@@ -456,6 +456,12 @@ export class Trunkline {
     this.#expires = this.#clock.now() + life;
     this.#renewing = false;
     this.#renewIn(life - Math.min(0.4 * life, RENEW_AHEAD_MS));
+  }
+
+  /** With the same token once more nothing has changed, and the next try stays where it is. */
+  #refreshed(life) {
+    const lastsLonger = this.#clock.now() + life > this.#expires + RENEW_SHORTEST_MS;
+    if (life >= RENEW_SHORTEST_MS && lastsLonger) this.#installed(life);
   }
 
   #announced(left) {

@@ -599,6 +599,23 @@ test("a refused token is not the next socket's, and 4200 asks for another", asyn
   assert.ok(sockets[2].protocols.includes("bearer.good"), `${sockets[2].protocols}`);
 });
 
+test("the same token once more makes the client ask no more often, up to the end and beyond", async () => {
+  let asked = 0;
+  const { socket, welcome, clock, state } = await world({ getToken: async () => ((asked += 1), "T1") });
+  welcome("7-0", {}, { expires_in: 60, heartbeat: SILENT });
+  const end = clock.now() + 60_000;
+  let answered = 0;
+  while (clock.now() < end + 5_000) {
+    await clock.pass(20);
+    for (const { id } of refreshesOf(socket()).slice(answered)) {
+      answered += 1;
+      socket().receive({ type: "reply", id, ok: true, expires_in: Math.max(0, end - clock.now()) / 1_000 });
+    }
+  }
+  assert.equal(state().state, "live");
+  assert.ok(asked >= 3 && asked <= 12, `${asked}`);
+});
+
 test("close ends everything, also from within a listener", async () => {
   const { client, socket, welcome, clock, state, sockets } = await world();
   welcome();

@@ -407,7 +407,7 @@ impl Client {
         if let Ok(ReplyOk::Stream(entry)) = &reply.outcome {
             self.positions.insert(entry.stream.clone(), entry.event_id);
         } else if let Ok(ReplyOk::Refreshed { expires_in }) = &reply.outcome {
-            self.renewal.installed(now.at, seconds(*expires_in));
+            self.renewal.refreshed(now.at, seconds(*expires_in));
         }
         if let Some(next) = self.refreshes.answered(&reply.id) {
             self.text(&next.encode());

@@ -47,6 +47,15 @@ impl Renewal {
         *self = Self { expires: now + life, ask_at: Some(now + (life - ahead)), asked: false };
     }
 
+    /// The server has answered a refresh: the token in use lives for `life` from now on. Where that is no longer than before, as
+    /// with the same token once more, it is not what was asked for, and the next try stays where it is.
+    pub fn refreshed(&mut self, now: Timestamp, life: Duration) {
+        // As much may lie in the way of two answers.
+        if life >= SHORTEST_WAIT && now + life > self.expires + SHORTEST_WAIT {
+            self.installed(now, life);
+        }
+    }
+
     /// The server says that the token lives for `left` only. Where that was asked about already, it changes nothing.
     pub fn announced(&mut self, now: Timestamp, left: Duration) {
         if !self.asked {

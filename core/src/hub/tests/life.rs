@@ -130,3 +130,24 @@ fn a_client_is_asked_for_a_token_in_time_and_a_refresh_carries_it_over_the_expir
     }
     assert!((20..=40).contains(&asked), "{asked}");
 }
+
+#[test]
+fn a_client_that_has_only_the_same_token_asks_a_few_times_and_is_closed_by_its_expiry() {
+    let world = World::new();
+    let only = token(&world, "ann", 60, "", None);
+    let mut ann = world.connect(only.clone(), None, None);
+    let mut asked = 0;
+    while ann.is_in() {
+        world.sleep(Duration::from_millis(10), &mut [&mut ann]);
+        ann.client.handle_timeout(world.now());
+        for frame in ann.frames() {
+            if matches!(frame, ServerFrame::AuthExpiring { .. }) {
+                asked += 1;
+                ann.client.refresh(Token::new(&only));
+                ann.pump();
+            }
+        }
+    }
+    assert_eq!(ann.closed_with(), Some(4200), "and not for its rate");
+    assert!((3..=12).contains(&asked), "{asked}");
+}
