@@ -30,6 +30,7 @@ const RENEW_SHORTEST_MS = 50;
 /** The longest time that every platform's timer can wait: 2^31 - 1 ms, some 24 days. */
 const LONGEST_TIMER_MS = 2_147_483_647;
 const DEFAULT_HEARTBEAT = { interval: 25, timeout: 10 };
+const TOKEN_REVOKED = 4201;
 /** The code of a close that this client starts because the stream is not what it must be. */
 const FAULT_CODE = 4000;
 
@@ -234,6 +235,8 @@ export class Trunkline {
       case "stop":
         return this.#stop(why);
       case "token":
+        // A session that is revoked lets nobody in, whatever the token.
+        if (code === TOKEN_REVOKED) this.#sessionId = undefined;
         return this.#renew(why);
       case "afresh":
         this.#positions = new Map([[OWN_STREAM, parsePosition(START)]]);

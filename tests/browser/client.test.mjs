@@ -616,6 +616,17 @@ test("the same token once more makes the client ask no more often, up to the end
   assert.ok(asked >= 3 && asked <= 12, `${asked}`);
 });
 
+test("a revoked session is not named again, and the position is", async () => {
+  const { socket, sockets, welcome } = await world({ getToken: async () => "T2" });
+  welcome("7-3");
+  socket().drop(4201, "token_revoked");
+  await settle();
+  assert.equal(sockets.length, 2);
+  socket().onopen({});
+  const [hello] = socket().sent;
+  assert.deepEqual([hello.type, "session_id" in hello, hello.resume], ["hello", false, { user: "7-3" }]);
+});
+
 test("close ends everything, also from within a listener", async () => {
   const { client, socket, welcome, clock, state, sockets } = await world();
   welcome();

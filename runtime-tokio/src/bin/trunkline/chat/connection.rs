@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use trunkline_core::client::{Backoff, BackoffConfig, ClientConfig, ClientEvent, Closed, Fault, Handle};
-use trunkline_core::error::NextAction;
+use trunkline_core::error::{CloseReason, NextAction};
 use trunkline_core::id::{Entropy as _, FrameId, SessionId};
 use trunkline_core::protocol::{ClientFrame, Mode, Position, ServerFrame, StreamName, Welcome};
 use trunkline_core::time::Timestamp;
@@ -67,8 +67,8 @@ struct Connector {
     purpose: Purpose,
     incoming: mpsc::Sender<Incoming>,
     outgoing: mpsc::Receiver<Outgoing>,
-    /// Where to go on from.
-    cursor: Option<(SessionId, Position)>,
+    /// Where to go on from, and as which session.
+    cursor: Option<(Option<SessionId>, Position)>,
     /// Whether the server ever let us in.
     welcomed: bool,
     /// Sent again after every welcome; their keys make that harmless.
@@ -169,7 +169,7 @@ impl Connector {
             host: self.endpoint.authority.clone(),
             target: self.endpoint.target.clone(),
             token,
-            session: self.cursor.map(|(session, _)| session),
+            session: self.cursor.and_then(|(session, _)| session),
             resume: self.cursor.map(|(_, position)| position),
             threads: Vec::new(),
             producer: None,
@@ -249,7 +249,7 @@ impl Connector {
         let afresh = self.welcomed && self.cursor.is_none();
         let gap =
             afresh || self.cursor.is_some() && entry.is_some_and(|entry| entry.lost.is_some() || !whole(entry.mode));
-        self.cursor = entry.map(|entry| (welcome.session_id, entry.event_id));
+        self.cursor = entry.map(|entry| (Some(welcome.session_id), entry.event_id));
         self.welcomed = true;
         gap
     }
@@ -312,6 +312,10 @@ impl Connector {
         match action {
             NextAction::NewToken if self.credentials.are_renewable() => {
                 self.spent = self.token.take();
+                if code == CloseReason::TokenRevoked.code() {
+                    // A session that is revoked lets nobody in, whatever the token.
+                    self.cursor = self.cursor.map(|(_, position)| (None, position));
+                }
                 End::Lost { why: format!("{}; getting a new token", named(code, text)), action }
             }
             NextAction::Nothing | NextAction::Stop | NextAction::NewToken => End::Over(why),

@@ -134,7 +134,7 @@ fn event() -> ClientEvent {
 #[test]
 fn a_close_code_decides_what_follows() {
     let (mut one, _link) = connector(Purpose::OneMessage);
-    for reason in trunkline_core::error::CloseReason::ALL {
+    for reason in CloseReason::ALL {
         let end = one.close_frame(reason.code(), "");
         match reason.next_action() {
             next @ (NextAction::Retry | NextAction::RetryLater) => {
@@ -146,7 +146,7 @@ fn a_close_code_decides_what_follows() {
         }
     }
     let (mut talk, _link) = connector(Purpose::Conversation);
-    talk.cursor = Some((SessionId::from_bits(1), Position::NONE));
+    talk.cursor = Some((Some(SessionId::from_bits(1)), Position::NONE));
     assert!(matches!(talk.close_frame(4300, ""), End::Lost { action: NextAction::RetryAfresh, .. }));
     assert_eq!(talk.cursor, None);
 }
@@ -205,4 +205,16 @@ async fn a_token_that_was_refused_is_not_the_next_sockets_and_one_that_cannot_ch
     assert_eq!(talk.token, None);
     assert!(!is_about_the_token(&event()));
     assert!(!is_about_the_token(&frame(r#"{"type": "reply", "id": "m1", "ok": true}"#)));
+}
+
+#[tokio::test]
+async fn a_revoked_session_is_not_named_again_and_the_position_is() {
+    for (code, named) in [(4200, true), (4201, false)] {
+        let (mut talk, _link) = connector(Purpose::Conversation);
+        talk.credentials = Credentials::Name("ann".to_owned());
+        assert_eq!(talk.take(welcome()).await, None);
+        assert!(matches!(talk.closed(Ok((code, String::new()))), End::Lost { .. }));
+        let config = talk.config("t".to_owned());
+        assert_eq!((config.session.is_some(), config.resume.is_some()), (named, true), "{code}");
+    }
 }
