@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{AddrParseError, IpNet, Ipv4Net, Ipv6Net};
 
 use crate::codec::upgrade::Request;
 
@@ -128,11 +128,24 @@ impl FromStr for ForwardedHeader {
 }
 
 fn network(text: &str) -> Result<IpNet, BadNetwork> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(address.to_canonical().into());
-    }
-    text.parse::<IpNet>().map(|network| network.trunc()).map_err(|_| BadNetwork)
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address.or_else(|_| text.parse()).map(|network| canonical(network.trunc())).map_err(|_: AddrParseError| BadNetwork)
 }
+
+/// As the addresses are that it is compared with: an IPv4 network that is written as an IPv6 one is the IPv4 network.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = |network: Ipv6Net| {
+        let (address, len) = (network.addr().to_ipv4_mapped()?, network.prefix_len().checked_sub(MAPPED_PREFIX_LEN)?);
+        Ipv4Net::new(address, len).ok()
+    };
+    match network {
+        IpNet::V4(_) => network,
+        IpNet::V6(v6) => mapped(v6).map_or(network, IpNet::V4),
+    }
+}
+
+/// What stands before an IPv4 address in an IPv6 one: RFC 4291 section 2.5.5.2.
+const MAPPED_PREFIX_LEN: u8 = 96;
 
 /// The value of `for` in one element of RFC 7239 section 4, without its quotes; `None` where it is missing, there twice, or
 /// not whole.
@@ -270,6 +283,9 @@ mod tests {
         let trusts = |text: &str| proxies.trusts(text.parse().unwrap());
         assert!(trusts("192.0.2.1") && trusts("::ffff:192.0.2.1") && trusts("10.9.9.9"));
         assert!(!trusts("192.0.2.2") && !trusts("11.0.0.0") && !trusts("::1"));
+        // As a socket of both families names them.
+        let mapped = TrustedProxies::new(["::ffff:10.0.0.0/104"]).unwrap();
+        assert!(mapped.trusts("10.1.2.3".parse().unwrap()) && mapped.trusts("::ffff:10.1.2.3".parse().unwrap()));
         assert_eq!("FORWARDED".parse(), Ok(ForwardedHeader::Forwarded));
         assert_eq!("via".parse::<ForwardedHeader>(), Err(()));
     }
