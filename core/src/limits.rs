@@ -26,7 +26,8 @@ pub struct Limits {
     /// What becomes of one connection more. The oldest idle one gives way.
     pub at_capacity: AtCapacity,
     /// A connection gives way to another no sooner than this long after it came, or after the last message, command, decision,
-    /// cancellation or subscription over it. 60 s. One that has left a ping unanswered may give way at once.
+    /// cancellation or subscription over it. 60 s. One that has left a ping unanswered, or has taken
+    /// nothing of what waits for it, for half of the time that it may, gives way at once.
     pub eviction_idle: Duration,
     /// Sockets in all. 100,000.
     pub connections: usize,

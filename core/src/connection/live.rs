@@ -96,6 +96,18 @@ impl Live {
         self.producer.as_ref().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3)
     }
 
+    /// How long a ping may go unanswered. Much of what the socket took may still be on its way, and our ping behind it.
+    fn patience(&self, limits: &Limits) -> Duration {
+        let on_its_way = self.unheard > LONG_ON_ITS_WAY;
+        if on_its_way { limits.write_stall } else { Duration::ZERO }.max(limits.heartbeat_timeout)
+    }
+
+    /// From when on a ping that is with the socket has gone unanswered for half of the time that it may.
+    pub(super) fn unanswered_at(&self, limits: &Limits) -> Option<Timestamp> {
+        let pinged = self.pinged.filter(|_| !self.ping_waits)?;
+        Some(pinged + self.patience(limits) / 2)
+    }
+
     /// The earliest deadline. While output waits, the socket's own stall takes the heartbeat's place: a peer that
     /// does not read our ping cannot answer it.
     pub(super) fn timeout(
@@ -104,10 +116,7 @@ impl Live {
         stall: Option<(Timestamp, TimerKind)>,
         limits: &Limits,
     ) -> Option<(Timestamp, TimerKind)> {
-        let silence = self.silence();
-        // Much of what the socket took may still be on its way, and our ping behind it.
-        let on_its_way = self.unheard > LONG_ON_ITS_WAY;
-        let patience = if on_its_way { limits.write_stall } else { Duration::ZERO }.max(limits.heartbeat_timeout);
+        let (silence, patience) = (self.silence(), self.patience(limits));
         let heartbeat = match self.pinged {
             None => (heard + limits.heartbeat_interval.min(silence), TimerKind::Ping),
             Some(at) => (at + patience.min(silence), TimerKind::Heartbeat),

@@ -379,6 +379,15 @@ impl Connection {
         self.heard
     }
 
+    /// From when on the peer of a live connection seems to be gone, as things are now: a ping has gone unanswered, or the socket
+    /// has taken nothing, for half of the time after which that closes it.
+    pub fn seems_dead_at(&self) -> Option<Timestamp> {
+        let Phase::Live(live) = &self.phase else { return None };
+        let limits = &self.settings.limits;
+        let stuck = self.out.stalled_at(live.write_stall(limits) / 2);
+        live.unanswered_at(limits).into_iter().chain(stuck).min()
+    }
+
     /// When the token expires on which it stands, while it is live.
     pub const fn expires(&self) -> Option<UnixTime> {
         match &self.phase {

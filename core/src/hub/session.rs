@@ -309,6 +309,11 @@ impl Session {
         }
     }
 
+    /// Lets others know whether the peer seems to be there: they may look while nothing happens here.
+    fn note_life(&self) {
+        self.mail.note_dead_at(self.connection.seems_dead_at().unwrap_or(Timestamp::MAX));
+    }
+
     /// A connection that is not live any more is out of the hub at once: nothing is delivered to it.
     fn settle(&mut self) {
         if self.connection.phase() != PhaseName::Live && matches!(self.state, State::Attached(_)) {
@@ -394,6 +399,7 @@ impl Machine for Session {
         self.resume_input(now);
         self.fill(now);
         self.leave(now);
+        self.note_life();
         self.settle();
     }
 
@@ -403,7 +409,7 @@ impl Machine for Session {
         } else {
             self.input.extend_from_slice(bytes);
         }
-        self.mail.note_heard(self.connection.heard());
+        self.note_life();
     }
 
     fn handle_eof(&mut self, _now: Now) {
@@ -436,7 +442,7 @@ impl Machine for Session {
 
     fn advance(&mut self, now: Now, n: usize) {
         self.connection.advance(now, n);
-        self.mail.note_heard(self.connection.heard());
+        self.note_life();
         self.settle();
     }
 

@@ -31,11 +31,6 @@ impl Evicted {
 }
 
 impl<H> Device<H> {
-    /// Whether a ping must have gone unanswered for half of the time that it may.
-    fn is_dead(&self, now: Timestamp, limits: &Limits) -> bool {
-        self.heard + limits.heartbeat_interval + limits.heartbeat_timeout / 2 <= now
-    }
-
     fn is_idle(&self, now: Timestamp, limits: &Limits) -> bool {
         self.active + limits.eviction_idle <= now
     }
@@ -46,7 +41,7 @@ impl<H> User<H> {
     pub(super) fn displace(&mut self, now: Timestamp, returns: bool, limits: &Limits) -> Option<Device<H>> {
         let devices = &mut self.channel.devices;
         let all = || devices.iter().enumerate();
-        let dead = all().filter(|(_, device)| device.is_dead(now, limits)).min_by_key(|(_, device)| device.heard);
+        let dead = all().filter(|(_, device)| device.dead_at <= now).min_by_key(|(_, device)| device.dead_at);
         let idle = all().filter(|(_, device)| device.is_idle(now, limits)).min_by_key(|(_, device)| device.active);
         match (limits.at_capacity, dead, idle) {
             (AtCapacity::Supersede, Some((dead, _)), _) => Some(devices.remove(dead)),
@@ -66,11 +61,11 @@ impl<H: Clone> Manager<H> {
         self.users.get(id).is_some_and(|user| user.channel.devices.len() >= self.limits.connections_per_user)
     }
 
-    /// Notes when each of the user's devices last gave a sign of life: to be called before [`Manager::attach`] where the user
+    /// Notes from when on each of the user's devices seems to be dead: to be called before [`Manager::attach`] where the user
     /// [is full](Manager::is_full).
-    pub fn note_heard(&mut self, id: &UserId, heard: impl Fn(&H) -> Timestamp) {
+    pub fn note_dead(&mut self, id: &UserId, dead_at: impl Fn(&H) -> Timestamp) {
         if let Some(user) = self.users.get_mut(id) {
-            user.channel.devices.iter_mut().for_each(|device| device.heard = heard(&device.handle));
+            user.channel.devices.iter_mut().for_each(|device| device.dead_at = dead_at(&device.handle));
         }
     }
 

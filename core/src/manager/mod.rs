@@ -331,8 +331,9 @@ impl<H: Clone> Manager<H> {
         let continued_from = stream.position.seq;
         let Attach { handle, connection, order, .. } = attach;
         let tokens = Tokens::new(&attach.token);
-        let (heard, active) = (now.at, now.at);
-        let device = Device { handle, connection, order, session, tokens, continued_from, acked: None, heard, active };
+        let (dead_at, active) = (Timestamp::MAX, now.at);
+        let device =
+            Device { handle, connection, order, session, tokens, continued_from, acked: None, dead_at, active };
         // Most users have one, and a vector that grows by itself would hold four.
         user.channel.devices.reserve_exact(1);
         user.channel.devices.push(device);

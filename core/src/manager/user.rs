@@ -63,8 +63,8 @@ pub(super) struct Device<H> {
     pub(super) continued_from: u64,
     /// The newest seq that it says it has.
     pub(super) acked: Option<u64>,
-    /// When it last gave a sign of life, as far as the shard was told.
-    pub(super) heard: Timestamp,
+    /// From when on it seems to be dead, as far as the shard was told.
+    pub(super) dead_at: Timestamp,
     /// When it came, or somebody last used it.
     pub(super) active: Timestamp,
 }

@@ -16,7 +16,7 @@ pub struct Mailbox<T, E> {
     ready: ReadyMark,
     queue: Lock<Queue<T, E>>,
     /// Microseconds of the hub's clock.
-    heard: AtomicU64,
+    dead_at: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// An open, empty mailbox that accepts items of `max_bytes` in all.
     pub fn new(max_bytes: usize) -> Self {
         let queue = Queue { items: VecDeque::new(), bytes: 0, max_bytes, closed: None };
-        Self { ready: ReadyMark::default(), queue: Lock::new(queue), heard: AtomicU64::new(0) }
+        Self { ready: ReadyMark::default(), queue: Lock::new(queue), dead_at: AtomicU64::new(u64::MAX) }
     }
 
     /// From here on it accepts items of at least `max_bytes` in all.
@@ -124,14 +124,15 @@ impl<T, E: Clone> Mailbox<T, E> {
         self.put(item, bytes, spare, |_, _| false).map_err(|(_, error)| error)
     }
 
-    /// Notes when whoever is behind the reader last gave a sign of life, for others to look at. It orders nothing.
-    pub fn note_heard(&self, at: Timestamp) {
-        self.heard.store(at.as_micros(), Ordering::Relaxed);
+    /// Notes from when on whoever is behind the reader seems to be dead, for others to look at; [`Timestamp::MAX`] where nothing
+    /// says so. It orders nothing.
+    pub fn note_dead_at(&self, at: Timestamp) {
+        self.dead_at.store(at.as_micros(), Ordering::Relaxed);
     }
 
-    /// When whoever is behind the reader last gave a sign of life, as far as was noted.
-    pub fn heard(&self) -> Timestamp {
-        Timestamp::from_micros(self.heard.load(Ordering::Relaxed))
+    /// From when on whoever is behind the reader seems to be dead, as far as was noted.
+    pub fn dead_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.dead_at.load(Ordering::Relaxed))
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".

@@ -27,7 +27,7 @@ impl Device {
 /// Who of a full user's devices is there at all is known to their sessions alone.
 fn attach_to(shard: &mut Manager<Mail>, now: Now, attach: Attach<Mail>) -> Result<Attached, CloseReason> {
     if shard.is_full(&attach.user) {
-        shard.note_heard(&attach.user, |mail| mail.heard());
+        shard.note_dead(&attach.user, |mail| mail.dead_at());
     }
     shard.attach(now, attach)
 }
@@ -57,7 +57,6 @@ impl Session {
             resume: hello.resume.get(&StreamName::User).copied(),
             threads: hello.threads.clone(),
         };
-        self.mail.note_heard(now.at);
         match self.hub.act(&grant.user, |shard, now| attach_to(shard, now, attach)) {
             Err(reason) => self.connection.close(now, reason),
             Ok(attached) => {

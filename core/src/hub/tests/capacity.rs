@@ -150,3 +150,28 @@ fn fourteen_tabs_that_all_come_back_come_to_rest_with_the_newest_and_those_in_us
     assert_eq!(tabs.iter().filter(|tab| tab.is_in()).count(), 10);
     assert!(tabs[10..].iter().all(Tab::is_in) && tabs[..2].iter().all(Tab::is_in));
 }
+
+#[test]
+fn a_device_on_a_slow_line_is_not_dead_while_its_socket_takes_what_waits() {
+    let limits = Limits { connections_per_user: 1, eviction_idle: HOUR, ..Limits::default() };
+    // To the second one nothing more comes at all: its ping waits behind what the socket does not take.
+    for (pace, is_alive) in [(1_000, true), (0, false)] {
+        let world = World::with(limits.clone());
+        let mut slow = world.device("ann").session.take().unwrap();
+        for _ in 0..8 {
+            world.hub.publish(&ident("ann"), None, "x", &"x".repeat(8_000)).unwrap();
+        }
+        for _ in 0..50 {
+            world.clock.turn(Duration::from_secs(1));
+            slow.handle_timeout(world.now());
+            slow.poll_ready(world.now(), std::task::Waker::noop());
+            assert!(slow.transmit().len() > pace);
+            if pace > 0 {
+                slow.advance(world.now(), pace);
+            }
+        }
+        let newcomer = world.device("ann");
+        slow.poll_ready(world.now(), std::task::Waker::noop());
+        assert_eq!((newcomer.is_in(), slow.close_reason().is_none()), (!is_alive, is_alive));
+    }
+}

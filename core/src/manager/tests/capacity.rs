@@ -27,7 +27,8 @@ fn full(limits: Limits) -> Shard {
 /// Device `n` comes at `secs`, with a session that it continues, where all but `silent` were heard just now.
 fn comes(shard: &mut Shard, secs: u64, n: u32, session: Option<u32>, silent: &[(u32, u64)]) -> Result<(), CloseReason> {
     let heard = |handle: &u32| silent.iter().find(|(known, _)| known == handle).map_or(secs, |(_, at)| *at) * SECOND;
-    shard.note_heard(&user("ann"), |handle| Timestamp::from_micros(heard(handle)));
+    // A ping after 25 s, and half of the 10 s that it may go unanswered.
+    shard.note_dead(&user("ann"), |handle| Timestamp::from_micros(heard(handle) + 30 * SECOND));
     attach(shard, at(secs * SECOND), "ann", n, session).map(drop)
 }
 
