@@ -249,6 +249,8 @@ text_id!(/// Names a frame so that its answer can be told apart (`id` in frames)
     FrameId, MAX_ID_BYTES);
 text_id!(/// What a run waits for a person to decide.
     ApprovalId, MAX_ID_BYTES);
+text_id!(/// Something that the service needs and whose state the embedder reports.
+    DependencyName, MAX_ID_BYTES);
 
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {

@@ -12,6 +12,7 @@
 //! | [`codec`] | RFC 6455 in bytes: upgrade and frames |
 //! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
 //! | [`auth`] | tokens: what carries them, what they grant |
+//! | [`level`] | how well the service works: the one automaton that says so, and what follows from it |
 //! | [`stream`] | a log with one order, the run automaton at its entry, the reducer at its end |
 //! | [`admission`] | how many sockets an address has, how fast it opens them, and whose address counts behind a proxy |
 //! | [`connection`] | one socket, from its first byte to its close |
@@ -43,6 +44,7 @@ pub mod drive;
 pub mod error;
 pub mod hub;
 pub mod id;
+pub mod level;
 pub mod limits;
 pub mod manager;
 pub mod protocol;

@@ -144,6 +144,25 @@ pub struct Limits {
     pub write_stall: Duration,
     /// No application message for this long closes with 4003; `None` is never. When set, above interval + timeout.
     pub idle_deadline: Option<Duration>,
+    /// The service is [`Degraded`](crate::level::ServiceLevel::Degraded) from this share on of the memory that logs, snapshots and
+    /// keys may have together, in percent. 80.
+    pub degraded_enter_percent: u32,
+    /// It is so until less than this share is in use. 70.
+    pub degraded_leave_percent: u32,
+    /// The same for [`Emergency`](crate::level::ServiceLevel::Emergency). 95.
+    pub emergency_enter_percent: u32,
+    /// It is so until less than this share is in use. 85.
+    pub emergency_leave_percent: u32,
+    /// How long what makes the service worse must last before its level says so. 1 s.
+    pub level_rise_after: Duration,
+    /// How long all must be well before the level says so. 10 s.
+    pub level_fall_after: Duration,
+    /// How long a streamed text waits for more of it where the service is degraded. 250 ms.
+    pub degraded_text_hold: Duration,
+    /// The same in an emergency. 3 s.
+    pub emergency_text_hold: Duration,
+    /// Dependencies of the service that are reported not to be well, at once. 64.
+    pub dependencies: usize,
     /// How far a token's times may be off. 5 s.
     pub token_leeway: Duration,
     /// How long before its token's `exp` a client is told, once for each expiry. 60 s; a token that does not live twice as long
@@ -224,6 +243,15 @@ impl Default for Limits {
             heartbeat_timeout: Duration::from_secs(10),
             write_stall: Duration::from_secs(90),
             idle_deadline: None,
+            degraded_enter_percent: 80,
+            degraded_leave_percent: 70,
+            emergency_enter_percent: 95,
+            emergency_leave_percent: 85,
+            level_rise_after: Duration::from_secs(1),
+            level_fall_after: Duration::from_secs(10),
+            degraded_text_hold: Duration::from_millis(250),
+            emergency_text_hold: Duration::from_secs(3),
+            dependencies: 64,
             token_leeway: Duration::from_secs(5),
             auth_notice: Duration::from_secs(60),
             close_deadline: Duration::from_secs(5),
@@ -287,6 +315,8 @@ impl Limits {
             ("producer_messages_per_second", self.producer_messages_per_second as usize),
             ("producer_message_burst", self.producer_message_burst as usize),
             ("producer_control_bytes", self.producer_control_bytes),
+            ("degraded_leave_percent", self.degraded_leave_percent as usize),
+            ("dependencies", self.dependencies),
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return refuse(name, "must be at least 1");
@@ -319,6 +349,29 @@ impl Limits {
         {
             return refuse("idle_deadline", "must be above `heartbeat_interval` + `heartbeat_timeout`");
         }
+        self.check_levels()
+    }
+
+    fn check_levels(&self) -> Result<(), LimitsError> {
+        let refuse = |name, problem| Err(LimitsError { name, problem });
+        if self.degraded_leave_percent >= self.degraded_enter_percent {
+            return refuse("degraded_leave_percent", "must be below `degraded_enter_percent`");
+        }
+        if self.emergency_leave_percent >= self.emergency_enter_percent {
+            return refuse("emergency_leave_percent", "must be below `emergency_enter_percent`");
+        }
+        if self.emergency_enter_percent > 100 {
+            return refuse("emergency_enter_percent", "must be at most 100");
+        }
+        if self.degraded_enter_percent > self.emergency_enter_percent {
+            return refuse("degraded_enter_percent", "must be at most `emergency_enter_percent`");
+        }
+        if self.degraded_leave_percent > self.emergency_leave_percent {
+            return refuse("degraded_leave_percent", "must be at most `emergency_leave_percent`");
+        }
+        if self.degraded_text_hold > self.emergency_text_hold {
+            return refuse("degraded_text_hold", "must be at most `emergency_text_hold`");
+        }
         Ok(())
     }
 }
@@ -345,6 +398,31 @@ mod tests {
         assert_eq!(at.check().unwrap_err().name, "idle_deadline");
         let above = Limits { idle_deadline: Some(sum + Duration::from_millis(1)), ..Limits::default() };
         above.check().unwrap();
+    }
+
+    #[test]
+    fn levels_are_left_below_where_they_are_entered_and_the_worse_one_is_entered_later() {
+        let with = |degraded: (u32, u32), emergency: (u32, u32)| Limits {
+            degraded_enter_percent: degraded.0,
+            degraded_leave_percent: degraded.1,
+            emergency_enter_percent: emergency.0,
+            emergency_leave_percent: emergency.1,
+            ..Limits::default()
+        };
+        with((2, 1), (2, 1)).check().unwrap();
+        with((99, 98), (100, 99)).check().unwrap();
+        for (degraded, emergency, name) in [
+            ((80, 0), (95, 85), "degraded_leave_percent"),
+            ((80, 80), (95, 85), "degraded_leave_percent"),
+            ((80, 70), (95, 95), "emergency_leave_percent"),
+            ((80, 70), (101, 85), "emergency_enter_percent"),
+            ((96, 70), (95, 85), "degraded_enter_percent"),
+            ((80, 70), (95, 69), "degraded_leave_percent"),
+        ] {
+            assert_eq!(with(degraded, emergency).check().unwrap_err().name, name);
+        }
+        let hold = Limits { degraded_text_hold: Duration::from_secs(4), ..Limits::default() };
+        assert_eq!(hold.check().unwrap_err().name, "degraded_text_hold");
     }
 
     #[test]

@@ -454,7 +454,9 @@ fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
         Count parts_per_run, Count dedup_keys, Count dedup_bytes, Count total_dedup_bytes, Span dedup_window, Count requests, Span request_deadline,
         Span run_lease, Span run_lease_max, Count revocations, Span revocation_memory, Count tickets, Count tickets_per_user, Span ticket_life, Count producers, Count producer_message_bytes,
         Rate producer_messages_per_second, Rate producer_message_burst, Count producer_control_bytes,
-        Span heartbeat_interval, Span heartbeat_timeout, Span write_stall, Maybe idle_deadline, Span token_leeway, Span auth_notice,
+        Span heartbeat_interval, Span heartbeat_timeout, Span write_stall, Maybe idle_deadline, Rate degraded_enter_percent, Rate degraded_leave_percent,
+        Rate emergency_enter_percent, Rate emergency_leave_percent, Span level_rise_after, Span level_fall_after,
+        Span degraded_text_hold, Span emergency_text_hold, Count dependencies, Span token_leeway, Span auth_notice,
         Span close_deadline, Span drain_deadline,
     )
 }
