@@ -1,4 +1,4 @@
-//! Time for the shards: requests that wait too long, logs whose retention is over.
+//! Time for the shards: requests that wait too long, logs whose retention is over, a level that has lasted.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -61,7 +61,7 @@ impl<K: Timer + Unpin> Future for Running<K> {
     }
 }
 
-/// Handles what is due on every shard, one user under one lock at a time.
+/// Handles what is due on every shard, one user under one lock at a time, and then the level of the service.
 fn sweep(hub: &Hub) -> Option<Timestamp> {
     let mut next = Timestamp::MAX;
     for shard in 0..hub.inner.shards.len() {
@@ -75,5 +75,6 @@ fn sweep(hub: &Hub) -> Option<Timestamp> {
             hub.on_shard(shard, |manager, now| manager.handle_timeout(now));
         }
     }
+    next = next.min(hub.evaluate_level().unwrap_or(Timestamp::MAX));
     (next != Timestamp::MAX).then_some(next)
 }

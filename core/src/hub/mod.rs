@@ -31,6 +31,7 @@
 mod admission;
 mod approval;
 mod housekeeper;
+mod levels;
 mod producers;
 pub(crate) mod publisher;
 mod publishing;
@@ -50,6 +51,7 @@ use crate::auth::{Access, TicketBounds, Tickets, TokenVerifier};
 use crate::connection::Settings;
 use crate::error::CloseReason;
 use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
+use crate::level::Levels;
 use crate::limits::{Limits, LimitsError};
 use crate::manager::{Ask, Control, Counts, Manager, Output, Pace, RunStart};
 use crate::stream::RunError;
@@ -95,7 +97,10 @@ struct Inner {
     producers: Lock<Registry<Mail>>,
     tickets: Lock<Tickets>,
     requests_taken: Lock<bool>,
-    /// Set when a shard's earliest deadline has moved earlier.
+    levels: Lock<Levels>,
+    /// Set when the level has changed.
+    level_changed: ReadyMark,
+    /// Set when a shard's earliest deadline, or the levels', has moved earlier.
     rearm: ReadyMark,
 }
 
@@ -165,6 +170,7 @@ impl Hub {
         let count = config.shards.max(1);
         let limits = Shared::new(config.limits.clone());
         let shards = (0..count).map(|_| Lock::new(Manager::new(Shared::clone(&limits), count))).collect();
+        let levels = Lock::new(Levels::new(Shared::clone(&limits)));
         let inner = Inner {
             connections: Budget::new(config.limits.connections),
             snapshots: Budget::new(config.limits.total_snapshot_bytes),
@@ -186,6 +192,8 @@ impl Hub {
             shards,
             gate: Gate::new(),
             requests_taken: Lock::new(false),
+            levels,
+            level_changed: ReadyMark::default(),
             rearm: ReadyMark::default(),
         };
         let hub = Self { inner: Arc::new(inner) };
@@ -322,7 +330,11 @@ impl Hub {
             deliver(output, &mut wakers, &mut asks);
         }
         let earlier = deadline(&manager) < before;
+        let grown = manager.has_grown();
         drop(manager);
+        if grown {
+            self.on_levels(|levels, now| levels.handle_growth(now));
+        }
         if earlier {
             wakers.push(self.inner.rearm.mark());
         }

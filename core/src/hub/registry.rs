@@ -1,10 +1,12 @@
 //! Which producers are connected, and whose turn it is to be asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::auth::Scopes;
 use crate::error::CloseReason;
 use crate::id::{ConnectionId, FrameId, SessionId, UserId};
+use crate::level::LevelNotice;
 use crate::manager::{Revoked, Tokens};
 use crate::time::UnixTime;
 
@@ -23,6 +25,7 @@ pub(super) struct Registry<H> {
     last: Option<ProducerName>,
     max: usize,
     draining: bool,
+    level: Arc<LevelNotice>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,8 +48,8 @@ impl<H> Producer<H> {
 }
 
 impl<H: Clone> Registry<H> {
-    pub(super) const fn new(max: usize) -> Self {
-        Self { producers: BTreeMap::new(), last: None, max, draining: false }
+    pub(super) fn new(max: usize) -> Self {
+        Self { producers: BTreeMap::new(), last: None, max, draining: false, level: Arc::default() }
     }
 
     /// Lets a producer in; answers the one of the same name that it supersedes.
@@ -130,6 +133,20 @@ impl<H: Clone> Registry<H> {
     pub(super) fn drain(&mut self) -> Vec<H> {
         self.draining = true;
         self.producers.values().map(|producer| producer.handle.clone()).collect()
+    }
+
+    /// The level changes; answers who is there to be told, where it is newer than what they know.
+    pub(super) fn set_level(&mut self, notice: &Arc<LevelNotice>) -> Vec<H> {
+        if notice.number <= self.level.number {
+            return Vec::new();
+        }
+        self.level = Arc::clone(notice);
+        self.producers.values().map(|producer| producer.handle.clone()).collect()
+    }
+
+    /// The level that whoever joins has.
+    pub(super) const fn level(&self) -> &Arc<LevelNotice> {
+        &self.level
     }
 
     /// How many there are.

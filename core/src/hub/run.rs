@@ -314,7 +314,11 @@ impl Inner {
                 Control::Decided { approval_id, decision, .. } => {
                     self.signals.lock().decision = Some((approval_id, decision));
                 }
-                Control::Reply(_) | Control::GoingAway(_) | Control::Ephemeral(_) | Control::Request(_) => {}
+                Control::Reply(_)
+                | Control::GoingAway(_)
+                | Control::ServiceLevel(_)
+                | Control::Ephemeral(_)
+                | Control::Request(_) => {}
             }
         }
     }

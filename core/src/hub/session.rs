@@ -4,6 +4,7 @@
 mod attaching;
 mod following;
 mod leaving;
+mod levels;
 mod producing;
 mod reading;
 mod watching;
@@ -14,6 +15,7 @@ use std::task::Waker;
 
 use following::FrameFault;
 use leaving::Leaving;
+use levels::{Holding, Told};
 use producing::Producing;
 use reading::Cursor;
 use watching::Watching;
@@ -70,6 +72,9 @@ struct Device {
     turn: usize,
     /// When to look again whether there is room for a snapshot.
     look_again: Option<Timestamp>,
+    level: Told,
+    /// Text that waits for more of it.
+    holding: Option<Box<Holding>>,
     /// Where it is a back end's.
     producing: Option<Box<Producing>>,
     pass: Pass,
@@ -292,6 +297,7 @@ impl Session {
                 Popped::Item(Control::GoingAway(leave)) => self.go_away(now, leave),
                 // Its end is decided, by a revocation perhaps: what is for now only comes too late.
                 Popped::Item(Control::Ephemeral(_)) if self.mail.end().is_some() => {}
+                Popped::Item(Control::ServiceLevel(notice)) => self.take_level(now, notice),
                 Popped::Item(Control::Ephemeral(event)) => self.pass_on(now, &event),
                 Popped::Item(
                     word @ (Control::Request(_)
@@ -397,6 +403,7 @@ impl Machine for Session {
             self.collect(now);
         }
         self.resume_input(now);
+        self.tell_level(now);
         self.fill(now);
         self.leave(now);
         self.note_life();
@@ -428,12 +435,14 @@ impl Machine for Session {
         self.leave(now);
         self.settle();
         self.look_again(now);
+        self.give_held(now);
         self.move_on_in_time(now);
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
         let connection = self.connection.poll_timeout().map(|(at, _)| at);
-        connection.into_iter().chain(self.moves_on_at()).chain(self.leaving.due()).chain(self.looks_again_at()).min()
+        let own = self.moves_on_at().into_iter().chain(self.looks_again_at()).chain(self.gives_held_at());
+        connection.into_iter().chain(own).chain(self.leaving.due()).min()
     }
 
     fn transmit(&self) -> &[u8] {

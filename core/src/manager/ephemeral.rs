@@ -58,10 +58,11 @@ impl Ephemeral {
 }
 
 impl<H: Clone> Manager<H> {
-    /// Gives an event to the devices that a user has now.
+    /// Gives an event to the devices that a user has now; in an emergency, to none.
     pub fn ephemeral(&mut self, id: &UserId, event: &Ephemeral) -> Receipt {
         self.assert_drained();
-        let devices = self.users.get(id).map(|user| user.channel.devices.as_slice()).unwrap_or_default();
+        let user = self.users.get(id).filter(|_| !self.sheds_ephemeral());
+        let devices = user.map(|user| user.channel.devices.as_slice()).unwrap_or_default();
         let told =
             devices.iter().map(|device| Output::Control(device.handle.clone(), Control::Ephemeral(event.clone())));
         self.outputs.extend(told);
@@ -69,7 +70,7 @@ impl<H: Clone> Manager<H> {
     }
 
     /// Gives an event to up to `max` subscribers of a topic after `last`. Answers how many and where to go on, until there are
-    /// none.
+    /// none. In an emergency there are none.
     pub fn ephemeral_some(
         &mut self,
         id: &TopicId,
@@ -78,7 +79,8 @@ impl<H: Clone> Manager<H> {
         event: &Ephemeral,
     ) -> (u32, Option<ConnectionId>) {
         self.assert_drained();
-        let Some(subscribers) = self.topics.get(id).map(Topic::subscribers) else { return (0, None) };
+        let topic = self.topics.get(id).filter(|_| !self.sheds_ephemeral());
+        let Some(subscribers) = topic.map(Topic::subscribers) else { return (0, None) };
         let (mut count, mut reached) = (0, None);
         for (connection, handle) in subscribers.range((last.map_or(Unbounded, Excluded), Unbounded)).take(max) {
             self.outputs.push_back(Output::Control(handle.clone(), Control::Ephemeral(event.clone())));

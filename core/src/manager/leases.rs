@@ -148,7 +148,8 @@ impl<H: Clone> OpenRun<H> {
                 | Control::Ephemeral(_)
                 | Control::Request(_)
                 | Control::Paused { .. }
-                | Control::Resumed { .. } => {}
+                | Control::Resumed { .. }
+                | Control::ServiceLevel(_) => {}
             }
         }
         self.producer.clone().map(|producer| Output::Control(producer, control))

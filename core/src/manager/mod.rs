@@ -17,6 +17,7 @@ mod housekeeping;
 mod kept;
 mod keys;
 mod leases;
+mod levels;
 mod requests;
 mod revocation;
 mod runs;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use crate::error::CloseReason;
 use crate::id::{ApprovalId, ConnectionId, IdempotencyKey, RunId, SessionId, ThreadId, TopicId, UserId};
+use crate::level::LevelNotice;
 use crate::limits::Limits;
 use crate::protocol::{Position, Reply, ReplyError, ReplyOk, Request};
 use crate::stream::{Entry, Log, Reducer, Resumption};
@@ -91,6 +93,9 @@ pub struct Manager<H> {
     /// This shard's part of [`Limits::requests`].
     requests_share: usize,
     draining: bool,
+    level: Arc<LevelNotice>,
+    /// Bytes held when the hub was last told that they grow.
+    bytes_seen: usize,
 }
 
 /// What an operation means for others than its caller.
@@ -115,6 +120,8 @@ pub enum Control {
     Reply(Reply),
     /// The server shuts down: tell the client, and close in its turn.
     GoingAway(Leave),
+    /// The service works better or worse from now on.
+    ServiceLevel(Arc<LevelNotice>),
     /// An event that is for now only.
     Ephemeral(Ephemeral),
     /// What a user asks of a producer over the wire.
@@ -156,6 +163,8 @@ impl Control {
             Self::Request(request) => 256 + request.body.payload_bytes(),
             Self::GoingAway(_) | Self::CancelRequested { .. } | Self::Paused { .. } | Self::Resumed { .. } => 128,
             Self::Decided { decision, .. } => 256 + decision.bytes(),
+            // At most one waits, and it ends no connection whose mailbox is full.
+            Self::ServiceLevel(_) => 0,
         }
     }
 
@@ -168,12 +177,14 @@ impl Control {
                 Self::Paused { run } | Self::Resumed { run },
                 Self::Paused { run: same } | Self::Resumed { run: same },
             ) => run == same,
+            (Self::ServiceLevel(_), Self::ServiceLevel(_)) => true,
             (
                 Self::CancelRequested { .. }
                 | Self::Paused { .. }
                 | Self::Resumed { .. }
                 | Self::Reply(_)
                 | Self::GoingAway(_)
+                | Self::ServiceLevel(_)
                 | Self::Ephemeral(_)
                 | Self::Request(_)
                 | Self::Decided { .. },
@@ -213,6 +224,8 @@ pub struct Attach<H> {
     pub resume: Option<Position>,
     /// The threads it watches; none is all.
     pub threads: Vec<ThreadId>,
+    /// Connections that are attached in all, this one included.
+    pub attached: usize,
 }
 
 /// A connection that is in.
@@ -276,6 +289,8 @@ impl<H: Clone> Manager<H> {
             last_request: 0,
             asked: Asked::default(),
             draining: false,
+            level: Arc::default(),
+            bytes_seen: 0,
         }
     }
 
@@ -292,8 +307,9 @@ impl<H: Clone> Manager<H> {
     /// Lets a connection in. From here on it is told of every append.
     ///
     /// # Errors
-    /// The reason to close it with: the shard drains, the user has as many connections as allowed and none that may give way, or a
-    /// socket that was accepted after this one continues its session already.
+    /// The reason to close it with: the shard drains, the user has as many connections as allowed and none that may give way, a
+    /// socket that was accepted after this one continues its session already, or the level of the service lets in only who
+    /// continues something.
     pub fn attach(&mut self, now: Now, attach: Attach<H>) -> Result<Attached, CloseReason> {
         self.assert_drained();
         if self.draining {
@@ -303,6 +319,7 @@ impl<H: Clone> Manager<H> {
             return Err(CloseReason::TokenRevoked);
         }
         let continued = self.continued(now, &attach.user, attach.session);
+        self.admit(&attach)?;
         let max = self.limits.connections_per_user;
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
         let returns = continued.is_some_and(|session| user.evicted.take(session));

@@ -7,6 +7,7 @@ mod capacity;
 mod kept;
 mod keys;
 mod leases;
+mod levels;
 mod model;
 mod reading;
 mod rules;
@@ -61,6 +62,7 @@ fn attach(shard: &mut Shard, now: Now, name: &str, n: u32, session: Option<u32>)
             resume: Some(Position::NONE),
             token: Credential::default(),
             threads: Vec::new(),
+            attached: 1,
         },
     )
 }
@@ -115,6 +117,8 @@ enum Told {
     Decided(u32, String),
     Paused(u32),
     Resumed(u32),
+    /// The number of the change.
+    Level(u32, u64),
     /// Whether it was good, and the code where not.
     Reply(u32, String, Option<String>),
     Asked(UserId, super::RequestId),
@@ -127,6 +131,7 @@ impl Told {
             Output::Close(to, reason) => Self::Closed(to, reason),
             Output::Control(to, Control::GoingAway(_)) => Self::GoingAway(to),
             Output::Control(to, Control::Ephemeral(_)) => Self::Ephemeral(to),
+            Output::Control(to, Control::ServiceLevel(notice)) => Self::Level(to, notice.number),
             Output::Control(_, Control::Request(_)) => panic!("a shard asks by `Output::Ask`"),
             Output::Control(to, Control::CancelRequested { .. }) => Self::Cancel(to),
             Output::Control(to, Control::Paused { .. }) => Self::Paused(to),

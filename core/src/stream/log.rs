@@ -1,7 +1,13 @@
 //! The log of one stream: encoded frames, one order, bounded; and the state that stood before its oldest entry.
 
+mod ahead;
+mod group;
+
 use std::collections::VecDeque;
 use std::fmt;
+
+pub use ahead::Ahead;
+use group::Group;
 
 use super::entry::Entry;
 use super::reducer::Reducer;
@@ -22,6 +28,9 @@ pub struct Log {
     bytes: usize,
     /// How many of the oldest entries were joined with their neighbours already.
     joined: usize,
+    /// The newest entry that is no text, and the bytes of those after it.
+    boundary: u64,
+    text_bytes: usize,
     base: Box<Reducer>,
 }
 
@@ -54,7 +63,16 @@ const BASE_SLACK: usize = 8;
 impl Log {
     /// An empty log. No other log of this name may ever have had `epoch`.
     pub fn new(epoch: u64) -> Self {
-        Self { epoch, head: 0, entries: VecDeque::new(), bytes: 0, joined: 0, base: Box::default() }
+        Self {
+            epoch,
+            head: 0,
+            entries: VecDeque::new(),
+            bytes: 0,
+            joined: 0,
+            boundary: 0,
+            text_bytes: 0,
+            base: Box::default(),
+        }
     }
 
     /// The end: the position of the newest entry.
@@ -88,6 +106,11 @@ impl Log {
         debug_assert_eq!(entry.seq(), self.head + 1, "entries are appended in the order they were placed");
         self.head = entry.seq();
         self.bytes += entry.bytes();
+        if entry.is_text() {
+            self.text_bytes = self.text_bytes.saturating_add(entry.bytes());
+        } else {
+            (self.boundary, self.text_bytes) = (entry.seq(), 0);
+        }
         if self.entries.is_empty() {
             // Most users are idle with little in their log: the first takes no room for others.
             self.entries.reserve_exact(1);
@@ -236,40 +259,6 @@ impl Log {
         if self.base.bytes() > limits.snapshot_bytes {
             self.base.shorten(limits.snapshot_bytes - limits.snapshot_bytes / BASE_SLACK);
         }
-    }
-}
-
-/// Neighbours that become one entry.
-#[derive(Default)]
-struct Group {
-    entries: Vec<Entry>,
-    /// What the frame will have, about.
-    bytes: usize,
-}
-
-impl Group {
-    fn has_room_for(&self, next: &Entry, max: usize) -> bool {
-        let fits = self.bytes + next.text_len() <= max;
-        self.entries.last().is_none_or(|last| fits && last.continues_in(next))
-    }
-
-    fn push(&mut self, entry: Entry) {
-        self.bytes += if self.entries.is_empty() { entry.frame().len() } else { entry.text_len() };
-        self.entries.push(entry);
-    }
-
-    /// Appends them as one, or as they are where they are no text; answers how many bytes that saved.
-    fn join_onto(&mut self, log: &mut VecDeque<Entry>) -> usize {
-        let entries = std::mem::take(self).entries;
-        let joined = if entries.len() > 1 { Entry::join(&entries) } else { None };
-        let Some(joined) = joined else {
-            log.extend(entries);
-            return 0;
-        };
-        let before: usize = entries.iter().map(Entry::bytes).sum();
-        let saved = before.saturating_sub(joined.bytes());
-        log.push_back(joined);
-        saved
     }
 }
 

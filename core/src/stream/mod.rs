@@ -15,7 +15,7 @@ mod view;
 
 pub use entry::{Entry, MergedText};
 pub use error::RunError;
-pub use log::{Log, Resumption};
+pub use log::{Ahead, Log, Resumption};
 pub use merge::{Outgoing, frames_for, snapshot_frames};
 pub use order::Planned;
 pub use reducer::Reducer;

@@ -1,6 +1,7 @@
 //! How a verified connection comes in: as a device of its user, or as a producer.
 
 use super::following::wanted_topics;
+use super::levels::Told;
 use super::producing::Producing;
 use super::reading::Cursor;
 use super::watching::Watching;
@@ -11,16 +12,15 @@ use crate::error::CloseReason;
 use crate::hub::Mail;
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::manager::{Attach, Attached, Credential, Manager};
-use crate::protocol::{
-    Heartbeat, Hello, Mode, ServerFrame, ServiceLevel, StreamEntry, StreamName, Welcome, WelcomeLimits,
-};
+use crate::protocol::{Heartbeat, Hello, Mode, ServerFrame, StreamEntry, StreamName, Welcome, WelcomeLimits};
 use crate::sync::{Arc, Pass};
 use crate::time::Now;
 
 impl Device {
-    pub(super) fn new(grant: &Grant, connection: ConnectionId, cursors: Vec<Cursor>, pass: Pass) -> Self {
+    pub(super) fn new(grant: &Grant, connection: ConnectionId, cursors: Vec<Cursor>, level: Told, pass: Pass) -> Self {
         let (user, scopes) = (grant.user.clone(), grant.scopes.clone());
-        Self { user, connection, scopes, cursors, watching: None, producing: None, turn: 0, look_again: None, pass }
+        let (watching, producing, look_again, holding) = (None, None, None, None);
+        Self { user, connection, scopes, cursors, watching, producing, turn: 0, look_again, level, holding, pass }
     }
 }
 
@@ -56,15 +56,21 @@ impl Session {
             token: Credential::of(grant),
             resume: hello.resume.get(&StreamName::User).copied(),
             threads: hello.threads.clone(),
+            // It is inside already, so that of two at the same time at most one takes the last place.
+            attached: self.hub.inner.gate.inside(),
         };
-        match self.hub.act(&grant.user, |shard, now| attach_to(shard, now, attach)) {
+        let attached = self.hub.act(&grant.user, |shard, now| {
+            // Under one lock: whoever attaches after a change knows of it, and everybody else is told.
+            attach_to(shard, now, attach).map(|attached| (attached, Told::new(shard.level())))
+        });
+        match attached {
             Err(reason) => self.connection.close(now, reason),
-            Ok(attached) => {
+            Ok((attached, level)) => {
                 let mut cursor = Cursor::new(None, &attached.stream);
                 if attached.stream.mode == Mode::Snapshot {
                     cursor.restart();
                 }
-                let mut device = Device::new(grant, connection, vec![cursor], pass);
+                let mut device = Device::new(grant, connection, vec![cursor], level, pass);
                 device.watching = Watching::new(&hello.threads, attached.stream.position);
                 self.enter(now, device, admission, attached.session, vec![entry(StreamName::User, &attached.stream)]);
             }
@@ -81,7 +87,8 @@ impl Session {
         match self.join(grant, session, connection, hello) {
             Err(reason) => self.connection.close(now, reason),
             Ok(name) => {
-                let mut device = Device::new(grant, connection, Vec::new(), pass);
+                let level = Told::new(self.hub.inner.producers.lock().level());
+                let mut device = Device::new(grant, connection, Vec::new(), level, pass);
                 device.producing = Some(Box::new(Producing::new(name)));
                 self.enter(now, device, admission, session, Vec::new());
                 self.connection.serve_producer(now);
@@ -171,7 +178,7 @@ impl Session {
                 message_burst: allowance.2,
                 event_bytes: limits.event_bytes as u64,
             },
-            service_level: ServiceLevel::Normal,
+            service_level: self.level(),
             streams,
         }))
     }

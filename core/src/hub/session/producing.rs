@@ -122,7 +122,7 @@ impl Session {
             Control::Paused { run } => (run, RequestBody::Pause { run_id: run }),
             Control::Resumed { run } => (run, RequestBody::Resume { run_id: run }),
             Control::Request(request) => return self.pass_request(now, request),
-            Control::Reply(_) | Control::GoingAway(_) | Control::Ephemeral(_) => return,
+            Control::Reply(_) | Control::GoingAway(_) | Control::ServiceLevel(_) | Control::Ephemeral(_) => return,
         };
         let State::Attached(device) = &mut self.state else { return };
         let Some(producing) = &mut device.producing else { return };

@@ -83,11 +83,6 @@ impl Cursor {
     pub(super) fn stream(&self) -> StreamName {
         self.topic.as_ref().map_or(StreamName::User, |topic| StreamName::Topic(topic.name().clone()))
     }
-
-    /// Merging makes less of what is read.
-    const fn read_bytes(&self) -> usize {
-        if self.merging { 4 * READ_BYTES } else { READ_BYTES }
-    }
 }
 
 impl Device {
@@ -110,7 +105,7 @@ impl Session {
             }
             let State::Attached(device) = &mut self.state else { return };
             let Some(at) = device.next_behind() else { return self.move_on_in_time(now) };
-            let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
+            let cursor = &mut device.cursors[at];
             if let Some(frame) = cursor.next_frame() {
                 self.connection.send(now, &frame);
                 continue;
@@ -119,24 +114,41 @@ impl Session {
                 self.take_snapshot(now, at);
                 continue;
             }
-            let (from, max) = (cursor.position, cursor.read_bytes());
-            let read = match &cursor.topic {
-                None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
-                Some(topic) => self.hub.shard(self.hub.topic_shard(topic)).read_topic(topic, connection, from, max),
-            };
-            if self.mail.end().is_some() {
-                // It may have been ended before this was appended, as by a revocation.
-                return self.collect(now);
+            if self.holds_back(now, at) {
+                continue;
             }
-            match read {
-                Read::Entries { entries, behind } => {
-                    cursor.behind = !entries.is_empty();
+            self.read(now, at);
+        }
+    }
+
+    fn read(&mut self, now: Now, at: usize) {
+        let State::Attached(device) = &mut self.state else { return };
+        let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
+        let merges = cursor.merging || device.level.merges();
+        // Merging makes less of what is read.
+        let (from, max) = (cursor.position, if merges { 4 * READ_BYTES } else { READ_BYTES });
+        let read = match &cursor.topic {
+            None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
+            Some(topic) => self.hub.shard(self.hub.topic_shard(topic)).read_topic(topic, connection, from, max),
+        };
+        if self.mail.end().is_some() {
+            // It may have been ended before this was appended, as by a revocation.
+            return self.collect(now);
+        }
+        match read {
+            Read::Entries { mut entries, behind } => {
+                cursor.behind = !entries.is_empty();
+                if let Some(holding) = device.holding.as_ref().filter(|_| cursor.topic.is_none()) {
+                    holding.keep_from(&mut entries);
+                }
+                // What has come since the look at what lies ahead is looked at once more.
+                if !entries.is_empty() || !cursor.behind {
                     self.give(now, at, entries, behind);
                 }
-                // Its mailbox says why.
-                Read::Detached => cursor.behind = false,
-                Read::Lost => cursor.restart(),
             }
+            // Its mailbox says why.
+            Read::Detached => cursor.behind = false,
+            Read::Lost => cursor.restart(),
         }
     }
 
@@ -150,6 +162,7 @@ impl Session {
             cursor.merging = true;
             self.connection.send(now, &lag(&stream, behind, true));
         }
+        let merges = cursor.merging || device.level.merges();
         let user_id = cursor.topic.is_none().then(|| device.user.sub());
         let mut reached = entries.last().map_or(cursor.position.seq, Entry::seq);
         let caught_up = entries.is_empty();
@@ -159,7 +172,7 @@ impl Session {
             watching.narrow(&mut entries);
             from.seq = watching.told();
         }
-        for frame in frames_for(&stream, user_id, from, &entries, cursor.merging) {
+        for frame in frames_for(&stream, user_id, from, &entries, merges) {
             // What does not fit now is read again: events never take the room of replies.
             if !self.connection.wants_events() {
                 reached = cursor.position.seq;

@@ -12,6 +12,7 @@ mod harness;
 mod heap;
 mod identity;
 mod lag;
+mod levels;
 mod life;
 mod lifecycle;
 mod mixed;

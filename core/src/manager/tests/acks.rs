@@ -44,6 +44,7 @@ fn live(shard: &mut Shard, micros: u64, n: u32) -> Position {
             fresh_session: id(n),
             resume: None,
             threads: Vec::new(),
+            attached: 1,
         },
     );
     attached.unwrap().stream.position
@@ -110,6 +111,7 @@ fn a_device_is_listed_with_what_it_came_with_and_as_long_as_it_is_there() {
         fresh_session: SessionId::from_bits(9),
         resume: Some(Position { epoch, seq: 2 }),
         threads: Vec::new(),
+        attached: 1,
     };
     shard.attach(at(0), back).unwrap();
     drain(&mut shard);
