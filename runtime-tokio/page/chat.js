@@ -138,16 +138,30 @@ function openLine() {
     getToken,
     position: START,
     onState: (change) => (line === opened ? showState(change) : undefined),
-    onWelcome: (welcome) => ($("user").textContent = welcome.user_id ?? ""),
+    onWelcome: (welcome) => {
+      $("user").textContent = welcome.user_id ?? "";
+      showLevel(welcome.service_level, "");
+    },
     onEvent: takeEvent,
     onReset: takeReset,
     onSnapshot: takeSnapshot,
     onNotice: (frame) => {
       if (frame.type === "error") announce(`The server refused something: ${frame.message ?? frame.code}`);
+      if (frame.type === "service_level") showLevel(frame.level, frame.reason);
     },
   });
   line = opened;
   opened.start();
+}
+
+const LEVEL_NAMES = { degraded: "Limited service", emergency: "Emergency service" };
+
+/** Nothing is shown while all works. */
+function showLevel(level, reason) {
+  $("level").hidden = !(level in LEVEL_NAMES);
+  $("level").dataset.level = level;
+  $("level").textContent = LEVEL_NAMES[level] ?? "";
+  $("level").title = reason ?? "";
 }
 
 const STATE_NAMES = { connecting: "Connecting", live: "Live", offline: "Offline", stopped: "Stopped" };

@@ -19,6 +19,7 @@ const EVENTS: &str = "/v1/runs/{run_id}/events";
 const REVOKE: &str = "/v1/revoke";
 const TICKETS: &str = "/v1/tickets";
 const USER: &str = "/v1/users/{user_id}";
+const LEVEL: &str = "/v1/service-level";
 const NOBODYS: &str = "run_00000000000000000000000000000000";
 
 /// The program, a token that may do everything, and the document that it serves.
@@ -89,6 +90,7 @@ async fn every_path_status_code_and_field_of_the_document_is_real_and_no_other()
     publishing_and_revoking(&mut api).await;
     users(&mut api).await;
     tickets(&mut api).await;
+    levels(&mut api).await;
     other_methods(&mut api).await;
     draining(&mut api).await;
     assert_eq!(api.contract.unseen(), Vec::<String>::new(), "in the document, and in no answer");
@@ -137,7 +139,7 @@ async fn what_every_operation_refuses(api: &mut Api) {
             let answer = api.send(&method, &path, NOBODYS, &headers, b"{}").await;
             assert_eq!(answer.body["error"]["code"], code, "{method} {path}");
         }
-        if method == "POST" && path != TICKETS {
+        if method != "GET" && path != TICKETS {
             let good = bearer(&api.token);
             let untyped = api.send(&method, &path, NOBODYS, &[("Authorization", &good)], b"{}").await;
             assert_eq!(untyped.status, 415);
@@ -245,6 +247,26 @@ async fn tickets(api: &mut Api) {
     api.contract.check("POST", TICKETS, &none);
 }
 
+async fn levels(api: &mut Api) {
+    let shown = api.ask("GET", LEVEL, "", b"").await.body;
+    assert_eq!((&shown["level"], shown.get("ordered")), (&json!("normal"), None));
+    let emergency = json!({"level": "emergency", "reason": "a move"});
+    for (body, level, ordered) in [
+        (emergency.clone(), "emergency", json!("emergency")),
+        (json!({"level": "normal"}), "normal", json!("normal")),
+        (json!({"level": "automatic"}), "normal", Value::Null),
+    ] {
+        let answer = api.ask("PUT", LEVEL, "", body.to_string().as_bytes()).await;
+        assert_eq!((answer.status, &answer.body["level"], &answer.body["ordered"]), (200, &json!(level), &ordered));
+        assert_eq!(api.ask("GET", LEVEL, "", b"").await.body, answer.body);
+    }
+    assert!(api.contract.allows("PUT", LEVEL, &emergency));
+    for wrong in [json!({"level": "great"}), json!({"level": null}), json!({"level": "normal", "reason": 1})] {
+        assert_eq!(api.ask("PUT", LEVEL, "", wrong.to_string().as_bytes()).await.status, 400, "{wrong}");
+        assert!(!api.contract.allows("PUT", LEVEL, &wrong), "the document allows {wrong}");
+    }
+}
+
 async fn other_methods(api: &mut Api) {
     let documented = api.contract.operations();
     for path in documented.iter().map(|(_, path)| path.clone()).collect::<BTreeSet<_>>() {
@@ -258,7 +280,15 @@ async fn other_methods(api: &mut Api) {
             assert_eq!(answer.status, 405, "{line}");
             api.contract.check_error(&answer);
             let reads = documented.contains(&("GET".to_owned(), path.clone()));
-            assert_eq!(answer.headers["allow"], if reads { "GET, HEAD" } else { "POST" }, "{line}");
+            let sets = documented.contains(&("PUT".to_owned(), path.clone()));
+            let allowed = if sets {
+                "GET, HEAD, PUT"
+            } else if reads {
+                "GET, HEAD"
+            } else {
+                "POST"
+            };
+            assert_eq!(answer.headers["allow"], allowed, "{line}");
         }
     }
 }

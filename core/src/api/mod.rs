@@ -46,9 +46,12 @@ use crate::error::ErrorCode;
 use crate::hub::publisher::Publisher;
 use crate::hub::{Hub, IssuedTicket, TicketError, UserStatus};
 use crate::id::{RunId, UserId};
+use crate::level::{Effects, ServiceLevel};
 use crate::manager::Custom;
-use crate::protocol::over_http::{ConnectionReport, RunReport, TicketReport, UserReport, read_body, read_events};
-use crate::protocol::{ClientFrame, ReplyError, ReplyOk};
+use crate::protocol::over_http::{
+    ConnectionReport, LevelReport, RunReport, TicketReport, UserReport, read_body, read_events, read_level,
+};
+use crate::protocol::{ClientFrame, LevelOrder, ReplyError, ReplyOk};
 use route::{Operation, Place};
 
 /// The operations as an OpenAPI 3.1 document; `GET /openapi.json` answers with it.
@@ -133,6 +136,8 @@ impl Call<'_> {
             Operation::Events(run) => events(&publisher, run, body),
             Operation::Ticket => ticket(self.hub, &grant),
             Operation::User(user) => Answer::ok(report(&user, self.hub.user_status(&user)).encode()),
+            Operation::Level => level(self.hub),
+            Operation::SetLevel => set_level(self.hub, body),
             Operation::Publish => framed(&publisher, "publish", body),
             Operation::Start => framed(&publisher, "run_start", body),
             Operation::Revoke => framed(&publisher, "revoke", body),
@@ -201,6 +206,34 @@ fn ticket(hub: &Hub, grant: &Grant) -> Answer {
         Err(TicketError::Over(over)) => Answer::unauthorized(over),
         Err(TicketError::Off) => Answer::refused(&not_found()),
     }
+}
+
+fn set_level(hub: &Hub, body: &[u8]) -> Answer {
+    let order = match read_level(body) {
+        Ok(order) => order,
+        Err(error) => return Answer::refused(&error),
+    };
+    let ordered = match order.level {
+        LevelOrder::Automatic => None,
+        LevelOrder::Normal => Some(ServiceLevel::Normal),
+        LevelOrder::Degraded => Some(ServiceLevel::Degraded),
+        LevelOrder::Emergency => Some(ServiceLevel::Emergency),
+    };
+    hub.set_level(ordered, order.reason.as_deref().unwrap_or_default());
+    level(hub)
+}
+
+fn level(hub: &Hub) -> Answer {
+    let status = hub.level_status();
+    let capabilities = Effects::of(status.notice.level, hub.limits()).capabilities;
+    let report = LevelReport {
+        level: status.notice.level,
+        reason: status.notice.reason.to_string(),
+        capabilities: capabilities.iter().map(|name| (*name).to_owned()).collect(),
+        ordered: status.order,
+        memory: f64::from(status.memory_percent) / 100.0,
+    };
+    Answer::ok(report.encode())
 }
 
 fn report(user: &UserId, status: UserStatus) -> UserReport {

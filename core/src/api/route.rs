@@ -18,6 +18,8 @@ pub(super) enum Place<'a> {
     Revoke,
     Tickets,
     User(&'a str),
+    Level,
+    SetLevel,
 }
 
 /// What a token may ask for, before its body.
@@ -30,10 +32,13 @@ pub(super) enum Operation {
     Revoke,
     Ticket,
     User(UserId),
+    Level,
+    SetLevel,
 }
 
 const READ: &[&str] = &["GET", "HEAD"];
 const WRITE: &[&str] = &["POST"];
+const READ_OR_SET: &[&str] = &["GET", "HEAD", "PUT"];
 
 impl<'a> Place<'a> {
     /// # Errors
@@ -42,7 +47,10 @@ impl<'a> Place<'a> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         let place = Self::at(path).ok_or_else(|| Answer::refused(&not_found()))?;
         let methods = place.methods();
-        if methods.contains(&method) { Ok(place) } else { Err(Answer::no_such_method(methods)) }
+        if !methods.contains(&method) {
+            return Err(Answer::no_such_method(methods));
+        }
+        Ok(if place == Self::Level && method == "PUT" { Self::SetLevel } else { place })
     }
 
     fn at(path: &'a str) -> Option<Self> {
@@ -52,6 +60,7 @@ impl<'a> Place<'a> {
             "/v1/runs" => Self::Runs,
             "/v1/revoke" => Self::Revoke,
             "/v1/tickets" => Self::Tickets,
+            "/v1/service-level" => Self::Level,
             other => match other.strip_prefix("/v1/users/") {
                 Some(user) => Self::User(one_segment(user)?),
                 None => Self::Events(one_segment(other.strip_prefix("/v1/runs/")?.strip_suffix("/events")?)?),
@@ -63,6 +72,7 @@ impl<'a> Place<'a> {
         match self {
             Self::OpenApi | Self::User(_) => READ,
             Self::Publish | Self::Runs | Self::Events(_) | Self::Revoke | Self::Tickets => WRITE,
+            Self::Level | Self::SetLevel => READ_OR_SET,
         }
     }
 
@@ -81,6 +91,8 @@ impl<'a> Place<'a> {
             Self::Revoke => (Operation::Revoke, scopes.is_admin()),
             // For whoever the token speaks for: it could open a WebSocket by itself.
             Self::Tickets => (Operation::Ticket, true),
+            Self::Level => (Operation::Level, scopes.is_admin()),
+            Self::SetLevel => (Operation::SetLevel, scopes.is_admin()),
             Self::User(name) => {
                 let user = user(name, grant.user.tenant())?;
                 let allowed = scopes.is_admin() || scopes.may_publish_for(&user);
@@ -94,8 +106,8 @@ impl<'a> Place<'a> {
 impl Operation {
     pub(super) const fn has_body(&self) -> bool {
         match self {
-            Self::OpenApi | Self::Ticket | Self::User(_) => false,
-            Self::Publish | Self::Start | Self::Events(_) | Self::Revoke => true,
+            Self::OpenApi | Self::Ticket | Self::User(_) | Self::Level => false,
+            Self::Publish | Self::Start | Self::Events(_) | Self::Revoke | Self::SetLevel => true,
         }
     }
 }
@@ -116,6 +128,16 @@ mod tests {
 
     fn status(method: &str, path: &str) -> u16 {
         Place::of(method, path).map_or_else(|answer| answer.status, |_| 200)
+    }
+
+    #[test]
+    fn the_level_is_read_and_set_at_one_place() {
+        let place = |method| Place::of(method, "/v1/service-level").map_err(|answer| answer.status);
+        assert_eq!(
+            [place("GET"), place("HEAD"), place("PUT")],
+            [Ok(Place::Level), Ok(Place::Level), Ok(Place::SetLevel)]
+        );
+        assert_eq!((place("POST"), place("DELETE")), (Err(405), Err(405)));
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub use position::{Position, PositionError, StreamName};
 pub use produced::RunEvent;
 pub use reply::{CancelState, Receipt, Reply, ReplyError, ReplyOk, WireCode};
 pub use server::{
-    Ephemeral, Heartbeat, Lost, Mode, Request, RequestBody, ServerFrame, ServiceLevel, StreamEntry, Welcome,
-    WelcomeLimits,
+    Ephemeral, Heartbeat, LevelOrder, Lost, Mode, Request, RequestBody, ServerFrame, ServiceLevel, StreamEntry,
+    Welcome, WelcomeLimits,
 };
 pub use snapshot::{RunStatus, Snapshot, SnapshotPart, SnapshotRun, SnapshotTool};
 pub use target::{PublishTarget, RevokeTarget, RunRef};

@@ -7,6 +7,7 @@ use super::macros::record;
 use super::position::Position;
 use super::produced::RunEvent;
 use super::reply::{ReplyError, ReplyOk};
+use super::server::{LevelOrder, ServiceLevel};
 use super::snapshot::RunStatus;
 use super::wire::{Fault, Field, Object, Record, Writer};
 use crate::error::ErrorCode;
@@ -60,6 +61,11 @@ pub(crate) fn read_events(body: &[u8]) -> Result<Vec<Numbered>, ReplyError> {
         events.into_iter().enumerate().map(read).collect()
     };
     read(text(body)?).map_err(|fault| refusal(&fault))
+}
+
+/// Reads what an operator orders.
+pub(crate) fn read_level(body: &[u8]) -> Result<OrderBody, ReplyError> {
+    Object::read_frame(text(body)?).and_then(|object| OrderBody::read_fields(&object)).map_err(|fault| refusal(&fault))
 }
 
 /// What an operation has come to.
@@ -142,6 +148,34 @@ record! {
     }
 }
 
+record! {
+    /// An operator's order.
+    #[derive(Clone, Debug)]
+    pub(crate) struct OrderBody {
+        /// The level.
+        level: LevelOrder,
+        /// Why, for people.
+        reason: Option<String>,
+    }
+}
+
+record! {
+    /// The level of the service.
+    #[derive(Clone, Debug)]
+    pub(crate) struct LevelReport {
+        /// The level.
+        level: ServiceLevel,
+        /// Why, for people.
+        reason: String,
+        /// What works.
+        capabilities: Vec<String>,
+        /// What an operator ordered.
+        ordered: Option<ServiceLevel>,
+        /// The share of the memory that is in use.
+        memory: f64,
+    }
+}
+
 impl UserReport {
     pub(crate) fn encode(&self) -> String {
         written(self)
@@ -149,6 +183,12 @@ impl UserReport {
 }
 
 impl TicketReport {
+    pub(crate) fn encode(&self) -> String {
+        written(self)
+    }
+}
+
+impl LevelReport {
     pub(crate) fn encode(&self) -> String {
         written(self)
     }

@@ -147,6 +147,20 @@ texts! {
 }
 
 texts! {
+    /// What the level of the service goes by.
+    pub enum LevelOrder {
+        /// Memory and dependencies.
+        Automatic = "automatic",
+        /// This order.
+        Normal = "normal",
+        /// This order.
+        Degraded = "degraded",
+        /// This order.
+        Emergency = "emergency",
+    } else None
+}
+
+texts! {
     /// How a stream goes on for a client.
     pub enum Mode {
         /// At the end.

@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use trunkline_core::hub::Hub;
+use trunkline_core::level::ServiceLevel;
 use trunkline_tokio::{Rewound, Web};
 
 /// How long a request's line and headers may take, the bytes already read included.
@@ -77,7 +78,7 @@ pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
             "/trunkline.js",
             get(|| asset("text/javascript; charset=utf-8", include_bytes!("../../../page/trunkline.js"))),
         )
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(health).with_state(hub.clone()))
         .route("/readyz", get(readiness).with_state(hub.clone()))
         .fallback(api::serve)
         .with_state(hub);
@@ -91,8 +92,21 @@ async fn asset(kind: &'static str, bytes: &'static [u8]) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], bytes)
 }
 
+/// The process works, whatever it can give now.
+async fn health(State(hub): State<Hub>) -> &'static str {
+    match hub.level() {
+        ServiceLevel::Normal => "ok",
+        ServiceLevel::Degraded => "degraded",
+        ServiceLevel::Emergency => "emergency",
+    }
+}
+
+/// Ready at every level: whoever resumes must be led here, since nobody else knows its position.
 async fn readiness(State(hub): State<Hub>) -> (StatusCode, &'static str) {
-    if hub.is_draining() { (StatusCode::SERVICE_UNAVAILABLE, "draining") } else { (StatusCode::OK, "ok") }
+    if hub.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining");
+    }
+    (StatusCode::OK, health(State(hub)).await)
 }
 
 async fn harden(mut response: Response) -> Response {

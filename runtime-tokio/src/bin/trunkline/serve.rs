@@ -1,5 +1,6 @@
 //! `trunkline serve`: puts the parts together and runs them until a signal.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -10,6 +11,7 @@ use tokio::net::TcpListener;
 use trunkline_core::auth::{Hs256, TokenVerifier};
 use trunkline_core::hub::{Housekeeper, Hub, HubConfig};
 use trunkline_core::id::{Entropy as _, UserId};
+use trunkline_core::level::ServiceLevel;
 use trunkline_tokio::{SystemClock, SystemEntropy};
 
 use crate::Fault;
@@ -72,6 +74,7 @@ async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Res
     }
     let door = secret.filter(|_| settings.dev);
     let door = door.map(|secret| DevDoor { listen, agent: settings.agent, login: login(secret) });
+    tokio::spawn(log_levels(hub.clone()));
     let site = Site(http::router(hub.clone(), door));
     tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
     if settings.dev {
@@ -91,6 +94,22 @@ fn hub(settings: &Settings, verifier: Arc<dyn TokenVerifier>) -> Result<(Hub, Ho
     };
     Hub::new(config, verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy))
         .map_err(|error| Fault::usage(error.to_string()))
+}
+
+/// One line for each change of the service's level, for as long as the runtime lives.
+async fn log_levels(hub: Hub) {
+    let mut known = 0;
+    loop {
+        let change = poll_fn(|cx| hub.poll_level(cx, known)).await;
+        known = change.number;
+        let (level, reason) = (change.level, &*change.reason);
+        match level {
+            ServiceLevel::Normal => tracing::info!(%level, ?reason, "the service level has changed"),
+            ServiceLevel::Degraded | ServiceLevel::Emergency => {
+                tracing::warn!(%level, ?reason, "the service level has changed");
+            }
+        }
+    }
 }
 
 /// On standard output; where nobody reads it, the server serves all the same.
