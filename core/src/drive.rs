@@ -60,6 +60,10 @@ pub trait Machine {
     fn advance(&mut self, now: Now, n: usize);
     /// Whether to read.
     fn wants_read(&self) -> bool;
+    /// How many bytes to read at most, where it wants to. [`READ_BYTES`].
+    fn read_bytes(&self) -> usize {
+        READ_BYTES
+    }
     /// Whether it is over.
     fn is_closed(&self) -> bool;
 }
@@ -77,7 +81,7 @@ pub struct Driver<M, T, K, C> {
 }
 
 /// Bytes read at once.
-const READ_BYTES: usize = 8 << 10;
+pub const READ_BYTES: usize = 8 << 10;
 /// How many rounds one poll may take before others get their turn.
 const BUDGET: usize = 32;
 
@@ -180,7 +184,8 @@ fn write<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, c
 /// Reads once; says whether there was anything.
 fn read<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, cx: &mut Context<'_>, now: Now) -> bool {
     let mut buf = [0; READ_BYTES];
-    match Pin::new(transport).poll_read(cx, &mut buf) {
+    let max = machine.read_bytes().clamp(1, READ_BYTES);
+    match Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default()) {
         Poll::Ready(Ok(0)) => machine.handle_eof(now),
         Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..n).unwrap_or_default()),
         Poll::Ready(Err(_)) => machine.handle_broken(now),

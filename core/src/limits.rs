@@ -48,13 +48,18 @@ pub struct Limits {
     pub message_bytes: usize,
     /// The same for the first frame of a connection whose upgrade carried no token that holds. 8 KiB.
     pub hello_bytes: usize,
+    /// Bytes of all heads and messages that are half received, but for the first 8 KiB of each. 256 MiB; where there is no room,
+    /// a socket is read no further, and closed with 1013 where that takes 10 s.
+    pub total_inbound_bytes: usize,
     /// Messages per second from one client, sustained. 30; beyond the burst: close 4002.
     pub messages_per_second: u32,
     /// Messages that may come at once on top. 60.
     pub message_burst: u32,
     /// One encoded event, published by whatever way. 64 KiB.
     pub event_bytes: usize,
-    /// Pongs, replies and errors that wait for one connection's socket. 64 KiB; beyond: close 4001.
+    /// Pongs, replies and errors that wait for one connection's socket. 64 KiB; beyond: close 4001. As much may lie in its
+    /// mailbox. Beside them a connection whose peer does not read holds at most 32 KiB and one event of its streams, and 8 KiB
+    /// that came and are not looked at before their answers have room.
     pub control_bytes: usize,
     /// Entries of one stream's log. 4,096; beyond, the oldest go and a resume says so.
     pub log_entries: usize,
@@ -203,6 +208,7 @@ impl Default for Limits {
             addresses: 100_000,
             message_bytes: 64 << 10,
             hello_bytes: 8 << 10,
+            total_inbound_bytes: 256 << 20,
             messages_per_second: 30,
             message_burst: 60,
             event_bytes: 64 << 10,
@@ -341,6 +347,9 @@ impl Limits {
         }
         if self.handshake_headers > MAX_HANDSHAKE_HEADERS {
             return refuse("handshake_headers", "must be at most 256");
+        }
+        if self.total_inbound_bytes < self.message_bytes.max(self.producer_message_bytes).max(self.handshake_bytes) {
+            return refuse("total_inbound_bytes", "must hold at least one message, a producer's included");
         }
         if self.log_bytes < self.event_bytes {
             return refuse("log_bytes", "must hold at least one event: raise it to `event_bytes`");

@@ -290,6 +290,16 @@ impl Connection {
         self.out.unsent().len() < self.settings.read_gate()
     }
 
+    /// Bytes of heap for what has come of a request's head or of a message, while that is not whole; and how many they may
+    /// become.
+    pub fn half_received(&self) -> (usize, usize) {
+        if let Phase::Head(head) = &self.phase {
+            (head.bytes.capacity(), self.settings.limits.handshake_bytes + 1)
+        } else {
+            (self.assembler.heap_bytes(), self.assembler.max_message())
+        }
+    }
+
     /// Whether stream events may be added: the client is in, and little is waiting.
     pub fn wants_events(&self) -> bool {
         matches!(self.phase, Phase::Live(_)) && self.out.unsent().len() < HIGH_WATER

@@ -135,6 +135,11 @@ impl Hub {
         self.inner.unauthenticated.used()
     }
 
+    /// Bytes that are leased for heads and messages that are half received.
+    pub fn inbound_bytes(&self) -> usize {
+        self.inner.inbound.used()
+    }
+
     /// Sockets among them that count for an address, and how many addresses are known now.
     pub fn addresses(&self) -> (usize, usize) {
         let addresses = self.inner.addresses.lock();

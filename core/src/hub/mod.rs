@@ -91,6 +91,8 @@ struct Inner {
     unauthenticated: Budget,
     /// Sockets by the addresses of their clients.
     addresses: Arc<Lock<Addresses>>,
+    /// Bytes of messages that are half received.
+    inbound: Budget,
     /// Bytes of the snapshots that are being given.
     snapshots: Budget,
     requests: Arc<Mailbox<Request, ()>>,
@@ -173,6 +175,7 @@ impl Hub {
         let levels = Lock::new(Levels::new(Shared::clone(&limits)));
         let inner = Inner {
             connections: Budget::new(config.limits.connections),
+            inbound: Budget::new(config.limits.total_inbound_bytes),
             snapshots: Budget::new(config.limits.total_snapshot_bytes),
             unauthenticated: Budget::new(config.limits.unauthenticated),
             // Each of them counts as one.

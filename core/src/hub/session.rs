@@ -3,6 +3,7 @@
 
 mod attaching;
 mod following;
+mod inbound;
 mod leaving;
 mod levels;
 mod producing;
@@ -14,6 +15,7 @@ use std::sync::Arc as Shared;
 use std::task::Waker;
 
 use following::FrameFault;
+use inbound::Inbound;
 use leaving::Leaving;
 use levels::{Holding, Told};
 use producing::Producing;
@@ -45,7 +47,9 @@ pub struct Session {
     leaving: Leaving,
     room: Lease,
     /// Its place among the sockets of its client's address, where that is known and limited.
-    placed: Option<Placed>,
+    placed: Option<Box<Placed>>,
+    /// The room of what is half received, where it is more than a little.
+    inbound: Option<Box<Inbound>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +99,7 @@ impl Session {
             leaving: Leaving::No,
             room,
             placed: None,
+            inbound: None,
         }
     }
 
@@ -105,7 +110,7 @@ impl Session {
 
     /// Holds the place until the socket's end, whatever becomes of it.
     pub(super) fn put(&mut self, placed: Placed) {
-        self.placed = Some(placed);
+        self.placed = Some(Box::new(placed));
     }
 
     /// The hub it belongs to.
@@ -161,6 +166,7 @@ impl Session {
             }
         }
         self.input = if self.handoff.is_some() { Vec::new() } else { rest.to_vec() };
+        self.make_room(now);
         self.settle();
     }
 
@@ -180,7 +186,7 @@ impl Session {
             match event {
                 ConnectionEvent::Reserve(client) => {
                     let placed = self.hub.place_client(client);
-                    let verdict = placed.map(|placed| self.placed = placed).map_err(|_| NO_ROOM);
+                    let verdict = placed.map(|placed| self.placed = placed.map(Box::new)).map_err(|_| NO_ROOM);
                     self.connection.handle_reserved(now, verdict);
                 }
                 ConnectionEvent::Verify(token) => {
@@ -436,13 +442,14 @@ impl Machine for Session {
         self.settle();
         self.look_again(now);
         self.give_held(now);
+        self.look_for_room(now);
         self.move_on_in_time(now);
     }
 
     fn poll_timeout(&self) -> Option<Timestamp> {
         let connection = self.connection.poll_timeout().map(|(at, _)| at);
-        let own = self.moves_on_at().into_iter().chain(self.looks_again_at()).chain(self.gives_held_at());
-        connection.into_iter().chain(own).chain(self.leaving.due()).min()
+        let waits = self.looks_again_at().into_iter().chain(self.gives_held_at()).chain(self.looks_for_room_at());
+        connection.into_iter().chain(self.moves_on_at()).chain(self.leaving.due()).chain(waits).min()
     }
 
     fn transmit(&self) -> &[u8] {
@@ -456,7 +463,11 @@ impl Machine for Session {
     }
 
     fn wants_read(&self) -> bool {
-        self.handoff.is_none() && self.input.is_empty() && self.connection.wants_read()
+        self.handoff.is_none() && self.input.is_empty() && self.connection.wants_read() && self.read_room() > 0
+    }
+
+    fn read_bytes(&self) -> usize {
+        self.read_room()
     }
 
     fn is_closed(&self) -> bool {

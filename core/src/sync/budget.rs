@@ -25,22 +25,28 @@ impl Budget {
 
     /// Takes `units`, or `None` when they are not free.
     pub fn lease(&self, units: usize) -> Option<Lease> {
-        let mut used = self.count.used.load(Ordering::Relaxed);
-        loop {
-            let after = used.checked_add(units).filter(|after| *after <= self.count.max)?;
-            match self.count.used.compare_exchange_weak(used, after, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    let number = self.count.given.fetch_add(1, Ordering::Relaxed);
-                    return Some(Lease { count: Arc::clone(&self.count), units, number });
-                }
-                Err(now) => used = now,
-            }
-        }
+        self.count.take(units)?;
+        let number = self.count.given.fetch_add(1, Ordering::Relaxed);
+        Some(Lease { count: Arc::clone(&self.count), units, number })
     }
 
     /// Units in use.
     pub fn used(&self) -> usize {
         self.count.used.load(Ordering::Acquire)
+    }
+}
+
+impl Count {
+    /// Counts `units` more, where they are free.
+    fn take(&self, units: usize) -> Option<()> {
+        let mut used = self.used.load(Ordering::Relaxed);
+        loop {
+            let after = used.checked_add(units).filter(|after| *after <= self.max)?;
+            match self.used.compare_exchange_weak(used, after, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Some(()),
+                Err(now) => used = now,
+            }
+        }
     }
 }
 
@@ -56,6 +62,24 @@ impl Lease {
     /// Rises from lease to lease of one budget.
     pub const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How many units it is.
+    pub const fn units(&self) -> usize {
+        self.units
+    }
+
+    /// Makes it so many units. Answers whether it is: where more are not free, it stays as it was.
+    pub fn resize(&mut self, units: usize) -> bool {
+        match units.checked_sub(self.units) {
+            Some(more) if self.count.take(more).is_none() => return false,
+            Some(_) => {}
+            None => {
+                self.count.used.fetch_sub(self.units - units, Ordering::AcqRel);
+            }
+        }
+        self.units = units;
+        true
     }
 }
 
@@ -80,6 +104,10 @@ mod tests {
         assert!(budget.lease(usize::MAX).is_none());
         assert!(budget.lease(1).is_some());
         drop(second);
+        let mut third = budget.lease(0).unwrap();
+        assert!(third.resize(2) && !third.resize(3) && third.units() == 2 && budget.used() == 2);
+        assert!(third.resize(1) && budget.used() == 1);
+        drop(third);
         assert_eq!(budget.used(), 0);
     }
 }

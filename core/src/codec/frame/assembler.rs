@@ -31,6 +31,11 @@ impl Assembler {
         self.max_message = max_message;
     }
 
+    /// The limit in force.
+    pub fn max_message(&self) -> usize {
+        self.max_message
+    }
+
     /// Consumes from the front of `input` until one message is whole or the input is used up. `Ok(None)` means it is
     /// used up; after `Ok(Some(_))` there may be more in `input`.
     ///

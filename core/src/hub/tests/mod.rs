@@ -11,6 +11,7 @@ mod drain;
 mod harness;
 mod heap;
 mod identity;
+mod inbound;
 mod lag;
 mod levels;
 mod life;

@@ -449,7 +449,7 @@ fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
         Count unauthenticated, Count connections_per_user, Choice at_capacity, Span eviction_idle, Count connections,
         Count connections_per_address, Rate handshakes_per_second, Rate handshake_burst, Count addresses,
         Count message_bytes, Count hello_bytes,
-        Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, Count log_entries,
+        Count total_inbound_bytes, Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, Count log_entries,
         Count log_bytes, Count snapshot_bytes, Count total_snapshot_bytes, Count lag_entries, Span position_interval, Count subscriptions, Count total_log_bytes, Span log_retention, Count kept_streams, Count runs_per_user, Count runs, Count tools_per_run,
         Count parts_per_run, Count dedup_keys, Count dedup_bytes, Count total_dedup_bytes, Span dedup_window, Count requests, Span request_deadline,
         Span run_lease, Span run_lease_max, Count revocations, Span revocation_memory, Count tickets, Count tickets_per_user, Span ticket_life, Count producers, Count producer_message_bytes,

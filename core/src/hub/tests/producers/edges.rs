@@ -360,3 +360,13 @@ fn a_request_that_waits_for_a_producer_is_not_given_to_one_that_has_lost_its_use
     let users = |pair: &mut Pair| requests(pair).into_iter().map(|asked| asked.user_id).collect::<Vec<_>>();
     assert_eq!((users(&mut agent), users(&mut other)), (vec!["bob".to_owned()], vec!["ann".to_owned()]));
 }
+
+#[test]
+fn a_lease_from_one_second_to_the_longest_is_taken_and_a_millisecond_outside_is_not() {
+    let world = World::with(Limits { run_lease_max: Duration::from_secs(60), ..Limits::default() });
+    let mut agent = producer(&world, "a");
+    for (lease, good) in [(1.0, true), (60.0, true), (0.999, false), (60.001, false)] {
+        let started = send_start(&mut agent, RunStart { lease: Some(lease), ..start("s", "ann") });
+        assert_eq!(started.is_ok(), good, "{lease}");
+    }
+}
