@@ -11,10 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::UnixTime;
 
+#[cfg(doctest)]
+mod mixing;
+
 /// The longest identifier a peer may choose, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
 /// The longest subject or tenant a token may name, in bytes.
 pub const MAX_SUBJECT_BYTES: usize = 255;
+
+/// The longest `jti` a token may name, in bytes.
+pub const MAX_TOKEN_ID_BYTES: usize = 255;
 
 /// Where a `Hub` draws random bits; each runtime crate has the system's.
 pub trait Entropy: Send + Sync {
@@ -69,13 +75,35 @@ fn check_text(text: &str, max: usize) -> Result<(), IdError> {
     Ok(())
 }
 
+/// What keeps users and topics of the same name apart, as a [`UserId`] has it. It comes from a verified token and
+/// from nowhere else; no tenant in the token is one tenant of its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tenant<'a>(Option<&'a str>);
+
+impl<'a> Tenant<'a> {
+    /// As it stands in a token, where it does.
+    pub const fn as_str(self) -> Option<&'a str> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Tenant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(tenant) => write!(f, "{tenant:?}"),
+            None => f.write_str("no tenant"),
+        }
+    }
+}
+
 /// A user: `(tenant, sub)`, both from a verified token. The tenant may be absent, which is one tenant of its own.
 ///
 /// ```
 /// use trunkline_core::id::UserId;
 /// let ann = UserId::new(Some("acme"), "ann").unwrap();
-/// assert_eq!((ann.tenant(), ann.sub()), (Some("acme"), "ann"));
+/// assert_eq!((ann.tenant().as_str(), ann.sub()), (Some("acme"), "ann"));
 /// assert_ne!(ann, UserId::new(None, "ann").unwrap());
+/// assert_eq!(ann.beside("bob").unwrap(), UserId::new(Some("acme"), "bob").unwrap());
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId {
@@ -100,9 +128,17 @@ impl UserId {
         Ok(Self { tenant_len: tenant.len() as u16, text: text.into() })
     }
 
-    /// The tenant, when the token named one.
-    pub fn tenant(&self) -> Option<&str> {
-        (self.tenant_len > 0).then(|| &self.text[..usize::from(self.tenant_len)])
+    /// Whoever has this name in the same tenant: the only way in which a name in a frame becomes a user.
+    ///
+    /// # Errors
+    /// When the name is empty, longer than [`MAX_SUBJECT_BYTES`], or holds a control character.
+    pub fn beside(&self, sub: &str) -> Result<Self, IdError> {
+        Self::new(self.tenant().as_str(), sub)
+    }
+
+    /// The tenant, as the token named it or did not.
+    pub fn tenant(&self) -> Tenant<'_> {
+        Tenant((self.tenant_len > 0).then(|| &self.text[..usize::from(self.tenant_len)]))
     }
 
     /// The token's subject: what stands in frames as `user_id`.
@@ -118,7 +154,7 @@ impl UserId {
 
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.tenant() {
+        match self.tenant().as_str() {
             Some(tenant) => write!(f, "{:?}/{:?}", tenant, self.sub()),
             None => write!(f, "{:?}", self.sub()),
         }
@@ -146,7 +182,7 @@ impl TopicId {
 
     /// The topic `name` of this user's tenant.
     pub fn of(user: &UserId, name: TopicName) -> Self {
-        Self { tenant: user.tenant().map(Arc::from), name }
+        Self { tenant: user.tenant().as_str().map(Arc::from), name }
     }
 
     /// Its name, as in `topic:<name>`.
@@ -208,18 +244,6 @@ macro_rules! text_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
-            }
-        }
-
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
@@ -232,6 +256,22 @@ macro_rules! text_id {
                 Self::new(&text).map_err(serde::de::Error::custom)
             }
         }
+    };
+}
+
+macro_rules! shown {
+    ($($name:ident)*) => {
+        $(impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        })*
     };
 }
 
@@ -251,6 +291,15 @@ text_id!(/// What a run waits for a person to decide.
     ApprovalId, MAX_ID_BYTES);
 text_id!(/// Something that the service needs and whose state the embedder reports.
     DependencyName, MAX_ID_BYTES);
+text_id!(/// The `jti` of a token, by which it can be revoked. Nobody reads one in a log: `Debug` does not show it.
+    TokenId, MAX_TOKEN_ID_BYTES);
+shown! { ThreadId TopicName ToolCallId PartId IdempotencyKey FrameId ApprovalId DependencyName }
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenId(..)")
+    }
+}
 
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {

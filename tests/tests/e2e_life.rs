@@ -11,7 +11,7 @@ use trunkline_core::auth::{ClaimRules, Hs256};
 use trunkline_core::client::{Client, ClientConfig};
 use trunkline_core::drive::Machine;
 use trunkline_core::hub::{Hub, HubConfig, Session};
-use trunkline_core::id::UserId;
+use trunkline_core::id::{TokenId, UserId};
 use trunkline_core::limits::Limits;
 use trunkline_core::protocol::RevokeTarget;
 use trunkline_core::time::Clock as _;
@@ -199,7 +199,7 @@ fn a_revocation_among_ten_thousand_connections_closes_its_own_within_100_ms() {
     let session = pairs[0].client.session().expect("it is in");
     let cases = [
         (RevokeTarget::Session(session), 1),
-        (RevokeTarget::Token("jti".into()), DEVICES),
+        (RevokeTarget::Token(TokenId::new("jti").unwrap()), DEVICES),
         (RevokeTarget::All, DEVICES),
     ];
     let mut gone = 0;

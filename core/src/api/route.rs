@@ -94,7 +94,7 @@ impl<'a> Place<'a> {
             Self::Level => (Operation::Level, scopes.is_admin()),
             Self::SetLevel => (Operation::SetLevel, scopes.is_admin()),
             Self::User(name) => {
-                let user = user(name, grant.user.tenant())?;
+                let user = user(name, &grant.user)?;
                 let allowed = scopes.is_admin() || scopes.may_publish_for(&user);
                 (Operation::User(user), allowed)
             }
@@ -116,10 +116,10 @@ fn one_segment(text: &str) -> Option<&str> {
     (!text.is_empty() && !text.contains('/')).then_some(text)
 }
 
-fn user(segment: &str, tenant: Option<&str>) -> Result<UserId, ReplyError> {
+fn user(segment: &str, asks: &UserId) -> Result<UserId, ReplyError> {
     let invalid = |problem: &str| ReplyError::new(ErrorCode::Invalid, format!("the user's name in the path {problem}"));
     let sub = percent_decoded(segment).ok_or_else(|| invalid("must be percent-encoded UTF-8"))?;
-    UserId::new(tenant, &sub).map_err(|problem| invalid(&problem.to_string()))
+    asks.beside(&sub).map_err(|problem| invalid(&problem.to_string()))
 }
 
 #[cfg(test)]
@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_name_is_percent_decoded_once() {
-        let name = |segment| user(segment, None).map(|user| user.sub().to_owned());
+        let ann = UserId::new(None, "ann").unwrap();
+        let name = |segment| user(segment, &ann).map(|user| user.sub().to_owned());
         assert_eq!(name("a%2Fb+%25%C3%a9").unwrap(), "a/b+%é");
         assert_eq!(name("%2541").unwrap(), "%41");
         for wrong in ["%", "%4", "%zz", "%ff", "%00", "a%0ab", &"a".repeat(4096)] {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::json::{Fault, Json, Object, parse};
-use super::{AuthError, ClaimRules, Grant, MAX_TOKEN_ID_BYTES, Scopes};
-use crate::id::UserId;
+use super::{AuthError, ClaimRules, Grant, Scopes};
+use crate::id::{TokenId, UserId};
 use crate::time::UnixTime;
 
 type Checked<T> = Result<T, AuthError>;
@@ -64,11 +64,6 @@ pub(super) fn check_claims(json: &[u8], rules: &ClaimRules, now: UnixTime) -> Ch
     Ok(Grant { user, issued_at, expires, token_id, scopes })
 }
 
-/// Whether a text can be a `jti`: what could not be named later could not be revoked.
-pub(super) fn is_token_id(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_TOKEN_ID_BYTES && !text.chars().any(char::is_control)
-}
-
 fn check_issuer(claims: &Object<'_>, rules: &ClaimRules) -> Checked<()> {
     let named = text(claims, "iss", "claim `iss` is not a string")?;
     match (&rules.issuer, named) {
@@ -104,12 +99,10 @@ fn user(claims: &Object<'_>) -> Checked<UserId> {
         .map_err(|_| AuthError::Invalid("claim `sub` or `tenant` is empty, too long, or has control characters"))
 }
 
-fn token_id(claims: &Object<'_>) -> Checked<Option<Box<str>>> {
-    match text(claims, "jti", "claim `jti` is not a string")? {
-        None => Ok(None),
-        Some(id) if is_token_id(id) => Ok(Some(id.into())),
-        Some(_) => invalid("claim `jti` is empty, too long, or has control characters"),
-    }
+/// What could not be named later could not be revoked.
+fn token_id(claims: &Object<'_>) -> Checked<Option<TokenId>> {
+    let id = text(claims, "jti", "claim `jti` is not a string")?.map(TokenId::new).transpose();
+    id.map_err(|_| AuthError::Invalid("claim `jti` is empty, too long, or has control characters"))
 }
 
 fn check_times(claims: &Object<'_>, leeway: Duration, now: UnixTime) -> Checked<(Option<UnixTime>, UnixTime)> {

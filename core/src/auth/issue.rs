@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::claims::is_token_id;
 use super::{ClaimRules, Scopes};
-use crate::id::UserId;
+use crate::id::{TokenId, UserId};
 use crate::time::UnixTime;
 
 /// What a new token says. Issuer and audience are those of the [`ClaimRules`].
@@ -20,7 +19,7 @@ pub struct NewToken<'a> {
     pub ttl: Duration,
     /// The claim `scope`, see [`Scopes`]; none when empty.
     pub scope: &'a str,
-    /// The claim `jti`: 1 to [`MAX_TOKEN_ID_BYTES`](super::MAX_TOKEN_ID_BYTES), no control characters.
+    /// The claim `jti`: 1 to [`MAX_TOKEN_ID_BYTES`](crate::id::MAX_TOKEN_ID_BYTES), no control characters.
     pub token_id: Option<&'a str>,
 }
 
@@ -44,9 +43,7 @@ pub enum IssueError {
 /// The claims' JSON, where a verifier under these rules accepts it.
 pub(super) fn claims_json(rules: &ClaimRules, new: &NewToken<'_>) -> Result<Vec<u8>, IssueError> {
     Scopes::parse(new.scope, new.user).map_err(|_| IssueError::Scope)?;
-    if !new.token_id.is_none_or(is_token_id) {
-        return Err(IssueError::TokenId);
-    }
+    new.token_id.map(TokenId::new).transpose().map_err(|_| IssueError::TokenId)?;
     serde_json::to_vec(&Claims::of(rules, new)).map_err(|_| IssueError::Signing)
 }
 
@@ -73,7 +70,7 @@ impl<'a> Claims<'a> {
         Self {
             iss: rules.issuer.as_deref(),
             aud: rules.audience.as_deref(),
-            tenant: new.user.tenant(),
+            tenant: new.user.tenant().as_str(),
             sub: new.user.sub(),
             iat: new.issued_at.as_secs(),
             exp: expires.as_micros().div_ceil(1_000_000),

@@ -64,11 +64,8 @@ pub use scopes::{MAX_SCOPES, Scopes, TooManyScopes};
 pub use tickets::Ticket;
 pub(crate) use tickets::{Bounds as TicketBounds, Full as TicketsFull, Tickets};
 
-use crate::id::UserId;
+use crate::id::{TokenId, UserId};
 use crate::time::UnixTime;
-
-/// The longest `jti` a token may name, in bytes.
-pub const MAX_TOKEN_ID_BYTES: usize = 255;
 
 /// What a verified token grants, to whom, and until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +76,8 @@ pub struct Grant {
     pub issued_at: Option<UnixTime>,
     /// The token's `exp` as it stands there: the verifier's leeway is not added.
     pub expires: UnixTime,
-    /// The token's `jti`, by which it can be revoked; at most [`MAX_TOKEN_ID_BYTES`].
-    pub token_id: Option<Box<str>>,
+    /// The token's `jti`, by which it can be revoked.
+    pub token_id: Option<TokenId>,
     /// What the user may do beyond its own stream.
     pub scopes: Scopes,
 }

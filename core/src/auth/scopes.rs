@@ -154,7 +154,7 @@ impl Rights {
     fn add_named(&mut self, word: &str) -> bool {
         let Some((right, name)) = word.split_once(':') else { return false };
         match right {
-            "publish" => UserId::new(self.owner.tenant(), name).map(|user| self.publishes.push(user)).is_ok(),
+            "publish" => self.owner.beside(name).map(|user| self.publishes.push(user)).is_ok(),
             "topic" => TopicName::new(name).map(|topic| self.topics.push(topic)).is_ok(),
             _ => false,
         }

@@ -54,10 +54,10 @@ fn a_good_token_grants_what_it_says() {
     let grant = with(more).unwrap();
     assert_eq!(grant.user, UserId::new(Some("acme"), "ann").unwrap());
     assert_eq!(grant.expires, at(1_800_000_600));
-    assert_eq!(grant.token_id.as_deref(), Some("t-1"));
+    assert_eq!(grant.token_id, Some(TokenId::new("t-1").unwrap()));
     assert!(grant.scopes.may_publish_for(&UserId::new(Some("acme"), "bob").unwrap()));
     let plain = claims(GOOD).unwrap();
-    assert_eq!((plain.user.tenant(), plain.token_id, plain.scopes), (None, None, Scopes::default()));
+    assert_eq!((plain.user.tenant().as_str(), plain.token_id, plain.scopes), (None, None, Scopes::default()));
 }
 
 #[test]
@@ -371,7 +371,7 @@ proptest! {
         let grant = keys.verify(&token, now).unwrap();
         prop_assert!(Token::parse(&token).is_some());
         prop_assert_eq!(&grant.user, &user);
-        prop_assert_eq!(grant.token_id.as_deref(), token_id);
+        prop_assert_eq!(grant.token_id.as_ref().map(TokenId::as_str), token_id);
         prop_assert_eq!(&grant.scopes, &Scopes::parse(&scope, &user).unwrap());
         prop_assert!(grant.expires >= now + ttl && grant.expires < now + ttl + Duration::from_secs(1));
         prop_assert_eq!(keys.verify(&token, grant.expires + Duration::from_secs(5)), Err(AuthError::Expired));

@@ -2,7 +2,7 @@
 
 use super::registry::{Producer, ProducerName};
 use super::{Hub, Mail, Request, deliver};
-use crate::auth::{Grant, MAX_TOKEN_ID_BYTES, Scopes};
+use crate::auth::{Grant, Scopes};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, UserId};
 #[cfg(doc)]
@@ -120,9 +120,7 @@ impl Hub {
     pub fn revoke(&self, user: &UserId, target: &RevokeTarget, expires: Option<UnixTime>) -> u32 {
         let revoked = match target {
             RevokeTarget::Session(session) => Revoked::Session(*session),
-            // No token has such a name.
-            RevokeTarget::Token(token) if token.len() > MAX_TOKEN_ID_BYTES => return 0,
-            RevokeTarget::Token(token) => Revoked::Token(token.as_str().into()),
+            RevokeTarget::Token(token) => Revoked::Token(token.clone()),
             RevokeTarget::All => Revoked::All,
         };
         let expires = expires.max(self.inner.producers.lock().expiry_of(user, &revoked));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 
 use super::{Hub, Mail};
-use crate::auth::{AuthError, Grant, MAX_TOKEN_ID_BYTES, Scopes};
+use crate::auth::{AuthError, Grant, Scopes};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, SessionId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
@@ -114,13 +114,6 @@ impl Publisher<'_> {
             return Err(not_found());
         }
         let user = self.named(sub)?;
-        if let RevokeTarget::Token(token) = target
-            && token.len() > MAX_TOKEN_ID_BYTES
-        {
-            return Err(invalid(format!(
-                "`token_id` must be at most {MAX_TOKEN_ID_BYTES} bytes, as those of tokens are"
-            )));
-        }
         Ok(ReplyOk::Revoked { closed: self.hub.revoke(&user, target, expires) })
     }
 
@@ -154,7 +147,7 @@ impl Publisher<'_> {
 
     /// Whoever has this name in the token's tenant.
     fn named(&self, sub: &str) -> Result<UserId, ReplyError> {
-        UserId::new(self.owner.tenant(), sub).map_err(|problem| invalid(format!("`user_id` {problem}")))
+        self.owner.beside(sub).map_err(|problem| invalid(format!("`user_id` {problem}")))
     }
 
     fn lease(&self, seconds: f64) -> Result<Duration, ReplyError> {

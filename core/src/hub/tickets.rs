@@ -50,7 +50,7 @@ impl Hub {
     /// # use std::time::Duration;
     /// # use trunkline_core::auth::{Access, ClaimRules, Grant, Hs256, Scopes};
     /// # use trunkline_core::hub::{Hub, HubConfig};
-    /// # use trunkline_core::id::{Entropy, UserId};
+    /// # use trunkline_core::id::{Entropy, TokenId, UserId};
     /// # use trunkline_core::time::{Clock, Now};
     /// # struct Fixed;
     /// # impl Clock for Fixed { fn now(&self) -> Now { Now::default() } }
@@ -63,7 +63,7 @@ impl Hub {
     /// let scopes = Scopes::parse("topic:news", &user)?;
     /// let expires = Fixed.now().unix + Duration::from_secs(3600);
     /// let issued_at = Some(Fixed.now().unix);
-    /// let grant = Grant { user, issued_at, expires, token_id: Some("web-session-81".into()), scopes };
+    /// let grant = Grant { user, issued_at, expires, token_id: Some(TokenId::new("web-session-81")?), scopes };
     /// let issued = hub.issue_ticket(grant)?;
     /// let address = format!("wss://example.org/ws?ticket={}", issued.ticket.to_text());
     /// # let _ = address;

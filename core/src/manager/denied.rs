@@ -105,7 +105,7 @@ impl Denied {
     }
 
     fn of_tenant(&mut self, named: &Named, change: impl FnOnce(&mut Ordered)) {
-        let tenant: Option<Arc<str>> = named.0.tenant().map(Arc::from);
+        let tenant: Option<Arc<str>> = named.0.tenant().as_str().map(Arc::from);
         let ordered = self.tenants.entry(tenant.clone()).or_default();
         self.counts.remove(&(ordered.len(), tenant.clone()));
         change(ordered);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn token(n: u64) -> Revoked {
-        Revoked::Token(n.to_string().into())
+        Revoked::Token(n.to_string().parse().unwrap())
     }
 
     fn at(micros: u64) -> Timestamp {

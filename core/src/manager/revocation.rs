@@ -5,7 +5,7 @@ use super::user::Device;
 use super::{Manager, Output};
 use crate::auth::Grant;
 use crate::error::CloseReason;
-use crate::id::{ConnectionId, SessionId, UserId};
+use crate::id::{ConnectionId, SessionId, TokenId, UserId};
 use crate::time::{Now, UnixTime};
 
 /// What is revoked of a user.
@@ -14,7 +14,7 @@ pub enum Revoked {
     /// A session.
     Session(SessionId),
     /// A token, by its `jti`.
-    Token(Box<str>),
+    Token(TokenId),
     /// Every token that was issued up to now, and every session.
     All,
 }
@@ -23,7 +23,7 @@ pub enum Revoked {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credential {
     /// Its `jti`.
-    pub id: Option<Box<str>>,
+    pub id: Option<TokenId>,
     /// Its `iat`.
     pub issued_at: Option<UnixTime>,
     /// Its `exp`.
@@ -40,7 +40,7 @@ impl Credential {
 /// The tokens that a connection stands on, those that have a `jti`: the one that lasts longest, and the latest. Revoking either
 /// ends it.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Tokens(Box<[(Box<str>, UnixTime)]>);
+pub struct Tokens(Box<[(TokenId, UnixTime)]>);
 
 impl Tokens {
     /// Those of a connection that comes in.
@@ -62,18 +62,18 @@ impl Tokens {
     }
 
     /// Whether it is one of them.
-    pub fn has(&self, token: &str) -> bool {
+    pub fn has(&self, token: &TokenId) -> bool {
         self.expiry(token).is_some()
     }
 
     /// When this one of them expires.
-    pub fn expiry(&self, token: &str) -> Option<UnixTime> {
-        self.0.iter().find(|(known, _)| **known == *token).map(|(_, expires)| *expires)
+    pub fn expiry(&self, token: &TokenId) -> Option<UnixTime> {
+        self.0.iter().find(|(known, _)| known == token).map(|(_, expires)| *expires)
     }
 }
 
 impl Credential {
-    fn named(&self) -> Option<(Box<str>, UnixTime)> {
+    fn named(&self) -> Option<(TokenId, UnixTime)> {
         self.id.clone().map(|id| (id, self.expires))
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_connection_stands_on_the_token_that_lasts_longest_and_on_the_latest() {
         let token = |id: &str| Credential {
-            id: Some(id.into()),
+            id: Some(id.parse().unwrap()),
             issued_at: None,
             expires: UnixTime::from_secs(id.len() as u64),
         };
@@ -199,14 +199,14 @@ mod tests {
             for (id, lasts_longer) in rest {
                 stands = stands.refreshed(&token(id), *lasts_longer);
             }
-            ["a", "bb", "c"].map(|id| stands.has(id))
+            ["a", "bb", "c"].map(|id| stands.has(&id.parse().unwrap()))
         };
         assert_eq!(after(&[("a", true), ("bb", true)]), [false, true, false]);
         assert_eq!(after(&[("a", true), ("bb", false)]), [true, true, false]);
         assert_eq!(after(&[("a", true), ("bb", false), ("c", false)]), [true, false, true]);
         assert_eq!(after(&[("a", true), ("bb", false), ("c", true)]), [false, false, true]);
         let both = Tokens::new(&token("a")).with(&token("bb"));
-        assert_eq!(both.expiry("bb"), Some(UnixTime::from_secs(2)));
-        assert_eq!(both.expiry("c"), None);
+        assert_eq!(both.expiry(&"bb".parse().unwrap()), Some(UnixTime::from_secs(2)));
+        assert_eq!(both.expiry(&"c".parse().unwrap()), None);
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::wire::{Fault, Field, Object, Writer};
-use crate::id::{IdempotencyKey, RunId, SessionId, TopicName};
+use crate::id::{IdempotencyKey, RunId, SessionId, TokenId, TopicName};
 
 /// A run by its id, or by the key of the message that asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum RevokeTarget {
     /// `session_id`.
     Session(SessionId),
     /// `token_id`: the token's `jti`.
-    Token(String),
+    Token(TokenId),
     /// `all`: every token that was issued up to now, and every session.
     All,
 }

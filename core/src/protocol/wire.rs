@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ErrorCode;
 use crate::id::{
-    ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, ToolCallId, TopicName,
+    ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, TokenId, ToolCallId, TopicName,
 };
 use crate::time::UnixTime;
 
@@ -380,11 +380,11 @@ impl Field for Box<RawValue> {
 }
 
 macro_rules! text_fields {
-    ($($name:ident)*) => {
+    ($max:literal: $($name:ident)*) => {
         $(impl Field for $name {
             fn read(raw: &RawValue) -> Result<Self, Fault> {
                 serde_json::from_str(raw.get()).map_err(|_| {
-                    Fault::invalid("", "must be a string of 1 to 128 bytes without control characters")
+                    Fault::invalid("", concat!("must be a string of 1 to ", $max, " bytes without control characters"))
                 })
             }
             fn write(&self, out: &mut String) {
@@ -393,7 +393,8 @@ macro_rules! text_fields {
         })*
     };
 }
-text_fields! { ThreadId TopicName ToolCallId PartId IdempotencyKey FrameId ApprovalId }
+text_fields! { 128: ThreadId TopicName ToolCallId PartId IdempotencyKey FrameId ApprovalId }
+text_fields! { 255: TokenId }
 
 macro_rules! server_ids {
     ($($name:ident)*) => {

@@ -144,7 +144,7 @@ impl Session {
     /// asked since.
     fn pass_request(&mut self, now: Now, request: Box<Request>) {
         let State::Attached(device) = &self.state else { return };
-        let user = UserId::new(device.user.tenant(), &request.user_id);
+        let user = device.user.beside(&request.user_id);
         if user.is_ok_and(|user| device.scopes.may_publish_for(&user)) {
             self.connection.send(now, &ServerFrame::Request(request));
         }
@@ -226,7 +226,7 @@ fn wanted_users(
         return Err(CloseReason::Forbidden);
     }
     let parse = |sub: String| {
-        let user = UserId::new(grant.user.tenant(), &sub).map_err(|_| CloseReason::Forbidden)?;
+        let user = grant.user.beside(&sub).map_err(|_| CloseReason::Forbidden)?;
         if grant.scopes.may_publish_for(&user) { Ok(user) } else { Err(CloseReason::Forbidden) }
     };
     users.map(|users| users.into_iter().map(parse).collect()).transpose()

@@ -199,7 +199,7 @@ fn a_token_that_does_not_hold_gets_no_further() {
     assert_eq!(ask(&[b"Basic YTpi"]), refused("bad_credentials"));
     assert_eq!(ask(&[b"Bearer a.b.c"]), refused("bad_credentials"));
     assert_eq!(ask(&[good.authorization.as_bytes(), b"Bearer a.b.c"]), refused("bad_credentials"));
-    world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti-1".into()), None);
+    world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti-1".parse().unwrap()), None);
     assert_eq!(ask(&[good.authorization.as_bytes()]), refused("token_revoked"));
     let old = BackEnd::new(&world, "publish");
     world.clock.turn(HOUR + Duration::from_secs(5));
@@ -220,7 +220,7 @@ fn a_token_that_ends_while_the_body_comes_does_nothing() {
     };
     assert_eq!(slow(&|| ()), 200);
     let head = world.hub.user_status(&ident("ann")).head;
-    let revoke = || assert_eq!(world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti-1".into()), None), 0);
+    let revoke = || assert_eq!(world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti-1".parse().unwrap()), None), 0);
     assert_eq!(slow(&|| world.clock.turn(HOUR + Duration::from_secs(5))), 401);
     assert_eq!(slow(&revoke), 401);
     assert_eq!(world.hub.user_status(&ident("ann")).head, head);

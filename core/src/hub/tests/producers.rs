@@ -394,7 +394,7 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
     let (mut laptop, mut phone) = (with("one", None), with("two", None));
     let session = phone.client.session().unwrap();
     let revoke = |target| ClientFrame::Revoke { id: frame_id("x"), user_id: "ann".into(), target, expires: None };
-    root.send(&revoke(RevokeTarget::Token("one".into())));
+    root.send(&revoke(RevokeTarget::Token("one".parse().unwrap())));
     assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
     root.send(&revoke(RevokeTarget::Session(session)));
     assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
@@ -413,7 +413,7 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
     root.send(&ClientFrame::Revoke {
         id: frame_id("x"),
         user_id: "agent".into(),
-        target: RevokeTarget::Token("agents".into()),
+        target: RevokeTarget::Token("agents".parse().unwrap()),
         expires: None,
     });
     assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
@@ -421,7 +421,7 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
     assert_eq!(agent.closed_with(), Some(CloseReason::TokenRevoked.code()));
     let again = producer_with(&world, "a", "publish", None, Some("agents"));
     assert_eq!(again.closed_with(), Some(CloseReason::TokenRevoked.code()));
-    fresh.send(&revoke(RevokeTarget::Token("three".into())));
+    fresh.send(&revoke(RevokeTarget::Token("three".parse().unwrap())));
     assert_eq!(error(&fresh.replies()[0]).0, "not_found", "without the scope it does not exist");
 }
 

@@ -9,6 +9,7 @@ use crate::api::{Answer, Head};
 use crate::auth::fake::FakeKeys;
 use crate::auth::{AuthError, ClaimRules, Grant, NewToken, Scopes, Ticket};
 use crate::hub::{Hub, HubConfig, TicketError};
+use crate::id::TokenId;
 use crate::limits::Limits;
 use crate::protocol::RevokeTarget;
 
@@ -16,7 +17,13 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn grant(world: &World, ttl: Duration, token_id: Option<&str>) -> Grant {
     let expires = world.now().unix + ttl;
-    Grant { issued_at: None, user: ident("ann"), expires, token_id: token_id.map(Box::from), scopes: Scopes::default() }
+    Grant {
+        issued_at: None,
+        user: ident("ann"),
+        expires,
+        token_id: token_id.map(|id| TokenId::new(id).unwrap()),
+        scopes: Scopes::default(),
+    }
 }
 
 fn issued(world: &World, token_id: Option<&str>) -> Ticket {
@@ -103,12 +110,12 @@ fn a_ticket_is_worth_what_its_grant_is_worth_when_it_is_shown() {
     let world = World::new();
     let revoked = issued(&world, Some("jti-1"));
     let kept = issued(&world, Some("jti-2"));
-    world.hub.revoke(&ident("ann"), &RevokeTarget::Token("jti-1".into()), None);
+    world.hub.revoke(&ident("ann"), &RevokeTarget::Token(TokenId::new("jti-1").unwrap()), None);
     assert_eq!(showing(&world, &revoked).closed_with(), Some(4201));
     let mut ann = showing(&world, &kept);
     assert!(ann.is_in());
     // What came in by a ticket goes by its token id, too.
-    assert_eq!(world.hub.revoke(&ident("ann"), &RevokeTarget::Token("jti-2".into()), None), 1);
+    assert_eq!(world.hub.revoke(&ident("ann"), &RevokeTarget::Token(TokenId::new("jti-2").unwrap()), None), 1);
     ann.pump();
     assert_eq!(ann.closed_with(), Some(4201));
 
@@ -127,7 +134,7 @@ fn what_is_over_gets_no_ticket_and_where_they_are_off_nobody_does() {
     let late = grant(&world, HOUR, None);
     world.clock.turn(2 * HOUR);
     assert_eq!(world.hub.issue_ticket(late).unwrap_err(), TicketError::Over(AuthError::Expired));
-    world.hub.revoke(&ident("ann"), &RevokeTarget::Token("jti".into()), None);
+    world.hub.revoke(&ident("ann"), &RevokeTarget::Token(TokenId::new("jti").unwrap()), None);
     let revoked = world.hub.issue_ticket(grant(&world, HOUR, Some("jti"))).unwrap_err();
     assert_eq!(revoked, TicketError::Over(AuthError::Revoked));
 
@@ -182,7 +189,7 @@ fn over_http_a_token_gives_a_ticket_with_its_scopes() {
     let (topic, resume) = ("news".parse().unwrap(), None);
     ann.send(&crate::protocol::ClientFrame::Subscribe { id: super::harness::frame_id("s"), topic, resume });
     assert!(ann.replies()[0].outcome.is_ok(), "the scopes are the token's");
-    world.hub.revoke(&ident("ann"), &RevokeTarget::Token("jti-9".into()), None);
+    world.hub.revoke(&ident("ann"), &RevokeTarget::Token(TokenId::new("jti-9").unwrap()), None);
     ann.pump();
     assert_eq!(ann.closed_with(), Some(4201));
     assert_eq!(asked(&world, &[token.as_bytes()]).status, 401);

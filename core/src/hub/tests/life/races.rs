@@ -141,7 +141,7 @@ impl Played {
             Step::RevokeToken { id } => {
                 self.world.hub.revoke(
                     &ident("ann"),
-                    &RevokeTarget::Token(IDS[id].into()),
+                    &RevokeTarget::Token(IDS[id].parse().unwrap()),
                     Some(crate::time::UnixTime::MAX),
                 );
                 self.denied.insert(id);
@@ -214,7 +214,7 @@ fn whoever_comes_in_or_refreshes_while_it_is_revoked_is_out_afterwards() {
         let mut ann = world.connect(token(&world, "ann", 3_600, "", Some("one")), None, None);
         let (new, refreshed) =
             (token(&world, "ann", 3_600, "", Some("two")), token(&world, "ann", 7_200, "", Some("two")));
-        let target = if round % 2 == 0 { RevokeTarget::All } else { RevokeTarget::Token("two".into()) };
+        let target = if round % 2 == 0 { RevokeTarget::All } else { RevokeTarget::Token("two".parse().unwrap()) };
         let attached = thread::scope(|scope| {
             let attach = scope.spawn(|| world.connect(new.clone(), None, None));
             let refresh = scope.spawn(|| {

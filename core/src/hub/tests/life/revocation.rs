@@ -3,7 +3,7 @@
 use super::*;
 use crate::auth::AuthError;
 use crate::client::ClientConfig;
-use crate::id::SessionId;
+use crate::id::{SessionId, TokenId};
 use crate::protocol::{ProducerHello, RevokeTarget};
 
 const REVOKED: Option<u16> = Some(4201);
@@ -82,7 +82,7 @@ fn a_token_stays_out_until_it_has_expired_where_that_is_known_and_beyond_the_mem
     let (seen, unseen) = (hour("seen"), hour("unseen"));
     let ann = world.connect(seen.clone(), None, None);
     for id in ["seen", "unseen"] {
-        world.hub.revoke(&ident("ann"), &RevokeTarget::Token(id.into()), None);
+        world.hub.revoke(&ident("ann"), &RevokeTarget::Token(id.parse().unwrap()), None);
     }
     drop(ann);
     let is_out = |token: &str| world.hub.grant(token) == Err(AuthError::Revoked);
@@ -90,7 +90,7 @@ fn a_token_stays_out_until_it_has_expired_where_that_is_known_and_beyond_the_mem
     assert!(is_out(&seen) && is_out(&unseen), "an hour is longer than the memory");
     // Others need the room: what nobody waits for goes first, and what is known to be needed stays.
     for n in 0..3 {
-        world.hub.revoke(&ident("ann"), &RevokeTarget::Token(format!("more-{n}")), None);
+        world.hub.revoke(&ident("ann"), &RevokeTarget::Token(format!("more-{n}").parse().unwrap()), None);
     }
     assert!(is_out(&seen) && !is_out(&unseen));
     let until = world.now().unix + Duration::from_secs(10);
@@ -117,7 +117,7 @@ fn a_revocation_reaches_its_connections_at_ten_thousand_and_no_others() {
     let session = pairs[0].client.session().unwrap();
     let cases = [
         (0, RevokeTarget::Session(session), 1),
-        (1, RevokeTarget::Token("jti".into()), DEVICES),
+        (1, RevokeTarget::Token("jti".parse().unwrap()), DEVICES),
         (2, RevokeTarget::All, DEVICES),
     ];
     let mut gone = 0;
@@ -136,7 +136,7 @@ fn a_revocation_reaches_its_connections_at_ten_thousand_and_no_others() {
 #[test]
 fn what_was_for_now_only_is_given_to_nobody_who_is_revoked_meanwhile() {
     let world = World::new();
-    for target in [RevokeTarget::All, RevokeTarget::Token("jti".into())] {
+    for target in [RevokeTarget::All, RevokeTarget::Token(TokenId::new("jti").unwrap())] {
         let mut ann = world.connect(token(&world, "ann", 60, "", Some("jti")), None, None);
         ann.events();
         world.hub.publish_ephemeral(&ident("ann"), None, "typing", &1).unwrap();
