@@ -1,6 +1,6 @@
 //! From the first byte to `hello`: the upgrade, the carriers of a token, and what is refused how.
 
-use super::phase::{Closing, Greeting, Phase, Upgrading};
+use super::phase::{Closing, Greeting, Phase, Said, Upgrading};
 use super::{Admission, Connection, ConnectionEvent};
 use crate::auth::carrier::{Carrier, CarrierError, Credential, Extracted, Extractor, Subprotocol};
 use crate::auth::{AuthError, Grant, Page};
@@ -62,14 +62,16 @@ impl Connection {
         }
     }
 
-    pub(super) fn hello_verified(&mut self, now: Now, hello: Hello, verdict: Result<Grant, AuthError>) {
-        match verdict {
-            Ok(grant) => self.admit(now, grant, hello),
-            Err(error) => {
-                self.phase = Phase::VerifyHello(Box::default());
-                self.close(now, close_of(error));
+    pub(super) fn hello_verified(&mut self, now: Now, said: Said, verdict: Result<Grant, AuthError>) {
+        let reason = match verdict {
+            Ok(grant) if said.user_id.as_deref().is_none_or(|claimed| claimed == grant.user.sub()) => {
+                return self.admit(now, grant, said.hello);
             }
-        }
+            Ok(_) => CloseReason::BadCredentials,
+            Err(error) => close_of(error),
+        };
+        self.phase = Phase::VerifyHello(Box::default());
+        self.close(now, reason);
     }
 
     /// The first message must be a `hello`: whatever else it is says that nobody with credentials is there.
@@ -185,11 +187,11 @@ impl Connection {
             return self.close(now, CloseReason::BadCredentials);
         };
         match (grant, found) {
-            (Some(grant), _) if user_id.is_none_or(|claimed| claimed == grant.user.sub()) => {
+            (Some(grant), _) if user_id.as_deref().is_none_or(|claimed| claimed == grant.user.sub()) => {
                 self.admit(now, grant, hello)
             }
             (None, Some((credential, _))) => {
-                self.phase = Phase::VerifyHello(Box::new(hello));
+                self.phase = Phase::VerifyHello(Box::new(Said { hello, user_id }));
                 self.event = Some(ask(credential));
             }
             (Some(_), _) | (None, None) => self.close(now, CloseReason::BadCredentials),

@@ -190,7 +190,7 @@ impl Connection {
     pub fn handle_verified(&mut self, now: Now, verdict: Result<Grant, AuthError>) {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::VerifyUpgrade(upgrade) => self.upgrade_verified(now, *upgrade, verdict),
-            Phase::VerifyHello(hello) => self.hello_verified(now, *hello, verdict),
+            Phase::VerifyHello(said) => self.hello_verified(now, *said, verdict),
             Phase::Live(live) => {
                 self.phase = Phase::Live(live);
                 self.refresh_verified(now, verdict);

@@ -18,7 +18,7 @@ pub(super) enum Phase {
     /// Upgraded; the first frame is due.
     AwaitHello(Box<Greeting>),
     /// The first frame's token is being verified.
-    VerifyHello(Box<Hello>),
+    VerifyHello(Box<Said>),
     /// Verified; the hub decides.
     Attaching(Box<Grant>),
     /// In.
@@ -101,6 +101,14 @@ pub(super) struct Upgrading {
 pub(super) struct Greeting {
     pub(super) carried: Extracted,
     pub(super) grant: Option<Grant>,
+}
+
+/// A first frame whose token is being verified.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) hello: Hello,
+    /// Who it says it is from, where it does.
+    pub(super) user_id: Option<String>,
 }
 
 /// How far a close has come. The socket ends once both halves are there, or by the deadline.
