@@ -27,12 +27,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for TokioTransport<S> {
     }
 }
 
-/// A stream whose first bytes were read already: it yields them again, then the rest.
-#[derive(Debug)]
+/// A stream whose first bytes were read already: it yields them again, then the rest. `Debug` shows
+/// how many they are: a request may carry a token.
 pub struct Rewound<S> {
     head: Vec<u8>,
     yielded: usize,
     stream: S,
+}
+
+impl<S> std::fmt::Debug for Rewound<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rewound").field("bytes", &self.head.len()).finish_non_exhaustive()
+    }
 }
 
 impl<S> Rewound<S> {

@@ -250,8 +250,8 @@ impl Field for WireCode {
 }
 
 record! {
-    /// A refusal.
-    #[derive(Clone, Debug, PartialEq)]
+    /// A refusal. `Debug` shows no message: an application may say in it what was asked.
+    #[derive(Clone, PartialEq)]
     pub struct ReplyError {
         /// What kind.
         code: WireCode,
@@ -261,6 +261,15 @@ record! {
         temporary: bool,
         /// When to try again, in seconds.
         retry_after: Option<f64>,
+    }
+}
+
+impl fmt::Debug for ReplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReplyError")
+            .field("code", &self.code)
+            .field("temporary", &self.temporary)
+            .finish_non_exhaustive()
     }
 }
 

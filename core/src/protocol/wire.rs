@@ -13,7 +13,8 @@ use serde_json::value::RawValue;
 
 use crate::error::ErrorCode;
 use crate::id::{
-    ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, TokenId, ToolCallId, TopicName,
+    ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, TokenId, ToolCallId,
+    TopicName,
 };
 use crate::time::UnixTime;
 
@@ -129,7 +130,6 @@ impl<'de> Deserialize<'de> for Object<'de> {
 }
 
 /// An object's key, borrowed where it holds no escape.
-#[derive(Debug)]
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {
@@ -152,7 +152,6 @@ impl<'de> Deserialize<'de> for Key<'de> {
 }
 
 /// Writes one object, field by field.
-#[derive(Debug)]
 pub(super) struct Writer(String);
 
 impl Writer {

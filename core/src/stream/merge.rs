@@ -1,12 +1,14 @@
 //! What one reader is given of a log: the shared frames, or for one that lags, windows of merged text.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{Entry, Reducer};
 use crate::protocol::{AgentDeltas, DeltaPart, Lost, Position, ServerFrame, Snapshot, SnapshotRun, StreamName};
 
-/// One frame for one reader.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One frame for one reader. `Debug` shows its size.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Outgoing {
     /// The seq it follows, where that is not the one before its own.
     pub prev: Option<u64>,
@@ -14,6 +16,13 @@ pub struct Outgoing {
     pub seq: u64,
     /// The frame, without `prev` where that is to be put before it.
     pub frame: Bytes,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prev, seq, frame } = self;
+        f.debug_struct("Outgoing").field("prev", prev).field("seq", seq).field("bytes", &frame.len()).finish()
+    }
 }
 
 /// Bytes of the frames that one window may stand for, their escapes included. What a window says of a text stands in its

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 
 use serde_json::value::RawValue;
 
@@ -9,7 +10,7 @@ use crate::id::{ApprovalId, PartId, RunId, ThreadId, ToolCallId};
 use crate::protocol::{EventBody, RunStatus, SnapshotRun, SnapshotTool};
 
 /// One tool call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ToolView {
     /// Which tool.
     pub name: String,
@@ -24,7 +25,7 @@ pub struct ToolView {
 }
 
 /// A streamed text, or what is kept of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct PartView {
     /// Where the text begins, in Unicode scalar values: above 0 when its beginning was not kept.
     pub start: u64,
@@ -35,7 +36,7 @@ pub struct PartView {
 }
 
 /// What a suspended run waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ApprovalView {
     /// What `approve` must name.
     pub approval_id: ApprovalId,
@@ -43,8 +44,8 @@ pub struct ApprovalView {
     pub question: Option<String>,
 }
 
-/// One run as a person sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One run as a person sees it. `Debug` shows no payload, of its parts neither.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RunView {
     /// The conversation.
     pub thread_id: Option<ThreadId>,
@@ -309,3 +310,20 @@ const THOUGHT_OVERHEAD: usize = size_of::<String>();
 const TOOL_OVERHEAD: usize = size_of::<(ToolCallId, ToolView)>() + 24;
 /// The handles of a text, and the allocation of its id.
 const PART_OVERHEAD: usize = size_of::<(PartId, PartView)>() + 24;
+
+macro_rules! debug_without_payload {
+    ($($name:ident: $($field:ident),*;)*) => {
+        $(impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))$(.field(stringify!($field), &self.$field))*.finish_non_exhaustive()
+            }
+        })*
+    };
+}
+
+debug_without_payload! {
+    ToolView: success;
+    PartView: start, end;
+    ApprovalView: approval_id;
+    RunView: thread_id, agent_name, status, run_seq;
+}

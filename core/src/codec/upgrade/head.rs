@@ -171,7 +171,7 @@ impl<'a> Request<'a> {
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.headers.len();
-        write!(f, "Request({} {}, {count} headers)", self.method, self.path())
+        write!(f, "Request({} {}, {count} headers)", self.method, self.path().escape_debug())
     }
 }
 

@@ -51,12 +51,18 @@ const HEADERS: [(HeaderName, &str); 4] = [
 /// Makes a token for a name, or says why the name is none.
 pub(crate) type Login = Arc<dyn Fn(&str) -> Result<LoggedIn, String> + Send + Sync>;
 
-/// What the page gets for a name.
-#[derive(Debug, Serialize)]
+/// What the page gets for a name. `Debug` shows no token.
+#[derive(Serialize)]
 pub(crate) struct LoggedIn {
     pub(crate) token: String,
     /// Seconds.
     pub(crate) expires_in: u64,
+}
+
+impl std::fmt::Debug for LoggedIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoggedIn").field("expires_in", &self.expires_in).finish_non_exhaustive()
+    }
 }
 
 /// The door of development mode.
