@@ -36,6 +36,7 @@ mod producers;
 pub(crate) mod publisher;
 mod publishing;
 mod registry;
+mod request_names;
 mod requests;
 mod run;
 mod session;
@@ -65,6 +66,7 @@ pub use approval::Approval;
 pub use housekeeper::Housekeeper;
 use publishing::json;
 use registry::Registry;
+use request_names::RequestNames;
 pub use requests::{Command, Request, Requests, UserMessage};
 pub use run::{DEFAULT_PART, Run, ToolCall};
 pub use session::Session;
@@ -98,6 +100,7 @@ struct Inner {
     requests: Arc<Mailbox<Request, ()>>,
     producers: Lock<Registry<Mail>>,
     tickets: Lock<Tickets>,
+    request_names: RequestNames,
     requests_taken: Lock<bool>,
     levels: Lock<Levels>,
     /// Set when the level has changed.
@@ -129,8 +132,8 @@ impl Default for HubConfig {
     }
 }
 
-/// What a new run is.
-#[derive(Clone, Debug)]
+/// What a new run is. `Debug` does not show what the agent was asked.
+#[derive(Clone)]
 pub struct RunOptions {
     /// Who works.
     pub agent_name: String,
@@ -154,6 +157,15 @@ impl RunOptions {
             order: OrderPolicy::Reject,
             on_disconnect: OnDisconnect::Continue,
         }
+    }
+}
+
+impl std::fmt::Debug for RunOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { agent_name, parent, message: _, order, on_disconnect } = self;
+        let mut shown = f.debug_struct("RunOptions");
+        shown.field("agent_name", agent_name).field("parent", parent);
+        shown.field("order", order).field("on_disconnect", on_disconnect).finish_non_exhaustive()
     }
 }
 
@@ -182,6 +194,7 @@ impl Hub {
             requests: Arc::new(Mailbox::new(config.limits.requests)),
             producers: Lock::new(Registry::new(config.limits.producers)),
             tickets: Lock::new(Tickets::new(ticket_bounds(&config.limits))),
+            request_names: RequestNames::new(&*entropy),
             addresses: Arc::new(Lock::new(Addresses::new(&config.limits))),
             settings: Shared::new(Settings {
                 limits: config.limits,

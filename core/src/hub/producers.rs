@@ -7,7 +7,7 @@ use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, UserId};
 #[cfg(doc)]
 use crate::limits::Limits;
-use crate::manager::{Ask, Control, Credential, Manager, Output, Pace, RequestId, Revoked, Tokens};
+use crate::manager::{Ask, Control, Credential, Manager, Output, Pace, Revoked, Tokens};
 use crate::protocol::{self, ReplyError, RequestBody, RevokeTarget};
 use crate::sync::{PushError, Wakers};
 use crate::time::{Clock, Timestamp, UnixTime};
@@ -150,7 +150,9 @@ impl Hub {
     /// Whether the request is with this producer now.
     fn ask_producer(&self, ask: &Ask, connection: ConnectionId, mail: &Mail) -> bool {
         let shard = self.shard_of(ask.user());
-        let Some(request) = on_the_wire(shard, ask) else { return false };
+        let Some(request) = on_the_wire(&self.inner.request_names.name(shard, ask.request()), ask) else {
+            return false;
+        };
         let control = Control::Request(Box::new(request));
         let bytes = control.bytes();
         // What users ask leaves room for what a run must be told.
@@ -180,8 +182,7 @@ impl Hub {
 }
 
 /// A request as a producer sees it: its id leads back to its shard.
-fn on_the_wire(shard: usize, ask: &Ask) -> Option<protocol::Request> {
-    let RequestId(number) = ask.request();
+fn on_the_wire(name: &str, ask: &Ask) -> Option<protocol::Request> {
     let body = match ask {
         Ask::Message(ask) => RequestBody::UserMessage {
             run_id: ask.run,
@@ -192,6 +193,6 @@ fn on_the_wire(shard: usize, ask: &Ask) -> Option<protocol::Request> {
         Ask::Command(ask) => RequestBody::Command { name: ask.name.clone(), args: ask.args.clone() },
     };
     // Short and printable: it always is an id.
-    let id = FrameId::new(&format!("q-{shard}-{number}")).ok()?;
+    let id = FrameId::new(name).ok()?;
     Some(protocol::Request { id, user_id: ask.user().sub().to_owned(), body })
 }

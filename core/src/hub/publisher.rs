@@ -192,9 +192,7 @@ impl Hub {
 
     /// The shard and the number of a request, as its name on the wire says.
     fn parse_request(&self, id: &str) -> Option<(usize, RequestId)> {
-        let (shard, number) = id.strip_prefix("q-")?.split_once('-')?;
-        let shard = shard.parse().ok().filter(|shard| *shard < self.inner.shards.len())?;
-        Some((shard, RequestId(number.parse().ok()?)))
+        self.inner.request_names.parse(id).filter(|(shard, _)| *shard < self.inner.shards.len())
     }
 }
 
