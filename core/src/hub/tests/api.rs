@@ -220,7 +220,8 @@ fn a_token_that_ends_while_the_body_comes_does_nothing() {
     };
     assert_eq!(slow(&|| ()), 200);
     let head = world.hub.user_status(&ident("ann")).head;
-    let revoke = || assert_eq!(world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti-1".parse().unwrap()), None), 0);
+    let revoke =
+        || assert_eq!(world.hub.revoke(&ident("agent"), &RevokeTarget::Token("jti-1".parse().unwrap()), None), 0);
     assert_eq!(slow(&|| world.clock.turn(HOUR + Duration::from_secs(5))), 401);
     assert_eq!(slow(&revoke), 401);
     assert_eq!(world.hub.user_status(&ident("ann")).head, head);

@@ -38,16 +38,26 @@ impl Clock for TestClock {
     }
 }
 
-/// Numbers that are all different, the same in every run.
+/// Numbers that are all different, the same in every run. Whoever acts may draw from a lane of its own, in which the
+/// numbers do not hang on what others draw.
 #[derive(Debug, Default)]
-pub(super) struct TestEntropy(Lock<u64>);
+pub(super) struct TestEntropy(Lock<(usize, [u64; LANES])>);
+
+pub(super) const LANES: usize = 4;
+
+impl TestEntropy {
+    pub(super) fn turn_to(&self, lane: usize) {
+        self.0.lock().0 = lane;
+    }
+}
 
 impl Entropy for TestEntropy {
     fn fill(&self, out: &mut [u8]) {
         for chunk in out.chunks_mut(8) {
-            let mut count = self.0.lock();
-            *count += 1;
-            let mixed = count.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xd6e8_feb8_6659_fd93);
+            let (lane, counts) = &mut *self.0.lock();
+            counts[*lane] += 1;
+            let number = counts[*lane] + ((*lane as u64) << 32);
+            let mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xd6e8_feb8_6659_fd93);
             chunk.copy_from_slice(&mixed.to_be_bytes()[..chunk.len()]);
         }
     }
@@ -133,7 +143,8 @@ impl World {
     /// A client on a socket that was accepted before.
     pub(super) fn connect_on(&self, accepted: Session, config: ClientConfig) -> Pair {
         let client = Client::new(self.now(), config, Shared::clone(&self.entropy) as _).unwrap();
-        let mut pair = Pair { session: Some(accepted), client, clock: Shared::clone(&self.clock) };
+        let clock = Shared::clone(&self.clock);
+        let mut pair = Pair { session: Some(accepted), client, heard: Vec::new(), clock };
         pair.pump();
         pair
     }
@@ -169,6 +180,8 @@ pub(super) struct Pair {
     /// `None` once the socket was cut.
     pub(super) session: Option<Session>,
     pub(super) client: Client,
+    /// Every byte that the server has sent.
+    pub(super) heard: Vec<u8>,
     clock: Shared<TestClock>,
 }
 
@@ -182,6 +195,7 @@ impl Pair {
             let down = session.transmit().to_vec();
             session.advance(now, down.len());
             if !down.is_empty() {
+                self.heard.extend_from_slice(&down);
                 self.client.handle_bytes(now, &down);
             }
             let up = self.client.transmit().to_vec();

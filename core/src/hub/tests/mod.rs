@@ -2,6 +2,7 @@
 
 mod acks;
 mod admission;
+mod alike;
 mod api;
 mod approvals;
 mod capacity;
@@ -12,6 +13,7 @@ mod harness;
 mod heap;
 mod identity;
 mod inbound;
+mod isolation;
 mod lag;
 mod levels;
 mod life;
@@ -25,6 +27,7 @@ mod races;
 mod repeats;
 mod requests;
 mod resume;
+mod silence;
 mod threads;
 mod tickets;
 mod topics;

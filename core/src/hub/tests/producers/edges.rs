@@ -319,7 +319,11 @@ fn what_is_remembered_of_a_revocation_is_as_short_as_a_tokens_id() {
     let mut root = world.connect(token(&world, "root", "admin", None), None, None);
     for (bytes, fits) in [(MAX_TOKEN_ID_BYTES, true), (MAX_TOKEN_ID_BYTES + 1, false)] {
         let token_id = "x".repeat(bytes);
-        send_raw(&world, &mut root, &format!(r#"{{"type":"revoke","id":"r","user_id":"ann","token_id":"{token_id}"}}"#));
+        send_raw(
+            &world,
+            &mut root,
+            &format!(r#"{{"type":"revoke","id":"r","user_id":"ann","token_id":"{token_id}"}}"#),
+        );
         assert_eq!(root.replies()[0].outcome.is_ok(), fits, "{bytes} bytes");
     }
 }
