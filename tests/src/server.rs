@@ -54,12 +54,24 @@ pub fn revocable(user: &str, scope: &str, token_id: &str) -> String {
     granting(SECRET, user, Duration::ZERO, scope, Some(token_id))
 }
 
+/// A token of this server for a user of a tenant.
+///
+/// # Panics
+/// When a name is none.
+pub fn of_tenant(tenant: &str, user: &str, scope: &str) -> String {
+    let user = UserId::new(Some(tenant), user).expect("a user's name");
+    granting_to(SECRET, &user, Duration::ZERO, scope, None)
+}
+
 fn granting(secret: &[u8], user: &str, age: Duration, scope: &str, token_id: Option<&str>) -> String {
-    let user = UserId::new(None, user).expect("a user's name");
+    granting_to(secret, &UserId::new(None, user).expect("a user's name"), age, scope, token_id)
+}
+
+fn granting_to(secret: &[u8], user: &UserId, age: Duration, scope: &str, token_id: Option<&str>) -> String {
     let keys = Hs256::new(secret, ClaimRules::default()).expect("a secret");
     let since = SystemTime::UNIX_EPOCH.elapsed().expect("a calendar after 1970");
     let issued_at = UnixTime::from_secs(since.saturating_sub(age).as_secs());
-    let new = NewToken { user: &user, issued_at, ttl: Duration::from_secs(3600), scope, token_id };
+    let new = NewToken { user, issued_at, ttl: Duration::from_secs(3600), scope, token_id };
     keys.issue(&new).expect("a token")
 }
 
@@ -262,6 +274,19 @@ impl Program {
     /// # Panics
     /// As [`Program::start`].
     pub fn with(scratch: &str, variables: &[(&str, &str)]) -> Self {
+        Self::run(scratch, variables, "off", Stdio::inherit())
+    }
+
+    /// The same with all that it can log, which goes into this file; so does whatever else it says on standard error.
+    ///
+    /// # Panics
+    /// As [`Program::start`], and when there is no such file.
+    pub fn logging(scratch: &str, variables: &[(&str, &str)], log: &Path) -> Self {
+        let log = std::fs::File::create(log).expect("a file for the log");
+        Self::run(scratch, variables, "trace", log.into())
+    }
+
+    fn run(scratch: &str, variables: &[(&str, &str)], level: &str, log: Stdio) -> Self {
         static SECRETS: OnceLock<PathBuf> = OnceLock::new();
         let secret = SECRETS.get_or_init(|| {
             let path = Path::new(scratch).join(format!("e2e-{}.secret", std::process::id()));
@@ -269,12 +294,13 @@ impl Program {
             path
         });
         let mut process = Command::new(binary())
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off", "--secret-file"])
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", level, "--secret-file"])
             .arg(secret)
             .env_clear()
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the program starts");
         let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
