@@ -1,6 +1,7 @@
 //! The operations over HTTP, as the program answers them and as its OpenAPI document says it does.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -9,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use trunkline_core::protocol::{ClientFrame, MAX_EVENTS, OrderPolicy, RunStart, WhenLeft};
 use trunkline_tests::contract::Contract;
 use trunkline_tests::http::{Response, request};
+use trunkline_tests::issuer::{KeyServer, Signer};
 use trunkline_tests::server::{Program, SECRET, revocable, scoped, shell, signed, token};
 use trunkline_tests::wire::{Device, STEP, Socket, upgrade, within};
 
@@ -92,6 +94,7 @@ async fn every_path_status_code_and_field_of_the_document_is_real_and_no_other()
     tickets(&mut api).await;
     levels(&mut api).await;
     other_methods(&mut api).await;
+    a_key_that_is_not_known_yet(&mut api).await;
     draining(&mut api).await;
     assert_eq!(api.contract.unseen(), Vec::<String>::new(), "in the document, and in no answer");
 }
@@ -109,7 +112,7 @@ async fn the_readmes_lines_for_curl_work_as_they_stand() {
     let delivered = json!({"delivered_to": 1});
     assert_eq!(answers[..3], [delivered.clone(), delivered.clone(), delivered]);
     assert_eq!(answers[3]["connections"][0]["connection_id"], ann.welcome["connection_id"]);
-    assert_eq!(answers[4..], [json!({"closed": 0})]);
+    assert_eq!(answers[4..], [json!({"closed": 0}), json!({"closed": 1})]);
     ann.event(|event| event["type"] == "agent_completed").await;
     let kinds: Vec<_> = ann.events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect();
     assert_eq!(kinds, ["custom", "agent_started", "agent_thinking", "agent_delta", "agent_completed"]);
@@ -291,6 +294,30 @@ async fn other_methods(api: &mut Api) {
             assert_eq!(answer.headers["allow"], allowed, "{line}");
         }
     }
+}
+
+/// By a program whose keys come from elsewhere: nobody can tell yet whether the token holds.
+async fn a_key_that_is_not_known_yet(api: &mut Api) {
+    let (known, later) = (Signer::ed25519("known"), Signer::ed25519("later"));
+    let keys = KeyServer::start(&[&known]).await;
+    let authority = Path::new(SCRATCH).join(format!("http-{}-ca.pem", std::process::id()));
+    std::fs::write(&authority, &keys.authority).expect("a file");
+    let variables = [
+        ("TRUNKLINE_JWKS_URL", &*keys.url()),
+        ("TRUNKLINE_JWKS_CA_FILE", authority.to_str().expect("a path in UTF-8")),
+        ("TRUNKLINE_JWKS_COOLDOWN", "30s"),
+        ("TRUNKLINE_TICKETS", "true"),
+    ];
+    let own = std::mem::replace(&mut api.program, Program::with(SCRATCH, &variables));
+    let bearer = format!("Bearer {}", later.token("agent"));
+    for (method, path) in api.contract.operations() {
+        if path != "/openapi.json" {
+            let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+            let answer = api.send(&method, &path, NOBODYS, &headers, b"{}").await;
+            assert_eq!(answer.body["error"]["code"], "unavailable", "{method} {path}");
+        }
+    }
+    api.program = own;
 }
 
 async fn draining(api: &mut Api) {
