@@ -108,8 +108,15 @@ impl Session {
             return false;
         };
         let shard = self.hub.shard(self.hub.shard_of(&device.user));
-        let Some(ahead) = shard.ahead(&device.user, device.connection, cursor.position) else { return false };
+        let ahead = shard.ahead(&device.user, device.connection, cursor.position);
         drop(shard);
+        let Some(ahead) = ahead else {
+            // The log has gone on without the text that waited: a time that stays would come again and again.
+            if let Some(holding) = &mut device.holding {
+                holding.until = None;
+            }
+            return false;
+        };
         let holding = device.holding.get_or_insert_with(|| Box::new(Holding::new(&ahead)));
         if cursor.position.seq < ahead.boundary.max(holding.free) {
             // What waited is followed by another event, or its time has come.

@@ -91,6 +91,38 @@ fn text_that_waits_costs_no_reading_and_a_shutdown_does_not_wait_for_it() {
     assert_eq!(names(&mut ann), ["going_away", "agent_delta"]);
 }
 
+/// As where memory is short: the log loses what text waits in, and the snapshots of others take all the room.
+#[test]
+fn text_that_waits_and_is_lost_wakes_its_reader_only_to_look_for_room() {
+    let world = World::with(Limits {
+        log_entries: 8,
+        snapshot_bytes: 64 << 10,
+        total_snapshot_bytes: 100 << 10,
+        ..Limits::default()
+    });
+    let mut ann = world.device("ann");
+    order(&world, Degraded);
+    let run = start(&world, "ann");
+    ann.events();
+    run.delta("it waits").unwrap();
+    assert_eq!(names(&mut ann), [""; 0]);
+    let taken = world.hub.inner.snapshots.lease(100 << 10).unwrap();
+    for n in 0..20 {
+        run.thinking(format!("{n}")).unwrap();
+    }
+    assert_eq!(names(&mut ann), [""; 0]);
+    for _ in 0..5 {
+        world.sleep(SEC, &mut [&mut ann]);
+        let due = ann.session.as_ref().unwrap().poll_timeout().unwrap();
+        assert!(due > world.now().at, "a deadline that has passed stays, and its reader never sleeps");
+    }
+    drop(taken);
+    world.sleep(SEC, &mut [&mut ann]);
+    run.completed(None).unwrap();
+    ann.events();
+    assert_eq!((ann.client.position().unwrap().seq, ann.fault()), (23, None));
+}
+
 #[test]
 fn events_for_now_are_left_out_in_an_emergency_only() {
     let world = World::new();
