@@ -91,8 +91,8 @@ impl<'a> Place<'a> {
             Self::Revoke => (Operation::Revoke, scopes.is_admin()),
             // For whoever the token speaks for: it could open a WebSocket by itself.
             Self::Tickets => (Operation::Ticket, true),
-            Self::Level => (Operation::Level, scopes.is_admin()),
-            Self::SetLevel => (Operation::SetLevel, scopes.is_admin()),
+            Self::Level => (Operation::Level, is_operator(grant)),
+            Self::SetLevel => (Operation::SetLevel, is_operator(grant)),
             Self::User(name) => {
                 let user = user(name, &grant.user)?;
                 let allowed = scopes.is_admin() || scopes.may_publish_for(&user);
@@ -110,6 +110,11 @@ impl Operation {
             Self::Publish | Self::Start | Self::Events(_) | Self::Revoke | Self::SetLevel => true,
         }
     }
+}
+
+/// Whether the token speaks for whoever runs the server: the admin of a tenant orders nothing for the users of others.
+fn is_operator(grant: &Grant) -> bool {
+    grant.scopes.is_admin() && grant.user.tenant().as_str().is_none()
 }
 
 fn one_segment(text: &str) -> Option<&str> {

@@ -11,6 +11,7 @@ use crate::auth::fake::FakeKeys;
 use crate::auth::{AuthError, ClaimRules, Grant, NewToken, TokenVerifier};
 use crate::hub::{Hub, HubConfig};
 use crate::id::UserId;
+use crate::level::ServiceLevel;
 use crate::limits::Limits;
 use crate::protocol::{EventBody, EventKind, FailReason, MAX_EVENTS, RevokeTarget};
 use crate::time::UnixTime;
@@ -181,6 +182,21 @@ fn without_the_scope_everything_is_as_if_it_were_not_there() {
     }
     let of_acme = BackEnd::of(&world, &acme, "publish admin", None);
     assert_eq!(of_acme.get("ann").1, json!({"user_id": "ann", "connections": [], "runs": []}));
+}
+
+#[test]
+fn the_admin_of_a_tenant_neither_sees_nor_orders_the_level_of_all() {
+    const LEVEL: &str = "/v1/service-level";
+    let world = World::new();
+    let acme = UserId::new(Some("acme"), "agent").unwrap();
+    let of_acme = BackEnd::of(&world, &acme, "publish admin", None);
+    let order = json!({"level": "emergency", "reason": "of acme alone"});
+    for outcome in [of_acme.ask("GET", LEVEL, &Value::Null), of_acme.ask("PUT", LEVEL, &order)] {
+        assert_eq!(code(&outcome), (404, "not_found"));
+    }
+    assert_eq!(world.hub.level(), ServiceLevel::Normal);
+    assert_eq!(BackEnd::new(&world, "admin").ask("PUT", LEVEL, &order).0, 200);
+    assert_eq!(world.hub.level(), ServiceLevel::Emergency);
 }
 
 #[test]
