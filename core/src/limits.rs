@@ -49,7 +49,7 @@ pub struct Limits {
     /// The same for the first frame of a connection whose upgrade carried no token that holds. 8 KiB.
     pub hello_bytes: usize,
     /// Bytes of all heads and messages that are half received, but for the first 8 KiB of each. 256 MiB; where there is no room,
-    /// a socket is read no further, and closed with 1013 where that takes 10 s.
+    /// a socket is read no further, and closed with 1013 where that takes 10 s. Those that have not come in yet have half of it.
     pub total_inbound_bytes: usize,
     /// Messages per second from one client, sustained. 30; beyond the burst: close 4002.
     pub messages_per_second: u32,

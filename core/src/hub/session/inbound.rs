@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{NO_ROOM, Session};
+use super::{NO_ROOM, Session, State};
 use crate::drive::READ_BYTES;
 use crate::error::CloseReason;
 use crate::sync::Lease;
@@ -40,7 +40,9 @@ impl Session {
         }
         // Buffers double.
         let wanted = held.saturating_mul(2).saturating_add(READ_BYTES).min(most.max(held)).saturating_sub(OWN_BYTES);
-        let all = &self.hub.inner.inbound;
+        // One token opens any number of sockets that never say hello: they leave half of the room to those who are in.
+        let is_stranger = matches!(self.state, State::Stranger(_));
+        let (all, total) = (&self.hub.inner.inbound, self.hub.limits().total_inbound_bytes);
         let inbound = match &mut self.inbound {
             Some(inbound) => inbound,
             None if wanted == 0 => return,
@@ -50,7 +52,9 @@ impl Session {
                 None => return,
             },
         };
-        if inbound.lease.units() >= wanted || inbound.lease.resize(wanted) {
+        let others = all.used().saturating_sub(inbound.lease.units());
+        let fits = !is_stranger || others.saturating_add(wanted) <= (total / 2).max(most);
+        if inbound.lease.units() >= wanted || (fits && inbound.lease.resize(wanted)) {
             inbound.short = None;
         } else {
             let since = inbound.short.map_or(now.at, |short| short.since);

@@ -105,3 +105,25 @@ fn a_crowd_of_half_messages_holds_no_more_than_the_bound_and_a_little_each() {
     assert!(all <= (256 << 10) + crowd.len() * (2 * READ_BYTES), "{all} bytes are held");
     assert!(all < crowd.len() * MESSAGE / 2, "{all}");
 }
+
+#[test]
+fn a_crowd_of_strangers_leaves_half_of_the_room_to_those_who_are_in() {
+    let world = world(2 * MESSAGE);
+    let mut ann = world.device("ann");
+    let mut crowd: Vec<_> = (0..50).map(|_| world.hub.session().unwrap()).collect();
+    let mut head = b"GET /ws HTTP/1.1\r\nx: ".to_vec();
+    head.resize(12 << 10, b'x');
+    for stranger in &mut crowd {
+        let mut sent = 0;
+        while sent < head.len() && stranger.wants_read() {
+            let end = (sent + stranger.read_bytes()).min(head.len());
+            stranger.handle_bytes(world.now(), &head[sent..end]);
+            sent = end;
+        }
+    }
+    assert!(crowd.iter().any(Machine::wants_read) && !crowd.iter().all(Machine::wants_read));
+    assert!(world.hub.inbound_bytes() <= MESSAGE, "{}", world.hub.inbound_bytes());
+    assert_eq!(send(&world, &mut ann, 0, MESSAGE - 1), MESSAGE - 1);
+    drop((crowd, ann));
+    assert_eq!(world.hub.inbound_bytes(), 0);
+}
