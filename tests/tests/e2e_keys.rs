@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 use trunkline_tests::http::request;
 use trunkline_tests::issuer::{Answer, KeyServer, Signer, jwks};
-use trunkline_tests::server::{Program, token};
+use trunkline_tests::server::{Program, scoped, token};
 use trunkline_tests::wire::{Device, STEP, upgrade, within};
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
@@ -118,6 +118,30 @@ async fn a_server_of_keys_that_is_down_keeps_nobody_out_and_lets_nobody_in() {
     server.rotate(&[&unknown]);
     program.signal("-HUP");
     becomes(&program, &stranger, Ok(()), UNDECIDED).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_down_degrades_the_service_until_it_is_back() {
+    let known = Signer::es256("known");
+    let server = KeyServer::start(&[&known]).await;
+    let program = program(&server.url(), &server.authority, "100ms");
+    let bearer = format!("Bearer {}", scoped("operator", "admin"));
+    for (answer, level) in [(Some(Answer::Nothing), "degraded"), (None, "normal")] {
+        match answer {
+            Some(answer) => server.answer(answer),
+            None => server.rotate(&[&known]),
+        }
+        let start = Instant::now();
+        loop {
+            program.signal("-HUP");
+            let told = request(program.addr, "GET /v1/service-level", &[("authorization", &bearer)], b"").await;
+            if told.body["level"] == level {
+                break;
+            }
+            assert!(start.elapsed() < 2 * STEP, "{level} is awaited: {}", told.body);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

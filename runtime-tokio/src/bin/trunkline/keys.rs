@@ -9,6 +9,9 @@ use trunkline_core::auth::source::{
     FetchError, FetchKeys, Health, Keeper, KeySource, SourceConfig, SourceConfigError, SourceEvent,
 };
 use trunkline_core::auth::{AnyOf, Hs256, KeySet, TokenVerifier};
+use trunkline_core::hub::Hub;
+use trunkline_core::id::DependencyName;
+use trunkline_core::level::ServiceLevel;
 use trunkline_tokio::keys::{FileKeys, HttpsKeys};
 use trunkline_tokio::{SystemClock, SystemEntropy, TokioTimer};
 
@@ -31,6 +34,8 @@ pub(crate) struct Keys {
 struct Source {
     /// For the log: a path, or an address without its path.
     name: String,
+    /// The setting it comes from, which is also its name among the dependencies of the service.
+    setting: &'static str,
     keys: KeySource,
     keeper: Keeper,
     place: Place,
@@ -72,12 +77,12 @@ impl Keys {
 
     /// Fetches the first keys, and from then on keeps them fresh. A source that has none yet is no reason not to start, but a
     /// file that is wrong from the beginning is a mistake in the settings.
-    pub(crate) async fn start(self) -> Result<(), Fault> {
+    pub(crate) async fn start(self, hub: &Hub) -> Result<(), Fault> {
         let reloaded = self.sources.iter().map(|source| source.keys.clone()).collect();
         let mut first = Vec::new();
         for source in self.sources {
             let is_file = matches!(source.place, Place::File(_));
-            first.push((is_file, source.name.clone(), source.start()));
+            first.push((is_file, source.name.clone(), source.start(hub.clone())));
         }
         for (is_file, name, outcome) in first {
             if let Ok(Ok(Err(problem))) = timeout(FIRST_KEYS, outcome).await
@@ -96,24 +101,27 @@ fn sources(settings: &Settings) -> Result<Vec<Source>, SourceConfigError> {
     if let Some(path) = &settings.keys.file {
         let (keys, keeper) = KeySource::with_secrets(SourceConfig::of_file(), token::rules(settings))?;
         let place = Place::File(FileKeys::new(path));
-        sources.push(Source { name: path.display().to_string(), keys, keeper, place });
+        let name = path.display().to_string();
+        sources.push(Source { name, setting: "jwks_file", keys, keeper, place });
     }
     if let Some((address, config)) = &settings.keys.url {
         let (keys, keeper) = KeySource::new(*config, token::rules(settings))?;
-        sources.push(Source { name: address.origin(), keys, keeper, place: Place::Address(address.clone()) });
+        let (name, place) = (address.origin(), Place::Address(address.clone()));
+        sources.push(Source { name, setting: "jwks_url", keys, keeper, place });
     }
     Ok(sources)
 }
 
 impl Source {
     /// Answers what comes of the first fetch.
-    fn start(self) -> oneshot::Receiver<Result<(), String>> {
-        let Self { name, keeper, place, .. } = self;
+    fn start(self, hub: Hub) -> oneshot::Receiver<Result<(), String>> {
+        let Self { name, setting, keeper, place, .. } = self;
         let (told, first) = oneshot::channel();
         let mut told = Some(told);
         let clock = SystemClock::new();
         let tell = move |event: SourceEvent| {
             log(&name, &event);
+            report(&hub, setting, &event);
             if let Some(told) = told.take() {
                 // Nobody listens any more once the server has waited long enough.
                 let _ = told.send(match event {
@@ -149,6 +157,22 @@ fn log(from: &str, event: &SourceEvent) {
             tracing::warn!(from, "keys could not be fetched; those before them stay: {}", short(problem));
         }
         SourceEvent::TooOld => tracing::error!(from, "the keys have become too old: nobody is let in by them"),
+    }
+}
+
+/// Without keys those who are in stay, and who comes with a key that is not known is told to try again. The reason is shown to
+/// every client, so it names no place.
+fn report(hub: &Hub, setting: &'static str, event: &SourceEvent) {
+    let level = match event {
+        SourceEvent::Loaded(_) | SourceEvent::Recovered => ServiceLevel::Normal,
+        SourceEvent::Failed { health: Health::Down, .. } | SourceEvent::TooOld => ServiceLevel::Degraded,
+        // Once is no outage, and the breaker says when it is one.
+        SourceEvent::Failed { .. } => return,
+    };
+    let reported =
+        DependencyName::new(setting).map(|name| hub.report(&name, level, "keys that verify tokens cannot be fetched"));
+    if !matches!(reported, Ok(Ok(()))) {
+        tracing::warn!(setting, "the state of the keys could not be reported");
     }
 }
 

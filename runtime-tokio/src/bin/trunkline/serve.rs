@@ -66,7 +66,7 @@ async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Res
     let listener = bind(settings).await?;
     let listen = listener.local_addr().map_err(|error| Fault::failed(error.to_string()))?;
     let (hub, housekeeper) = hub(settings, Arc::clone(&keys.verifier))?;
-    keys.start().await?;
+    keys.start(&hub).await?;
     if settings.agent
         && let Some(requests) = hub.requests()
     {
