@@ -285,7 +285,7 @@ fn an_expired_token_is_replaced_by_logging_in_again() {
     let url = format!("ws://{}/ws", door(&server.address, &[&answers[0], &answers[1]]));
     let (text, status) = piped(trunkline(&["chat", "--url", &url]), &format!("{QUESTION}\n"));
     assert_eq!(status, Some(0), "{text}");
-    assert!(text.contains("4200 token_expired; logging in again; connecting again in"), "{text}");
+    assert!(text.contains("4200 token_expired; getting a new token; connecting again in"), "{text}");
     assert!(text.contains("* connected as ann\n") && text.contains("= 14"), "{text}");
 }
 
