@@ -76,7 +76,9 @@ fn every_limit_can_be_set_from_a_file_and_from_a_variable() {
             Slot::Span(_) | Slot::Maybe(_) => ("\"70s\"".to_owned(), "70s"),
             Slot::Choice(_) => ("\"refuse\"".to_owned(), "refuse"),
         };
-        let contradicts = ["handshake_headers", "event_bytes", "heartbeat_interval"].contains(&name);
+        let contradicts = ["handshake_headers", "event_bytes", "heartbeat_interval", "degraded_text_hold"]
+            .contains(&name)
+            || name.ends_with("_percent");
         let by_file = load(Some(&format!("limits.{name} = {file}")), &[], &[]);
         let by_variable = load(None, &[(&variable_of(&format!("limits.{name}")), variable)], &[]);
         for outcome in [by_file, by_variable] {
