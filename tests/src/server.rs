@@ -124,9 +124,9 @@ impl InProcess {
     ///
     /// # Panics
     /// As [`InProcess::start`].
-    pub async fn verifying(verifier: Arc<dyn TokenVerifier>, limits: Limits) -> Self {
+    pub async fn verifying(verifier: Arc<dyn TokenVerifier>, config: HubConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        Self::of(listener, HubConfig { limits, ..HubConfig::default() }, verifier).attended()
+        Self::of(listener, config, verifier).attended()
     }
 
     /// The same where more may come in than the defaults let.

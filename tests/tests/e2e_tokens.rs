@@ -15,13 +15,16 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use trunkline_core::api::Head;
-use trunkline_core::auth::{Algorithm, ClaimRules, KeySet};
+use trunkline_core::auth::{Access, Algorithm, ClaimRules, CookieName, KeySet, Origin};
+use trunkline_core::hub::HubConfig;
 use trunkline_core::limits::Limits;
 use trunkline_tests::server::InProcess;
-use trunkline_tests::wire::{Device, STEP, Socket, upgrade, within};
+use trunkline_tests::wire::{Device, STEP, Socket, tcp, upgrade, upgrade_at, within};
 
 /// Of the first frame, before anybody is known.
 const HELLO_BYTES: usize = 8 << 10;
+/// Of whose pages cookies count.
+const APP: &str = "https://app.example";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_bad_token_gets_in_by_any_carrier_and_nobody_is_asked_for_a_key() {
@@ -32,7 +35,9 @@ async fn no_bad_token_gets_in_by_any_carrier_and_nobody_is_asked_for_a_key() {
     let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect();
     let keys = KeySet::new(corpus::keys(), ClaimRules::default()).unwrap();
     let limits = Limits { message_burst: 10_000, handshake_burst: 100_000, ..Limits::default() };
-    let server = InProcess::verifying(Arc::new(keys), limits).await;
+    let access = Access::with_origins(Origin::parse(APP)).with_cookie(CookieName::parse("token").unwrap()).unwrap();
+    let config = HubConfig { limits, access: access.with_tickets(), ..HubConfig::default() };
+    let server = InProcess::verifying(Arc::new(keys), config).await;
     let bad = corpus::bad_tokens(&addresses);
 
     let addr = server.addr;
@@ -40,10 +45,16 @@ async fn no_bad_token_gets_in_by_any_carrier_and_nobody_is_asked_for_a_key() {
         each(&bad, |bad| in_subprotocol(addr, bad)),
         each(&bad, |bad| in_hello(addr, bad)),
         each(&bad, |bad| in_header(addr, bad)),
+        each(&bad, |bad| in_cookie(addr, bad)),
+        each(&bad, |bad| as_ticket(addr, bad)),
     );
-    for (carrier, answers) in
-        [("Sec-WebSocket-Protocol", answers.0), ("hello", answers.1), ("Authorization", answers.2)]
-    {
+    for (carrier, answers) in [
+        ("Sec-WebSocket-Protocol", answers.0),
+        ("hello", answers.1),
+        ("Authorization", answers.2),
+        ("Cookie", answers.3),
+        ("ticket", answers.4),
+    ] {
         assert_eq!(answers.len(), 1, "all alike in {carrier}: {answers:?}");
     }
     over_http(&server, &bad);
@@ -88,6 +99,27 @@ async fn in_hello(addr: SocketAddr, bad: &Bad) -> Option<String> {
     }
     let (mut socket, _) = upgrade(addr, &[("sec-websocket-protocol", "trunkline.v1")]).await.unwrap();
     let _ = socket.send(Message::text(hello)).await;
+    Some(closed(&mut socket, &bad.name).await)
+}
+
+async fn in_cookie(addr: SocketAddr, bad: &Bad) -> Option<String> {
+    // Quotes around a value are the cookie's own. RFC 6265 section 4.1.1.
+    if !is_plain(&bad.token) || bad.token.starts_with('"') {
+        return None;
+    }
+    let (mut socket, _) = upgrade(addr, &[("origin", APP), ("cookie", &format!("token={}", bad.token))]).await.unwrap();
+    let _ = socket.send(Message::text(json!({"type": "hello"}).to_string())).await;
+    Some(closed(&mut socket, &bad.name).await)
+}
+
+/// No token is a ticket, not even one that holds.
+async fn as_ticket(addr: SocketAddr, bad: &Bad) -> Option<String> {
+    let target = format!("/ws?ticket={}", bad.token);
+    if !is_plain(&bad.token) || target.contains(['#', '"', '<', '>', '\\', '^', '`', '{', '|', '}']) {
+        return None;
+    }
+    let (mut socket, _) = upgrade_at(tcp(addr).await, addr, &target, &[]).await.unwrap();
+    let _ = socket.send(Message::text(json!({"type": "hello"}).to_string())).await;
     Some(closed(&mut socket, &bad.name).await)
 }
 
