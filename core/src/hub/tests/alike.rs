@@ -22,8 +22,7 @@ const NO_RUN: &str = "run_00000000000000000000000000000000";
 const NO_SESSION: &str = "sess_00000000000000000000000000000000";
 
 fn token_of(world: &World, user: &UserId, scope: &str, token_id: Option<&str>) -> String {
-    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    issuer.issue(&NewToken { user, issued_at: world.now().unix, ttl: HOUR, scope, token_id }).unwrap()
+    world.scoped_token(user, HOUR, scope, token_id)
 }
 
 /// A frame as it is sent, and what the server answers to it.
@@ -339,11 +338,8 @@ fn whoever_says_hello_as_somebody_else_is_refused_by_every_carrier() {
 #[test]
 fn names_of_requests_do_not_count() {
     let world = World::sharded(Limits::default(), 1);
-    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let agent = UserId::new(None, "agent").unwrap();
-    let new = NewToken { user: &agent, issued_at: world.now().unix, ttl: HOUR, scope: "publish:ann", token_id: None };
     let hello = ProducerHello { id: frame_id("a"), users: None };
-    let config = world.config(issuer.issue(&new).unwrap(), None, None);
+    let config = world.config(token_of(&world, &ident("agent"), "publish:ann", None), None, None);
     let mut agent = world.connect_with(ClientConfig { producer: Some(hello), ..config });
     let mut ann = world.device("ann");
     let mut names = Vec::new();

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::harness::{Pair, SECRET, World, frame_id, ident, thread};
-use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
+use super::harness::{Pair, World, frame_id, ident, thread};
 use crate::client::ClientEvent;
 use crate::connection::PhaseName;
 use crate::drive::Machine;
@@ -250,9 +248,7 @@ fn a_drain_that_is_short_is_paced_all_the_same() {
 fn a_follower_that_is_behind_in_a_topic_gets_all_of_it_first() {
     let world = World::new();
     let news = TopicId::new(None, "news".parse().unwrap()).unwrap();
-    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let (user, issued_at, ttl) = (ident("ann"), world.now().unix, Duration::from_secs(3600));
-    let token = issuer.issue(&NewToken { user: &user, issued_at, ttl, scope: "topic:news", token_id: None }).unwrap();
+    let token = world.scoped_token(&ident("ann"), Duration::from_secs(3600), "topic:news", None);
     let mut ann = world.connect(token, None, None);
     let id = frame_id("s");
     ann.send(&ClientFrame::Subscribe { id, topic: news.name().clone(), resume: None });

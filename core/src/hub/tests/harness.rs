@@ -98,9 +98,13 @@ impl World {
     }
 
     pub(super) fn token(&self, user: &UserId, ttl: Duration) -> String {
+        self.scoped_token(user, ttl, "", None)
+    }
+
+    /// The same with scopes, and with an id to revoke it by.
+    pub(super) fn scoped_token(&self, user: &UserId, ttl: Duration, scope: &str, token_id: Option<&str>) -> String {
         let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-        let issued_at = self.now().unix;
-        issuer.issue(&NewToken { user, issued_at, ttl, scope: "", token_id: None }).unwrap()
+        issuer.issue(&NewToken { user, issued_at: self.now().unix, ttl, scope, token_id }).unwrap()
     }
 
     /// A device of `user` that is in.
@@ -186,6 +190,17 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    /// Carries up to so many bytes of the server's, once.
+    pub(super) fn read_some(&mut self, bytes: usize) {
+        let Some(session) = &mut self.session else { return };
+        let now = self.clock.now();
+        session.poll_ready(now, Waker::noop());
+        let down = session.transmit();
+        let down = down[..bytes.min(down.len())].to_vec();
+        session.advance(now, down.len());
+        self.client.handle_bytes(now, &down);
+    }
+
     /// Carries bytes until nothing moves.
     pub(super) fn pump(&mut self) {
         let now = self.clock.now();

@@ -11,10 +11,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::harness::{Pair, SECRET, World, frame_id, poll_now, thread};
+use super::harness::{Pair, World, frame_id, poll_now, thread};
 use crate::api::Head;
-use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
 use crate::client::ClientEvent;
 use crate::drive::Machine;
 use crate::hub::{Approval, Request, Requests, Run};
@@ -206,11 +204,8 @@ impl Play {
     }
 
     fn token(&self, person: &Person, scope: &str) -> String {
-        let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-        let issued_at = self.world.now().unix;
-        let token_id = Some(if person.lane == 0 { "anns" } else { "theirs" });
-        let new = NewToken { user: &person.user, issued_at, ttl: HOUR, scope, token_id };
-        issuer.issue(&new).unwrap()
+        let token_id = if person.lane == 0 { "anns" } else { "theirs" };
+        self.world.scoped_token(&person.user, HOUR, scope, Some(token_id))
     }
 
     fn act(&mut self, who: usize, device: usize, op: Op) {

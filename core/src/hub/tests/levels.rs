@@ -5,9 +5,7 @@ mod reading;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::harness::{Pair, SECRET, World, frame_id, ident, thread};
-use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
+use super::harness::{Pair, World, frame_id, ident, thread};
 use crate::client::{ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::error::CloseReason;
@@ -25,9 +23,7 @@ fn start(world: &World, user: &str) -> Run {
 }
 
 fn producer(world: &World) -> Pair {
-    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let (user, issued_at, ttl) = (ident("agent"), world.now().unix, Duration::from_secs(3600));
-    let token = issuer.issue(&NewToken { user: &user, issued_at, ttl, scope: "publish", token_id: None }).unwrap();
+    let token = world.scoped_token(&ident("agent"), Duration::from_secs(3600), "publish", None);
     let hello = ProducerHello { id: frame_id("p"), users: None };
     world.connect_with(ClientConfig { producer: Some(hello), ..world.config(token, None, None) })
 }

@@ -6,9 +6,7 @@ mod revocation;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::harness::{Pair, SECRET, World, frame_id, ident};
-use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
+use super::harness::{Pair, World, frame_id, ident};
 use crate::drive::Machine;
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, ReplyOk, ServerFrame, Token};
@@ -17,9 +15,7 @@ const NOTHING: [f64; 0] = [];
 
 /// A token of `sub` from now on.
 fn token(world: &World, sub: &str, secs: u64, scope: &str, token_id: Option<&str>) -> String {
-    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let (issued_at, ttl) = (world.now().unix, Duration::from_secs(secs));
-    issuer.issue(&NewToken { user: &ident(sub), issued_at, ttl, scope, token_id }).unwrap()
+    world.scoped_token(&ident(sub), Duration::from_secs(secs), scope, token_id)
 }
 
 /// What a refresh comes to: the time that is left, or the error's code.

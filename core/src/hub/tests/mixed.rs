@@ -2,12 +2,9 @@
 //! narrow sockets, dead sockets that are still open. What a device was not given, it was told to be lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::task::Waker;
 use std::time::Duration;
 
-use super::harness::{Pair, SECRET, World, frame_id, ident, thread};
-use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, NewToken};
+use super::harness::{Pair, World, frame_id, ident, thread};
 use crate::client::{ClientConfig, ClientEvent};
 use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
@@ -15,7 +12,6 @@ use crate::id::{RunId, SessionId, ThreadId, TopicId, TopicName};
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, Lost, Mode, Position, ReplyOk, ServerFrame, StreamEntry, StreamName};
 use crate::stream::Reducer;
-use crate::time::Clock;
 
 const USERS: [&str; 3] = ["ann", "bob", "cyd"];
 const THREADS: [&str; 2] = ["a", "b"];
@@ -98,12 +94,8 @@ impl Device {
     }
 
     fn read_some(&mut self, world: &World, bytes: usize) {
+        self.pair.read_some(bytes);
         let Some(session) = &mut self.pair.session else { return };
-        session.poll_ready(world.now(), Waker::noop());
-        let down = session.transmit();
-        let down = down[..bytes.min(down.len())].to_vec();
-        session.advance(world.now(), down.len());
-        self.pair.client.handle_bytes(world.now(), &down);
         let up = self.pair.client.transmit().to_vec();
         self.pair.client.advance(up.len());
         if !up.is_empty() {
@@ -245,12 +237,9 @@ fn connect(
     resume: Option<Position>,
     session: Option<SessionId>,
 ) -> Pair {
-    let issuer = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let (user, issued_at) = (ident(user), world.clock.now().unix);
-    let ttl = Duration::from_secs(1_000_000);
-    let token = NewToken { user: &user, issued_at, ttl, scope: "topic:*", token_id: None };
+    let token = world.scoped_token(&ident(user), Duration::from_secs(1_000_000), "topic:*", None);
     let threads: Vec<ThreadId> = filter.iter().map(|at| thread(THREADS[*at])).collect();
-    world.connect_with(ClientConfig { threads, ..world.config(issuer.issue(&token).unwrap(), resume, session) })
+    world.connect_with(ClientConfig { threads, ..world.config(token, resume, session) })
 }
 
 fn play(seed: u64) {
