@@ -64,6 +64,12 @@ pub trait Machine {
     fn read_bytes(&self) -> usize {
         READ_BYTES
     }
+    /// Whether the sending side is to be ended now, while what the peer sends is still read.
+    fn wants_shutdown(&self) -> bool {
+        false
+    }
+    /// The sending side has ended.
+    fn handle_shutdown(&mut self) {}
     /// Whether it is over.
     fn is_closed(&self) -> bool;
 }
@@ -114,6 +120,10 @@ where
         let wrote = write(machine, transport, cx, now);
         if machine.is_closed() {
             return Round::Over;
+        }
+        // A peer that is gone does not make its end any different.
+        if machine.wants_shutdown() && Pin::new(&mut *transport).poll_shutdown(cx).is_ready() {
+            machine.handle_shutdown();
         }
         let read = machine.wants_read() && read(machine, transport, cx, now);
         if self.time(cx, now) || wrote || read { Round::Again } else { Round::Idle }

@@ -273,6 +273,26 @@ fn the_end_of_the_stream_and_faults_of_the_socket_end_the_future_and_free_the_us
 }
 
 #[test]
+fn a_peer_that_broke_the_framing_sees_the_end_of_what_is_sent_and_is_read_to_its_own() {
+    let world = World::new();
+    let mut rig = idle_rig(&world);
+    // A frame with an opcode that no RFC has, and much behind it.
+    rig.comes(Read::Bytes(masked(Opcode::Text, b"{}").into_iter().map(|byte| byte | 0x03).collect()));
+    rig.comes(Read::Bytes(vec![7; 20_000]));
+    // The close frame has not left yet: nothing is ended before it.
+    rig.socket.with(|socket| socket.writes.push_back(Some(0)));
+    while rig.socket.with(|socket| !socket.writes.is_empty() || !socket.reads.is_empty()) {
+        assert_eq!(rig.socket.with(|socket| socket.shutdowns), 0);
+        assert!(rig.poll().is_pending());
+    }
+    assert!(rig.poll().is_pending());
+    assert_eq!(rig.socket.with(|socket| (socket.written[2..4].to_vec(), socket.shutdowns)), (vec![0x03, 0xea], 1));
+    rig.comes(Read::Eof);
+    assert_eq!(rig.poll().map(|session| session.close_reason()), Poll::Ready(Some(CloseReason::ProtocolError)));
+    assert_eq!(rig.socket.with(|socket| socket.shutdowns), 1, "once");
+}
+
+#[test]
 fn what_was_sent_before_the_end_of_the_stream_is_still_taken() {
     let world = World::new();
     let mut rig = Rig::new(world.hub.session().unwrap(), world.hub.clone());

@@ -1,10 +1,9 @@
 //! From the first byte to `hello`: the upgrade, the carriers of a token, and what is refused how.
 
-use super::phase::{Closing, Greeting, Phase, Said, Upgrading};
+use super::phase::{Greeting, Phase, Said, Upgrading};
 use super::{Admission, Connection, ConnectionEvent};
 use crate::auth::carrier::{Carrier, CarrierError, Credential, Extracted, Extractor, Subprotocol};
 use crate::auth::{AuthError, Grant, Page};
-use crate::codec::frame::Message;
 use crate::codec::upgrade::{Head, Refusal, Request, Upgrade, check_upgrade, parse_head};
 use crate::error::CloseReason;
 use crate::protocol::{ClientFrame, Hello};
@@ -23,21 +22,15 @@ impl Connection {
     /// Takes bytes up to the end of the head; what follows is the frames', or the web stack's.
     pub(super) fn read_head(&mut self, now: Now, bytes: &[u8]) -> usize {
         let Phase::Head(head) = &mut self.phase else { return 0 };
-        let before = head.bytes.len();
-        // One byte more than may be: enough to see that it is too much.
-        let room = (self.settings.limits.handshake_bytes + 1).saturating_sub(before).min(bytes.len());
-        head.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        match head.scanner.scan(&head.bytes, &self.settings.limits) {
-            Ok(None) => room,
-            Ok(Some(len)) => {
-                head.bytes.truncate(len);
-                let (whole, proxied) = (std::mem::take(&mut head.bytes), head.proxied);
-                if proxied {
+        match head.take(bytes, &self.settings.limits) {
+            Ok((used, None)) => used,
+            Ok((used, Some(whole))) => {
+                if head.proxied {
                     self.reserve(now, whole)
                 } else {
                     self.enter(now, whole)
                 }
-                len.saturating_sub(before)
+                used
             }
             Err(refusal) => {
                 self.refuse(now, refusal);
@@ -75,8 +68,8 @@ impl Connection {
     }
 
     /// The first message must be a `hello`: whatever else it is says that nobody with credentials is there.
-    pub(super) fn first_message(&mut self, now: Now, message: &Message) {
-        let Message::Text(text) = message else { return self.close(now, CloseReason::BadCredentials) };
+    pub(super) fn first_message(&mut self, now: Now, text: Option<&str>) {
+        let Some(text) = text else { return self.close(now, CloseReason::BadCredentials) };
         match ClientFrame::parse(text).map(|parsed| (parsed.frame, parsed.user_id)) {
             Ok((ClientFrame::Hello(hello), user_id)) => self.greet(now, *hello, user_id),
             Ok(_) | Err(_) => self.close(now, CloseReason::BadCredentials),
@@ -169,10 +162,10 @@ impl Connection {
     }
 
     fn upgraded(&mut self, now: Now, upgrade: &Upgrade, greeting: Greeting) {
-        self.out.raw(now.at, &upgrade.response(greeting.carried.subprotocol.as_str()));
+        self.wire.raw(now.at, &upgrade.response(greeting.carried.subprotocol.as_str()));
         if greeting.grant.is_some() {
             // It is no stranger's: a client that follows many topics says so in its first frame.
-            self.assembler.set_max_message(self.settings.limits.message_bytes);
+            self.wire.set_max_message(self.settings.limits.message_bytes);
         }
         self.phase = Phase::AwaitHello(Box::new(greeting));
         self.phase_deadline = now.at + self.settings.limits.hello_deadline;
@@ -206,14 +199,6 @@ impl Connection {
         }
         self.phase = Phase::Attaching(Box::new(grant.clone()));
         self.event = Some(ConnectionEvent::Attach(Box::new(Admission { grant, hello })));
-    }
-
-    /// The framing is broken: say why, and read no more of it.
-    pub(super) fn close_deaf(&mut self, now: Now, reason: CloseReason) {
-        self.close(now, reason);
-        if matches!(self.phase, Phase::Closing(_)) {
-            self.begin_closing(now, Closing::deaf());
-        }
     }
 }
 

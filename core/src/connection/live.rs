@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::phase::{Closing, Phase};
+use super::phase::Phase;
 use super::validity::Validity;
+use super::wire::{Closing, Incoming};
 use super::{Connection, ConnectionEvent, TimerKind};
 use crate::auth::{AuthError, Grant, Token};
-use crate::codec::frame::{Message, Opcode};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{FrameId, UserId};
 use crate::limits::Limits;
@@ -144,12 +144,16 @@ impl Connection {
         }
         let mut rest = bytes;
         while self.event.is_none() && self.reads_frames() && self.has_room() && !self.is_paused() {
-            match self.assembler.push(&mut rest) {
-                Ok(Some(message)) => self.message(now, message),
-                Ok(None) => break,
-                Err(fault) => {
-                    self.close_deaf(now, fault.close_reason());
-                    return bytes.len();
+            match self.wire.read(now.at, self.closing(), &mut rest) {
+                Incoming::Starved => break,
+                Incoming::Handled => {}
+                Incoming::Text(text) => self.message(now, Some(&text)),
+                Incoming::Binary(_) => self.message(now, None),
+                Incoming::Closing(reason, closing) => {
+                    if self.closing().is_none() {
+                        self.reason = Some(reason);
+                    }
+                    self.begin_closing(now, closing);
                 }
             }
         }
@@ -174,7 +178,7 @@ impl Connection {
         if let Phase::Live(live) = &mut self.phase {
             live.rate = Rate::new(now.at, Allowance::of_producer(&self.settings.limits));
             live.producer = Some(Box::default());
-            self.assembler.set_max_message(self.settings.limits.producer_message_bytes);
+            self.wire.set_max_message(self.settings.limits.producer_message_bytes);
         }
     }
 
@@ -204,7 +208,7 @@ impl Connection {
     pub(super) fn ping(&mut self, now: Now) {
         if let Phase::Live(live) = &mut self.phase {
             (live.pinged, live.ping_waits) = (Some(now.at), true);
-            self.out.control(now.at, Opcode::Ping, b"");
+            self.wire.ping(now.at);
         }
     }
 
@@ -255,32 +259,18 @@ impl Connection {
         }
     }
 
-    fn message(&mut self, now: Now, message: Message) {
-        match message {
-            Message::Close(code, _) => self.peer_closes(now, code),
-            // While closing only the peer's close frame counts.
-            _ if matches!(self.phase, Phase::Closing(_)) => {}
-            Message::Ping(payload) => self.out.control(now.at, Opcode::Pong, payload.as_bytes()),
-            Message::Pong(_) => {}
-            message @ (Message::Text(_) | Message::Binary(_)) => match (&mut self.phase, message) {
-                (Phase::Live(_), Message::Text(text)) => self.text(now, &text),
-                (Phase::Live(_), _) => self.close(now, CloseReason::Unsupported),
-                (_, message) => self.first_message(now, &message),
-            },
-        }
+    /// How far the close has come, where there is one.
+    const fn closing(&self) -> Option<Closing> {
+        if let Phase::Closing(closing) = self.phase { Some(closing) } else { None }
     }
 
-    /// RFC 6455 section 5.5.1: a close is answered with the code it came with.
-    fn peer_closes(&mut self, now: Now, code: Option<u16>) {
-        if !matches!(self.phase, Phase::Closing(_)) {
-            self.reason = Some(code.and_then(CloseReason::from_code).unwrap_or(CloseReason::Normal));
-            self.event = None;
-            match code {
-                Some(code) => self.out.close(now.at, code, ""),
-                None => self.out.control(now.at, Opcode::Close, b""),
-            }
+    /// A whole message of the peer; `None` is a binary one.
+    fn message(&mut self, now: Now, text: Option<&str>) {
+        match (&self.phase, text) {
+            (Phase::Live(_), Some(text)) => self.text(now, text),
+            (Phase::Live(_), None) => self.close(now, CloseReason::Unsupported),
+            (_, text) => self.first_message(now, text),
         }
-        self.begin_closing(now, Closing::answered());
     }
 
     fn text(&mut self, now: Now, text: &str) {

@@ -19,12 +19,12 @@ mod phase;
 #[cfg(test)]
 mod tests;
 mod validity;
+mod wire;
 
 use std::sync::Arc;
 
 use crate::admission::{ClientAddress, TrustedProxies};
 use crate::auth::{Access, AuthError, Grant, Ticket, Token};
-use crate::codec::frame::{Assembler, Role};
 use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
 use crate::limits::Limits;
@@ -32,9 +32,9 @@ use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
 use crate::time::{Now, Timestamp, UnixTime};
 
 use live::Live;
-use outbox::Outbox;
+use phase::Phase;
 pub use phase::PhaseName;
-use phase::{Closing, Phase};
+use wire::{Closing, Wire};
 
 /// One server-side socket.
 #[derive(Debug)]
@@ -43,8 +43,7 @@ pub struct Connection {
     phase: Phase,
     /// When the phase ends if nothing else ends it. `Live` has deadlines of its own.
     phase_deadline: Timestamp,
-    assembler: Assembler,
-    out: Outbox,
+    wire: Wire,
     event: Option<ConnectionEvent>,
     /// What a good upgrade is refused with while nobody is admitted.
     refusal: Option<Refusal>,
@@ -126,19 +125,9 @@ impl Connection {
     /// A socket that was just accepted.
     pub fn new(now: Now, settings: Arc<Settings>) -> Self {
         let phase_deadline = now.at + settings.limits.handshake_deadline;
-        let assembler = Assembler::new(Role::Server, settings.limits.hello_bytes);
+        let wire = Wire::new(settings.limits.hello_bytes);
         let phase = Phase::Head(Box::default());
-        Self {
-            settings,
-            phase,
-            phase_deadline,
-            assembler,
-            out: Outbox::default(),
-            event: None,
-            refusal: None,
-            reason: None,
-            heard: now.at,
-        }
+        Self { settings, phase, phase_deadline, wire, event: None, refusal: None, reason: None, heard: now.at }
     }
 
     /// Takes bytes from the socket, and answers how many it used. It stops early at what needs an answer from
@@ -210,7 +199,7 @@ impl Connection {
     pub fn handle_attached(&mut self, now: Now, welcome: &ServerFrame) {
         let Phase::Attaching(grant) = &self.phase else { return };
         let live = Live::new(now, grant, &self.settings.limits);
-        self.assembler.set_max_message(self.settings.limits.message_bytes);
+        self.wire.set_max_message(self.settings.limits.message_bytes);
         self.heard = now.at;
         self.phase_deadline = Timestamp::MAX;
         self.phase = Phase::Live(live);
@@ -236,7 +225,7 @@ impl Connection {
     pub fn poll_timeout(&self) -> Option<(Timestamp, TimerKind)> {
         let limits = &self.settings.limits;
         let patience = if let Phase::Live(live) = &self.phase { live.write_stall(limits) } else { limits.write_stall };
-        let stall = self.out.stalled_at(patience).map(|at| (at, TimerKind::WriteStall));
+        let stall = self.wire.stalled_at(patience).map(|at| (at, TimerKind::WriteStall));
         let phase = match &self.phase {
             Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_) => {
                 Some((self.phase_deadline, TimerKind::Handshake))
@@ -253,7 +242,7 @@ impl Connection {
 
     /// What the socket is to be given next; empty when there is nothing.
     pub fn transmit(&self) -> &[u8] {
-        self.out.unsent()
+        self.wire.unsent()
     }
 
     /// The socket took `n` bytes of [`Connection::transmit`].
@@ -265,8 +254,8 @@ impl Connection {
             // Nobody listens to the peer: what it takes is its sign of life.
             self.heard = now.at;
         }
-        self.out.advance(now.at, n);
-        if self.out.is_empty() {
+        self.wire.advance(now.at, n);
+        if self.wire.is_empty() {
             if let Phase::Live(live) = &mut self.phase {
                 live.flushed(now.at);
             }
@@ -285,30 +274,42 @@ impl Connection {
         }
     }
 
+    /// Whether the sending side is to be ended now, while what the peer sends is still read.
+    pub fn wants_shutdown(&self) -> bool {
+        self.wire.is_empty() && matches!(&self.phase, Phase::Closing(closing) if closing.wants_shutdown())
+    }
+
+    /// The sending side has ended.
+    pub const fn handle_shutdown(&mut self) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.shut();
+        }
+    }
+
     /// Whether control frames may be added: [`Limits::control_bytes`] do not wait yet beside the stream's events.
     pub fn has_room(&self) -> bool {
-        self.out.unsent().len() < self.settings.read_gate()
+        self.wire.unsent().len() < self.settings.read_gate()
     }
 
     /// Bytes of heap for what has come of a request's head or of a message, while that is not whole; and how many they may
     /// become.
     pub fn half_received(&self) -> (usize, usize) {
         if let Phase::Head(head) = &self.phase {
-            (head.bytes.capacity(), self.settings.limits.handshake_bytes + 1)
+            (head.heap_bytes(), self.settings.limits.handshake_bytes + 1)
         } else {
-            (self.assembler.heap_bytes(), self.assembler.max_message())
+            self.wire.half_received()
         }
     }
 
     /// Whether stream events may be added: the client is in, and little is waiting.
     pub fn wants_events(&self) -> bool {
-        matches!(self.phase, Phase::Live(_)) && self.out.unsent().len() < HIGH_WATER
+        matches!(self.phase, Phase::Live(_)) && self.wire.unsent().len() < HIGH_WATER
     }
 
     /// Adds a frame that was encoded elsewhere, such as an event.
     pub fn send_encoded(&mut self, now: Now, parts: &[&[u8]]) {
         if matches!(self.phase, Phase::Live(_)) {
-            self.out.text(now.at, parts);
+            self.wire.text(now.at, parts);
         }
     }
 
@@ -329,8 +330,8 @@ impl Connection {
             Phase::AwaitHello(_) | Phase::VerifyHello(_) | Phase::Attaching(_) | Phase::Live(_) => {
                 self.reason = Some(reason);
                 self.event = None;
-                self.out.close(now.at, reason.code(), reason.name());
-                self.begin_closing(now, Closing::sent());
+                let closing = self.wire.close(now.at, reason);
+                self.begin_closing(now, closing);
             }
         }
     }
@@ -361,7 +362,7 @@ impl Connection {
     pub fn refuse(&mut self, now: Now, refusal: Refusal) {
         if matches!(self.phase, Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_)) {
             self.event = None;
-            self.out.raw(now.at, &refusal.response());
+            self.wire.raw(now.at, &refusal.response());
             self.begin_closing(now, Closing::http());
         }
     }
@@ -394,7 +395,7 @@ impl Connection {
     pub fn seems_dead_at(&self) -> Option<Timestamp> {
         let Phase::Live(live) = &self.phase else { return None };
         let limits = &self.settings.limits;
-        let stuck = self.out.stalled_at(live.write_stall(limits) / 2);
+        let stuck = self.wire.stalled_at(live.write_stall(limits) / 2);
         live.unanswered_at(limits).into_iter().chain(stuck).min()
     }
 
@@ -443,7 +444,7 @@ impl Connection {
     fn begin_closing(&mut self, now: Now, closing: Closing) {
         self.phase = Phase::Closing(closing);
         self.phase_deadline = now.at + self.settings.limits.close_deadline;
-        if self.out.is_empty() {
+        if self.wire.is_empty() {
             self.flushed();
         }
     }
@@ -461,8 +462,7 @@ impl Connection {
         if !matches!(self.phase, Phase::Handoff(_)) {
             self.phase = Phase::Closed;
             self.event = None;
-            self.out.clear();
-            self.assembler = Assembler::new(Role::Server, 0);
+            self.wire.clear();
         }
     }
 }

@@ -28,7 +28,7 @@ impl Outbox {
         encode_text_parts(&mut self.bytes, parts);
     }
 
-    pub(super) fn control(&mut self, now: Timestamp, opcode: Opcode, payload: &[u8]) {
+    pub(super) fn frame(&mut self, now: Timestamp, opcode: Opcode, payload: &[u8]) {
         self.begin(now);
         encode(&mut self.bytes, opcode, payload, None);
     }

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use super::live::Live;
+use super::wire::Closing;
 use crate::auth::Grant;
 use crate::auth::carrier::{Carrier, Extracted};
-use crate::codec::upgrade::{HeadScanner, Upgrade};
+use crate::codec::upgrade::{HeadScanner, Refusal, Upgrade};
+use crate::limits::Limits;
 use crate::protocol::Hello;
 
 pub(super) enum Phase {
@@ -82,10 +84,28 @@ impl fmt::Debug for Phase {
 
 #[derive(Default)]
 pub(super) struct HeadBuffer {
-    pub(super) bytes: Vec<u8>,
-    pub(super) scanner: HeadScanner,
+    bytes: Vec<u8>,
+    scanner: HeadScanner,
     /// A trusted proxy has opened the socket.
     pub(super) proxied: bool,
+}
+
+impl HeadBuffer {
+    /// Takes bytes up to the end of the head, and answers how many it took, and the head once it is whole.
+    pub(super) fn take(&mut self, bytes: &[u8], limits: &Limits) -> Result<(usize, Option<Vec<u8>>), Refusal> {
+        let before = self.bytes.len();
+        // One byte more than may be: enough to see that it is too much.
+        let room = (limits.handshake_bytes + 1).saturating_sub(before).min(bytes.len());
+        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        let Some(len) = self.scanner.scan(&self.bytes, limits)? else { return Ok((room, None)) };
+        self.bytes.truncate(len);
+        Ok((len.saturating_sub(before), Some(std::mem::take(&mut self.bytes))))
+    }
+
+    /// Bytes of heap that it holds.
+    pub(super) const fn heap_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
 }
 
 /// A good upgrade request whose token is being verified.
@@ -109,43 +129,4 @@ pub(super) struct Said {
     pub(super) hello: Hello,
     /// Who it says it is from, where it does.
     pub(super) user_id: Option<String>,
-}
-
-/// How far a close has come. The socket ends once both halves are there, or by the deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Closing {
-    /// The peer's close frame is still to come.
-    awaits_peer: bool,
-    /// Frames still make sense; after a fault or on HTTP they do not.
-    parses: bool,
-}
-
-impl Closing {
-    /// Our close frame is on its way.
-    pub(super) const fn sent() -> Self {
-        Self { awaits_peer: true, parses: true }
-    }
-
-    /// Both close frames are there.
-    pub(super) const fn answered() -> Self {
-        Self { awaits_peer: false, parses: false }
-    }
-
-    /// The peer broke the framing: its close frame cannot be recognised any more.
-    pub(super) const fn deaf() -> Self {
-        Self { awaits_peer: true, parses: false }
-    }
-
-    /// An HTTP answer is on its way.
-    pub(super) const fn http() -> Self {
-        Self { awaits_peer: false, parses: false }
-    }
-
-    pub(super) const fn awaits_peer(&self) -> bool {
-        self.awaits_peer && self.parses
-    }
-
-    pub(super) const fn ends_when_flushed(&self) -> bool {
-        !self.awaits_peer
-    }
 }

@@ -470,6 +470,14 @@ impl Machine for Session {
         self.read_room()
     }
 
+    fn wants_shutdown(&self) -> bool {
+        self.connection.wants_shutdown()
+    }
+
+    fn handle_shutdown(&mut self) {
+        self.connection.handle_shutdown();
+    }
+
     fn is_closed(&self) -> bool {
         self.handoff.is_some() || self.connection.is_closed()
     }

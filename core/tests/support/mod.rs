@@ -137,6 +137,8 @@ pub struct Socket {
     pub written: Vec<u8>,
     pub read_calls: usize,
     pub write_calls: usize,
+    /// How often its sending side was ended.
+    pub shutdowns: usize,
 }
 
 impl Transport for Socket {
@@ -172,6 +174,7 @@ impl Transport for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().shutdowns += 1;
         Poll::Ready(Ok(()))
     }
 }

@@ -65,7 +65,7 @@ fn a_message_that_is_too_large_is_refused_at_its_header() {
         encode_header(&mut header, Opcode::Text, claimed, Some([1, 2, 3, 4]));
         c.handle_bytes(at(0), &header);
         assert_eq!((close_code(&c), c.close_reason()), (Some(1009), Some(CloseReason::TooBig)));
-        assert_eq!(c.assembler.heap_bytes(), 0, "nothing is allocated for a claim");
+        assert_eq!(c.wire.half_received().0, 0, "nothing is allocated for a claim");
     }
 }
 
@@ -159,7 +159,7 @@ fn an_idle_connection_holds_no_buffer() {
     let mut c = at_stage(Stage::Live, Limits::default());
     c.handle_bytes(at(0), &text(r#"{"type":"ping"}"#));
     flush(&mut c, at(0));
-    assert!(c.assembler.is_idle() && c.assembler.heap_bytes() == 0 && c.transmit().is_empty());
+    assert!(c.wire.is_idle() && c.transmit().is_empty());
 }
 
 /// The status of the HTTP answer that waits.
