@@ -12,6 +12,7 @@
 //!
 //! Behind a trusted proxy `Reserving` follows `Head`: the client whose request it is needs a place of its own.
 
+mod echo;
 mod handshake;
 mod live;
 mod outbox;
@@ -31,6 +32,7 @@ use crate::limits::Limits;
 use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
 use crate::time::{Now, Timestamp, UnixTime};
 
+pub use echo::Echo;
 use live::Live;
 use phase::Phase;
 pub use phase::PhaseName;

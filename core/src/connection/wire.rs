@@ -1,4 +1,5 @@
-//! The codec's half of a socket, whatever the messages mean: pings answered, closes answered, faults told.
+//! The codec's half of a socket, whatever the messages mean: pings answered, closes answered, faults told, output bounded
+//! by its user. What serves clients and what is held to conformance suites ([`Echo`](super::Echo)) read and write by it.
 
 use std::time::Duration;
 
@@ -74,6 +75,10 @@ impl Wire {
     /// A text whose parts were encoded elsewhere.
     pub(super) fn text(&mut self, now: Timestamp, parts: &[&[u8]]) {
         self.out.text(now, parts);
+    }
+
+    pub(super) fn binary(&mut self, now: Timestamp, bytes: &[u8]) {
+        self.out.frame(now, Opcode::Binary, bytes);
     }
 
     /// The answer to the upgrade.

@@ -1,0 +1,45 @@
+//! Says every WebSocket message again: what holds the codec and this adapter to conformance suites such as Autobahn
+//! (`tests/autobahn/run.sh`). It lets anybody in and has no users, so keep it on this machine.
+//!
+//! ```text
+//! cargo run -p trunkline-smol --example echo_smol [ADDRESS]
+//! ```
+//!
+//! It listens on `127.0.0.1:0` where no address is given, and its first line says where.
+
+use std::sync::Arc;
+
+use smol::io::AsyncWriteExt;
+use smol::net::{TcpListener, TcpStream};
+use trunkline_core::connection::Echo;
+use trunkline_core::drive::Driver;
+use trunkline_core::limits::Limits;
+use trunkline_core::time::Clock;
+use trunkline_smol::{SmolTimer, SmolTransport, SystemClock};
+
+fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    smol::block_on(async {
+        let listener = TcpListener::bind(address).await?;
+        println!("listening on ws://{}/", listener.local_addr()?);
+        let limits = Arc::new(Limits { message_bytes: MESSAGE_BYTES, ..Limits::default() });
+        loop {
+            let (stream, _) = listener.accept().await?;
+            smol::spawn(echo(stream, Arc::clone(&limits))).detach();
+        }
+    })
+}
+
+/// The largest messages that a suite sends: 16 MiB.
+const MESSAGE_BYTES: usize = 16 << 20;
+
+async fn echo(stream: TcpStream, limits: Arc<Limits>) {
+    // Where the system refuses it, small frames only come later.
+    let _ = stream.set_nodelay(true);
+    let clock = SystemClock::new();
+    let machine = Echo::new(clock.now(), limits);
+    let (_, SmolTransport(mut stream)) =
+        Driver::new(machine, SmolTransport(stream), SmolTimer::new(clock), clock).await;
+    // A peer that is gone does not make the end any different.
+    let _ = stream.close().await;
+}
