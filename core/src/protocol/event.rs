@@ -269,7 +269,7 @@ impl Event {
         self.prev.unwrap_or(self.position.seq.saturating_sub(1))
     }
 
-    fn head(&self) -> EventHead<'_> {
+    pub(super) fn head(&self) -> EventHead<'_> {
         EventHead {
             position: self.position,
             stream: Some(&self.stream),

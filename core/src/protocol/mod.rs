@@ -6,6 +6,7 @@
 mod client;
 mod encode;
 mod event;
+pub mod legacy;
 mod macros;
 pub(crate) mod over_http;
 mod position;

@@ -11,7 +11,7 @@ use crate::error::{CloseReason, NextAction};
 use crate::id::{ConnectionId, PartId, RunId, SessionId};
 use crate::time::UnixTime;
 
-mod properties;
+pub(in crate::protocol) mod properties;
 
 const SPECIFICATION: &str = include_str!("../../PROTOCOL.md");
 

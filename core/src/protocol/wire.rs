@@ -38,6 +38,11 @@ impl Fault {
         Self { code: ErrorCode::Invalid, path: field.to_owned(), needs: needs.into() }
     }
 
+    /// A frame that is understood and refused for what this field says.
+    pub(super) fn refused(code: ErrorCode, field: &str, needs: &'static str) -> Self {
+        Self { code, path: field.to_owned(), needs: Cow::Borrowed(needs) }
+    }
+
     fn malformed(needs: &'static str) -> Self {
         Self { code: ErrorCode::Malformed, path: String::new(), needs: Cow::Borrowed(needs) }
     }
@@ -59,6 +64,7 @@ impl Fault {
 }
 
 /// The fields of one object, each still unread.
+#[derive(Clone)]
 pub(super) struct Object<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
 
 impl<'a> Object<'a> {
@@ -462,7 +468,7 @@ fn is_null(raw: &RawValue) -> bool {
 }
 
 /// Whether brackets outside strings nest deeper than `max`; one pass, whatever the text is.
-fn depth_exceeds(text: &str, max: usize) -> bool {
+pub(super) fn depth_exceeds(text: &str, max: usize) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         if in_string {

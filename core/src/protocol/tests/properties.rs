@@ -5,19 +5,19 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{ApprovalId, IdempotencyKey, ThreadId, ToolCallId, TopicName};
 
-fn text_id() -> impl Strategy<Value = String> {
+pub(in crate::protocol) fn text_id() -> impl Strategy<Value = String> {
     "[^\\p{Cc}]{1,20}"
 }
 
-fn position() -> impl Strategy<Value = Position> {
+pub(in crate::protocol) fn position() -> impl Strategy<Value = Position> {
     (any::<u64>(), 1..NUMBER_END).prop_map(|(epoch, seq)| Position { epoch, seq })
 }
 
-fn stream() -> impl Strategy<Value = StreamName> {
+pub(in crate::protocol) fn stream() -> impl Strategy<Value = StreamName> {
     prop_oneof![Just(StreamName::User), text_id().prop_map(|t| StreamName::Topic(TopicName::new(&t).unwrap()))]
 }
 
-fn payload() -> impl Strategy<Value = Box<RawValue>> {
+pub(in crate::protocol) fn payload() -> impl Strategy<Value = Box<RawValue>> {
     let leaf = prop_oneof![any::<i64>().prop_map(Value::from), ".*".prop_map(Value::from), Just(Value::Null)];
     leaf.prop_map(|value| raw(&serde_json::json!([value]).to_string()))
 }
@@ -71,7 +71,7 @@ fn produced() -> impl Strategy<Value = RunEvent> {
     ]
 }
 
-fn client_frame() -> impl Strategy<Value = ClientFrame> {
+pub(in crate::protocol) fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let id = || text_id().prop_map(|text| FrameId::new(&text).unwrap());
     let key = || proptest::option::of(text_id().prop_map(|text| IdempotencyKey::new(&text).unwrap()));
     let thread = || text_id().prop_map(|text| ThreadId::new(&text).unwrap());
@@ -106,7 +106,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
     ]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(in crate::protocol) fn event() -> impl Strategy<Value = Event> {
     let head = (stream(), 0..NUMBER_END, proptest::option::of(".*"), any::<Option<u128>>());
     (position(), any::<bool>(), head, body()).prop_map(|(position, gap, (stream, micros, user_id, run), body)| Event {
         position,
