@@ -1,12 +1,12 @@
 //! From the first byte to `hello`: the upgrade, the carriers of a token, and what is refused how.
 
-use super::phase::{Greeting, Phase, Said, Upgrading};
+use super::phase::{Entering, Greeting, Phase, Profile, Said, Upgrading};
 use super::{Admission, Connection, ConnectionEvent};
-use crate::auth::carrier::{Carrier, CarrierError, Credential, Extracted, Extractor, Subprotocol};
+use crate::auth::carrier::{Carrier, CarrierError, Credential, Extracted, Extractor, Subprotocol, percent_decoded};
 use crate::auth::{AuthError, Grant, Page};
 use crate::codec::upgrade::{Head, Refusal, Request, Upgrade, check_upgrade, parse_head};
 use crate::error::CloseReason;
-use crate::protocol::{ClientFrame, Hello};
+use crate::protocol::{ClientFrame, Hello, Position, StreamName};
 use crate::time::Now;
 
 /// What a request head leads to.
@@ -15,7 +15,8 @@ enum Entry {
     Refuse(Refusal),
     /// Upgraded and closed: for users who cannot read HTTP errors.
     CloseWith(Upgrade, Subprotocol, CloseReason),
-    Open(Upgrade, Extracted),
+    /// A client of the legacy profile says no `hello`: what stands for it comes with it.
+    Open(Upgrade, Extracted, Option<Box<Hello>>),
 }
 
 impl Connection {
@@ -40,8 +41,12 @@ impl Connection {
     }
 
     pub(super) fn upgrade_verified(&mut self, now: Now, upgrading: Upgrading, verdict: Result<Grant, AuthError>) {
-        let Upgrading { upgrade, carried, carrier } = upgrading;
+        let Upgrading { upgrade, carried, carrier, legacy } = upgrading;
         match verdict {
+            Ok(grant) if let Some(hello) = legacy => {
+                self.upgraded(now, &upgrade, Greeting { carried, grant: None });
+                self.admit(now, Entering { grant, profile: Profile::Legacy }, *hello);
+            }
             Ok(grant) => self.upgraded(now, &upgrade, Greeting { carried, grant: Some(grant) }),
             // The phase is put back for the refusal to act on.
             Err(error) if carrier == Carrier::Authorization => {
@@ -58,7 +63,7 @@ impl Connection {
     pub(super) fn hello_verified(&mut self, now: Now, said: Said, verdict: Result<Grant, AuthError>) {
         let reason = match verdict {
             Ok(grant) if said.user_id.as_deref().is_none_or(|claimed| claimed == grant.user.sub()) => {
-                return self.admit(now, grant, said.hello);
+                return self.admit(now, Entering { grant, profile: Profile::Native }, said.hello);
             }
             Ok(_) => CloseReason::BadCredentials,
             Err(error) => close_of(error),
@@ -98,12 +103,18 @@ impl Connection {
                 self.upgraded(now, &upgrade, Greeting { carried, grant: None });
                 self.close(now, reason);
             }
-            Entry::Open(upgrade, carried) => match carried.credential.clone() {
+            Entry::Open(upgrade, carried, legacy) => match carried.credential.clone() {
                 Some((credential, carrier)) => {
-                    self.phase = Phase::VerifyUpgrade(Box::new(Upgrading { upgrade, carried, carrier }));
+                    self.phase = Phase::VerifyUpgrade(Box::new(Upgrading { upgrade, carried, carrier, legacy }));
                     self.event = Some(ask(credential));
                 }
-                None => self.upgraded(now, &upgrade, Greeting { carried, grant: None }),
+                None => {
+                    self.upgraded(now, &upgrade, Greeting { carried, grant: None });
+                    if legacy.is_some() {
+                        // Its frames have no place for a token.
+                        self.close(now, CloseReason::BadCredentials);
+                    }
+                }
             },
         }
     }
@@ -131,18 +142,17 @@ impl Connection {
             return Entry::Refuse(refusal);
         }
         match self.extract(&request, page) {
-            Ok(carried) => Entry::Open(upgrade, carried),
+            Ok(carried) => {
+                let legacy = carried.subprotocol == Subprotocol::JwtAuth;
+                Entry::Open(upgrade, carried, legacy.then(|| Box::new(legacy_hello(&request))))
+            }
             Err(CarrierError::Malformed(Carrier::Authorization) | CarrierError::TooMany(Carrier::Authorization)) => {
                 Entry::Refuse(Refusal::Unauthorized)
             }
             Err(CarrierError::Disagree) if request.headers("authorization").next().is_some() => {
                 Entry::Refuse(Refusal::Unauthorized)
             }
-            Err(_) => {
-                let named = request.members("sec-websocket-protocol").any(|name| Some(name) == OURS.as_str());
-                let subprotocol = if named { OURS } else { Subprotocol::None };
-                Entry::CloseWith(upgrade, subprotocol, CloseReason::BadCredentials)
-            }
+            Err(_) => Entry::CloseWith(upgrade, self.named_by(&request), CloseReason::BadCredentials),
         }
     }
 
@@ -155,9 +165,26 @@ impl Connection {
         if let Some(name) = access.cookie(page) {
             found = found.cookies(name, request.headers("cookie"))?;
         }
-        match request.query() {
-            Some(query) if access.takes_tickets() => Ok(found.query(query)?.finish()),
-            Some(_) | None => Ok(found.finish()),
+        let found = match request.query() {
+            Some(query) if access.takes_tickets() => found.query(query)?.finish(),
+            Some(_) | None => found.finish(),
+        };
+        Ok(Extracted { subprotocol: self.spoken(found.subprotocol), ..found })
+    }
+
+    /// The answer to a client whose credentials make no sense: without a name it offered, a browser would not show the close.
+    fn named_by(&self, request: &Request<'_>) -> Subprotocol {
+        let offers =
+            |name: Subprotocol| request.members("sec-websocket-protocol").any(|one| Some(one) == name.as_str());
+        let named = [OURS, Subprotocol::JwtAuth].into_iter().find(|name| offers(*name));
+        self.spoken(named.unwrap_or_default())
+    }
+
+    /// What the settings leave of what was offered.
+    fn spoken(&self, offered: Subprotocol) -> Subprotocol {
+        match offered {
+            Subprotocol::JwtAuth if !self.settings.legacy_profile => Subprotocol::None,
+            Subprotocol::JwtAuth | Subprotocol::TrunklineV1 | Subprotocol::None => offered,
         }
     }
 
@@ -181,7 +208,7 @@ impl Connection {
         };
         match (grant, found) {
             (Some(grant), _) if user_id.as_deref().is_none_or(|claimed| claimed == grant.user.sub()) => {
-                self.admit(now, grant, hello)
+                self.admit(now, Entering { grant, profile: Profile::Native }, hello)
             }
             (None, Some((credential, _))) => {
                 self.phase = Phase::VerifyHello(Box::new(Said { hello, user_id }));
@@ -191,13 +218,14 @@ impl Connection {
         }
     }
 
-    fn admit(&mut self, now: Now, grant: Grant, hello: Hello) {
-        if grant.expires + self.settings.limits.token_leeway <= now.unix {
+    fn admit(&mut self, now: Now, entering: Entering, hello: Hello) {
+        if entering.grant.expires + self.settings.limits.token_leeway <= now.unix {
             // It held when the upgrade came. Nobody gives way to it, and nothing is given to it. The phase is put back to act on.
             self.phase = Phase::VerifyHello(Box::default());
             return self.close(now, CloseReason::TokenExpired);
         }
-        self.phase = Phase::Attaching(Box::new(grant.clone()));
+        let grant = entering.grant.clone();
+        self.phase = Phase::Attaching(Box::new(entering));
         self.event = Some(ConnectionEvent::Attach(Box::new(Admission { grant, hello })));
     }
 }
@@ -205,6 +233,15 @@ impl Connection {
 /// Keys that rotate are there within seconds, or their source is down.
 const UNDECIDED_RETRY_SECS: u32 = 5;
 const OURS: Subprotocol = Subprotocol::TrunklineV1;
+
+/// What a legacy client could have said in a `hello`: where it stands, where its address says so. What is no position says
+/// nothing; the welcome tells where the stream goes on in any case.
+fn legacy_hello(request: &Request<'_>) -> Hello {
+    let mut parameters = request.query().unwrap_or_default().split('&');
+    let value = parameters.find_map(|text| text.strip_prefix("last_event_id="));
+    let position = value.and_then(percent_decoded).and_then(|text| text.parse::<Position>().ok());
+    Hello { resume: position.into_iter().map(|at| (StreamName::User, at)).collect(), ..Hello::default() }
+}
 
 fn ask(credential: Credential) -> ConnectionEvent {
     match credential {

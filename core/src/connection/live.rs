@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::phase::Phase;
+use super::phase::{Phase, Profile};
 use super::validity::Validity;
 use super::wire::{Closing, Incoming};
 use super::{Connection, ConnectionEvent, TimerKind};
@@ -10,6 +10,7 @@ use crate::auth::{AuthError, Grant, Token};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{FrameId, UserId};
 use crate::limits::Limits;
+use crate::protocol::legacy::Context;
 use crate::protocol::{ClientFrame, FrameError, Reply, ReplyOk, ServerFrame};
 use crate::rate::{Allowance, Rate};
 use crate::time::{Now, Timestamp, UnixTime};
@@ -29,15 +30,23 @@ pub(super) struct Live {
     spoken: Timestamp,
     drain: Option<Timestamp>,
     rate: Rate,
-    /// Where it is a producer's.
-    producer: Option<Box<Producer>>,
+    /// What is different for this one; most have nothing, so it is boxed.
+    special: Option<Box<Special>>,
     /// A refresh whose token is being verified.
     refreshing: Option<FrameId>,
 }
 
+/// Who is served otherwise than a device that speaks the native frames.
+#[derive(Debug)]
+pub(super) enum Special {
+    Producer(Producer),
+    /// A device that speaks the legacy frames.
+    Legacy(Context),
+}
+
 /// What is different for a producer.
 #[derive(Debug, Default)]
-struct Producer {
+pub(super) struct Producer {
     /// It is over its rate: nothing is read until then.
     paused: Option<Timestamp>,
     /// Its silence must be seen within this time.
@@ -45,7 +54,11 @@ struct Producer {
 }
 
 impl Live {
-    pub(super) fn new(now: Now, grant: &Grant, limits: &Limits) -> Self {
+    pub(super) fn new(now: Now, grant: &Grant, profile: Profile, limits: &Limits) -> Self {
+        let special = match profile {
+            Profile::Native => None,
+            Profile::Legacy => Some(Box::new(Special::Legacy(Context::new(grant.user.sub())))),
+        };
         Self {
             user: grant.user.clone(),
             validity: Validity::new(now, grant.expires, limits),
@@ -55,9 +68,35 @@ impl Live {
             spoken: now.at,
             drain: None,
             rate: Rate::new(now.at, Allowance::of_client(limits)),
-            producer: None,
+            special,
             refreshing: None,
         }
+    }
+
+    fn producer(&self) -> Option<&Producer> {
+        match self.special.as_deref() {
+            Some(Special::Producer(producer)) => Some(producer),
+            Some(Special::Legacy(_)) | None => None,
+        }
+    }
+
+    fn producer_mut(&mut self) -> Option<&mut Producer> {
+        match self.special.as_deref_mut() {
+            Some(Special::Producer(producer)) => Some(producer),
+            Some(Special::Legacy(_)) | None => None,
+        }
+    }
+
+    /// What the legacy profile knows of the connection, where it is one of its.
+    pub(super) fn legacy(&mut self) -> Option<&mut Context> {
+        match self.special.as_deref_mut() {
+            Some(Special::Legacy(context)) => Some(context),
+            Some(Special::Producer(_)) | None => None,
+        }
+    }
+
+    pub(super) fn is_legacy(&self) -> bool {
+        matches!(self.special.as_deref(), Some(Special::Legacy(_)))
     }
 
     /// All output is with the socket: from here on a ping that waited can be answered.
@@ -93,7 +132,7 @@ impl Live {
 
     /// A third of the time within which a producer's silence must be seen: after one a ping goes out, after two it is over.
     fn silence(&self) -> Duration {
-        self.producer.as_ref().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3)
+        self.producer().and_then(|producer| producer.silence).map_or(Duration::MAX, |within| within / 3)
     }
 
     /// How long a ping may go unanswered. Much of what the socket took may still be on its way, and our ping behind it.
@@ -125,7 +164,7 @@ impl Live {
         let drain = self.drain.map(|at| (at, TimerKind::Drain));
         let notice = self.validity.notice_at().map(|at| (at, TimerKind::AuthNotice));
         let expiry = (self.validity.ends_at(), TimerKind::TokenExpiry);
-        let pace = self.producer.as_ref().and_then(|producer| producer.paused).map(|at| (at, TimerKind::Pace));
+        let pace = self.producer().and_then(|producer| producer.paused).map(|at| (at, TimerKind::Pace));
         [Some(stall.unwrap_or(heartbeat)), idle, drain, pace, notice, Some(expiry)].into_iter().flatten().min()
     }
 }
@@ -177,7 +216,7 @@ impl Connection {
     pub fn serve_producer(&mut self, now: Now) {
         if let Phase::Live(live) = &mut self.phase {
             live.rate = Rate::new(now.at, Allowance::of_producer(&self.settings.limits));
-            live.producer = Some(Box::default());
+            live.special = Some(Box::new(Special::Producer(Producer::default())));
             self.wire.set_max_message(self.settings.limits.producer_message_bytes);
         }
     }
@@ -185,7 +224,7 @@ impl Connection {
     /// Sees to it that the silence of a producer closes the connection within `within`.
     pub fn watch_silence(&mut self, within: Duration) {
         if let Phase::Live(live) = &mut self.phase
-            && let Some(producer) = &mut live.producer
+            && let Some(producer) = live.producer_mut()
         {
             producer.silence = Some(producer.silence.map_or(within, |known| known.min(within)));
         }
@@ -193,13 +232,13 @@ impl Connection {
 
     /// Whether a producer is over its rate.
     pub(super) fn is_paused(&self) -> bool {
-        matches!(&self.phase, Phase::Live(live) if live.producer.as_ref().is_some_and(|producer| producer.paused.is_some()))
+        matches!(&self.phase, Phase::Live(live) if live.producer().is_some_and(|producer| producer.paused.is_some()))
     }
 
     /// A producer that was over its rate may be read again.
     pub(super) fn unpause(&mut self) {
         if let Phase::Live(live) = &mut self.phase
-            && let Some(producer) = &mut live.producer
+            && let Some(producer) = live.producer_mut()
         {
             producer.paused = None;
         }
@@ -277,17 +316,20 @@ impl Connection {
         let Phase::Live(live) = &mut self.phase else { return };
         live.spoken = now.at;
         let limits = &self.settings.limits;
-        match &mut live.producer {
-            Some(producer) => {
+        match live.special.as_deref_mut() {
+            Some(Special::Producer(producer)) => {
                 let allowance = Allowance::of_producer(limits);
                 live.rate.allow(now.at, allowance);
                 producer.paused = live.rate.pause(allowance);
             }
-            None => {
+            Some(Special::Legacy(_)) | None => {
                 if !live.rate.allow(now.at, Allowance::of_client(limits)) {
                     return self.close(now, CloseReason::RateLimited);
                 }
             }
+        }
+        if live.is_legacy() {
+            return self.legacy_text(now, text);
         }
         match ClientFrame::parse(text) {
             Ok(parsed) if parsed.user_id.as_ref().is_none_or(|claimed| claimed == live.user.sub()) => {
@@ -303,7 +345,7 @@ impl Connection {
         }
     }
 
-    fn frame(&mut self, now: Now, frame: ClientFrame) {
+    pub(super) fn frame(&mut self, now: Now, frame: ClientFrame) {
         match frame {
             ClientFrame::Ping { id } => self.send(now, &ServerFrame::Pong { id }),
             ClientFrame::Hello(_) => {
@@ -343,7 +385,7 @@ impl Connection {
 
     /// A frame that cannot be taken as it is. An event of a producer's run has used its number, which others must note.
     fn refuse_frame(&mut self, now: Now, error: FrameError) {
-        let of_producer = matches!(&self.phase, Phase::Live(live) if live.producer.is_some());
+        let of_producer = matches!(&self.phase, Phase::Live(live) if live.producer().is_some());
         if of_producer && error.event.is_some() {
             self.event = Some(ConnectionEvent::Unreadable(Box::new(error)));
         } else {

@@ -14,6 +14,7 @@
 
 mod echo;
 mod handshake;
+mod legacy;
 mod live;
 mod outbox;
 mod phase;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub endpoint: String,
     /// From where it may be opened.
     pub access: Access,
+    /// Whether clients that offer `jwt-auth` alone get the legacy profile.
+    pub legacy_profile: bool,
     /// Whose word about a client's address is believed.
     pub proxies: TrustedProxies,
 }
@@ -199,8 +202,8 @@ impl Connection {
 
     /// The answer to [`ConnectionEvent::Attach`]: the client is in, and `welcome` is its first frame.
     pub fn handle_attached(&mut self, now: Now, welcome: &ServerFrame) {
-        let Phase::Attaching(grant) = &self.phase else { return };
-        let live = Live::new(now, grant, &self.settings.limits);
+        let Phase::Attaching(entering) = &self.phase else { return };
+        let live = Live::new(now, &entering.grant, entering.profile, &self.settings.limits);
         self.wire.set_max_message(self.settings.limits.message_bytes);
         self.heard = now.at;
         self.phase_deadline = Timestamp::MAX;
@@ -310,14 +313,20 @@ impl Connection {
 
     /// Adds a frame that was encoded elsewhere, such as an event.
     pub fn send_encoded(&mut self, now: Now, parts: &[&[u8]]) {
-        if matches!(self.phase, Phase::Live(_)) {
+        if self.is_legacy() {
+            self.translate(now, parts);
+        } else if matches!(self.phase, Phase::Live(_)) {
             self.wire.text(now.at, parts);
         }
     }
 
     /// Adds a frame.
     pub fn send(&mut self, now: Now, frame: &ServerFrame) {
-        self.send_encoded(now, &[frame.encode().as_bytes()]);
+        if self.is_legacy() {
+            self.send_legacy(now, frame);
+        } else {
+            self.send_encoded(now, &[frame.encode().as_bytes()]);
+        }
     }
 
     /// Closes with a reason, once: a connection that is closing keeps its first.

@@ -22,7 +22,7 @@ pub(super) enum Phase {
     /// The first frame's token is being verified.
     VerifyHello(Box<Said>),
     /// Verified; the hub decides.
-    Attaching(Box<Grant>),
+    Attaching(Box<Entering>),
     /// In.
     Live(Live),
     /// A close or a refusal is on its way.
@@ -114,6 +114,8 @@ pub(super) struct Upgrading {
     pub(super) upgrade: Upgrade,
     pub(super) carried: Extracted,
     pub(super) carrier: Carrier,
+    /// What stands for the `hello` of a client of the legacy profile.
+    pub(super) legacy: Option<Box<Hello>>,
 }
 
 /// What is known before the first frame.
@@ -129,4 +131,20 @@ pub(super) struct Said {
     pub(super) hello: Hello,
     /// Who it says it is from, where it does.
     pub(super) user_id: Option<String>,
+}
+
+/// Who is let in.
+#[derive(Debug)]
+pub(super) struct Entering {
+    pub(super) grant: Grant,
+    pub(super) profile: Profile,
+}
+
+/// Which frames the client reads and writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Profile {
+    #[default]
+    Native,
+    /// Those of the legacy managers.
+    Legacy,
 }

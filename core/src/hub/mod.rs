@@ -120,6 +120,9 @@ pub struct HubConfig {
     pub endpoint: String,
     /// From where it may be opened. By pages of the server's own origin, and by what is no page.
     pub access: Access,
+    /// Whether a client that offers the subprotocol `jwt-auth` and not `trunkline.v1` is served in the legacy profile, which
+    /// `core/LEGACY.md` describes. Yes; otherwise it is answered without a subprotocol, and in native frames.
+    pub legacy_profile: bool,
     /// The proxies whose word about a client's address is believed. None; where there are some that are not named here, all
     /// their clients have one address.
     pub trusted_proxies: TrustedProxies,
@@ -128,7 +131,8 @@ pub struct HubConfig {
 impl Default for HubConfig {
     fn default() -> Self {
         let (access, trusted_proxies) = (Access::default(), TrustedProxies::default());
-        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into(), access, trusted_proxies }
+        let legacy_profile = true;
+        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into(), access, legacy_profile, trusted_proxies }
     }
 }
 
@@ -200,6 +204,7 @@ impl Hub {
                 limits: config.limits,
                 endpoint: config.endpoint,
                 access: config.access,
+                legacy_profile: config.legacy_profile,
                 proxies: config.trusted_proxies,
             }),
             verifier,

@@ -80,7 +80,16 @@ pub(super) fn fresh(limits: Limits) -> Connection {
 }
 
 pub(super) fn allowing(limits: Limits, access: Access) -> Connection {
-    Connection::new(at(0), Arc::new(Settings { limits, endpoint: "/ws".into(), access, proxies: Default::default() }))
+    Connection::new(
+        at(0),
+        Arc::new(Settings {
+            limits,
+            endpoint: "/ws".into(),
+            access,
+            legacy_profile: true,
+            proxies: Default::default(),
+        }),
+    )
 }
 
 /// An upgrade request with more header lines.

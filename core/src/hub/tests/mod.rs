@@ -15,6 +15,7 @@ mod identity;
 mod inbound;
 mod isolation;
 mod lag;
+mod legacy;
 mod levels;
 mod life;
 mod lifecycle;
