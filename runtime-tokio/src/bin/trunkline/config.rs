@@ -31,7 +31,7 @@ const PREFIX: &str = "TRUNKLINE_";
 const MIN_SECRET_BYTES: usize = 32;
 /// Above every sensible settings or secret file; a device or a log given by mistake stops here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "listen",
     "dev",
     "secret_file",
@@ -40,6 +40,7 @@ const KEYS: [&str; 13] = [
     "origins",
     "cookie",
     "tickets",
+    "legacy_profile",
     "log",
     "agent",
     "agent_pace",
@@ -68,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) audience: Option<String>,
     /// From where the WebSocket endpoint may be opened, and by which carriers.
     pub(crate) access: Access,
+    /// Whether clients that offer `jwt-auth` alone get the legacy frames.
+    pub(crate) legacy_profile: bool,
     /// How much to log.
     pub(crate) log: LevelFilter,
     /// Whether the built-in agent answers; by default in development mode only.
@@ -317,6 +320,7 @@ impl Found {
             issuer: self.parsed("issuer", text)?,
             audience: self.parsed("audience", text)?,
             access: self.access()?,
+            legacy_profile: self.parsed("legacy_profile", boolean)?.unwrap_or(true),
             log: self.parsed("log", level)?.unwrap_or(LevelFilter::INFO),
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),
             agent_pace: self.parsed("agent_pace", duration)?.unwrap_or(Duration::from_millis(20)),

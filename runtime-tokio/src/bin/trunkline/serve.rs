@@ -89,6 +89,7 @@ fn hub(settings: &Settings, verifier: Arc<dyn TokenVerifier>) -> Result<(Hub, Ho
     let config = HubConfig {
         limits: settings.limits.clone(),
         access: settings.access.clone(),
+        legacy_profile: settings.legacy_profile,
         trusted_proxies: settings.trusted_proxies.clone(),
         ..HubConfig::default()
     };

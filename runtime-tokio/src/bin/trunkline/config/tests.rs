@@ -201,6 +201,13 @@ fn a_cookie_needs_origins_and_tickets_are_off_until_they_are_on() {
 }
 
 #[test]
+fn the_legacy_profile_is_on_until_it_is_turned_off() {
+    assert!(load(None, &[], &[]).unwrap().legacy_profile);
+    assert!(!load(Some("legacy_profile = false"), &[], &[]).unwrap().legacy_profile);
+    assert!(!load(None, &[("TRUNKLINE_LEGACY_PROFILE", "false")], &[]).unwrap().legacy_profile);
+}
+
+#[test]
 fn variables_of_others_are_left_alone() {
     let kubernetes = [("TRUNKLINE_PORT", "tcp://10.0.0.1:80"), ("TRUNKLINE_SERVICE_HOST", "10.0.0.1"), ("LISTEN", "x")];
     load(None, &kubernetes, &[("dev", "true")]).unwrap();
