@@ -9,17 +9,18 @@
 //! | module | what |
 //! |---|---|
 //! | [`time`], [`id`], [`limits`], [`error`] | two kinds of time, identifiers that cannot be mixed, every bound by name, one table each of close reasons and error codes |
+//! | [`sync`] | the only home of locks, atomics and wakers |
+//! | [`drive`] | the one I/O loop |
 //! | [`codec`] | RFC 6455 in bytes: upgrade and frames |
 //! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
 //! | [`auth`] | tokens: what carries them, what they grant |
 //! | [`level`] | how well the service works: the one automaton that says so, and what follows from it |
 //! | [`stream`] | a log with one order, the run automaton at its entry, the reducer at its end |
+//! | `rate` | how fast something may come |
 //! | [`admission`] | how many sockets an address has, how fast it opens them, and whose address counts behind a proxy |
 //! | [`connection`] | one socket, from its first byte to its close |
 //! | [`manager`] | one shard: users, devices, logs, runs, requests |
-//! | [`sync`] | the only home of locks, atomics and wakers |
 //! | [`hub`] | the shards behind locks, sessions, runs, requests |
-//! | [`drive`] | the one I/O loop |
 //! | [`api`] | the operations of back ends over HTTP, for any web stack |
 //! | [`client`] | the other end of the protocol |
 //!
