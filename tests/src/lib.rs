@@ -1,5 +1,6 @@
 //! What is tested across packages.
 
+pub mod conformance;
 pub mod contract;
 pub mod http;
 pub mod issuer;
@@ -9,4 +10,5 @@ pub mod races;
 pub mod raw;
 pub mod script;
 pub mod server;
+pub mod simulator;
 pub mod wire;

@@ -118,18 +118,28 @@ impl Raw {
         reset(self.stream);
     }
 
-    /// The first byte and the payload of a whole frame, if one is here.
     fn split(&mut self) -> Option<(u8, Vec<u8>)> {
-        let bytes = &self.seen[self.at..];
-        let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-        assert!(second < 0x80, "a server masks nothing");
-        let (head, length) = match second {
-            126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-            127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
-            short => (2, usize::from(short)),
-        };
-        let payload = bytes.get(head..head + length)?.to_vec();
-        self.at += head + length;
+        let split = split_frame(&self.seen[self.at..]).unwrap_or_else(|problem| panic!("{problem}"));
+        let (first, payload, used) = split?;
+        self.at += used;
         Some((first, payload))
     }
+}
+
+/// The first byte and the payload of a server's frame that is here whole, and how many bytes it takes.
+///
+/// # Errors
+/// When no server sends such a frame: it is masked.
+pub fn split_frame(bytes: &[u8]) -> Result<Option<(u8, Vec<u8>, usize)>, String> {
+    let (Some(&first), Some(&second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
+    if second >= 0x80 {
+        return Err("the server masks a frame".to_owned());
+    }
+    let (head, length) = match second {
+        126 => (4, bytes.get(2..4).and_then(|two| Some(u64::from(u16::from_be_bytes(two.try_into().ok()?))))),
+        127 => (10, bytes.get(2..10).and_then(|eight| Some(u64::from_be_bytes(eight.try_into().ok()?)))),
+        short => (2, Some(u64::from(short))),
+    };
+    let Some(end) = length.and_then(|length| usize::try_from(length).ok()?.checked_add(head)) else { return Ok(None) };
+    Ok(bytes.get(head..end).map(|payload| (first, payload.to_vec(), end)))
 }

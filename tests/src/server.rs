@@ -287,17 +287,33 @@ impl Program {
     }
 
     fn run(scratch: &str, variables: &[(&str, &str)], level: &str, log: Stdio) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["serve", "--dev", "--log", level]).env_clear().envs(variables.iter().copied());
+        Self::of(command, scratch, "http://", log)
+    }
+
+    /// An example of a package of the workspace that serves and takes the same flags, with more of its own. It says
+    /// where it listens as `ws://…/ws`.
+    ///
+    /// # Panics
+    /// When it is not built, or as [`Program::start`].
+    pub fn example(scratch: &str, package: &str, example: &str, flags: &[&str]) -> Self {
+        let mut command = Command::new(built(package, "--example", example));
+        command.args(flags);
+        Self::of(command, scratch, "ws://", Stdio::inherit())
+    }
+
+    /// Starts a server on a port of its own, which says its address on a line after `scheme`.
+    fn of(mut command: Command, scratch: &str, scheme: &str, log: Stdio) -> Self {
         static SECRETS: OnceLock<PathBuf> = OnceLock::new();
         let secret = SECRETS.get_or_init(|| {
             let path = Path::new(scratch).join(format!("e2e-{}.secret", std::process::id()));
             std::fs::write(&path, SECRET).expect("the secret can be written");
             path
         });
-        let mut process = Command::new(binary())
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", level, "--secret-file"])
+        let mut process = command
+            .args(["--listen", "127.0.0.1:0", "--secret-file"])
             .arg(secret)
-            .env_clear()
-            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -308,9 +324,9 @@ impl Program {
         // To its end, so that the program never writes into a closed pipe.
         std::thread::spawn(move || lines.for_each(|line| drop(said.send(line))));
         let addr = loop {
-            let line = heard.recv_timeout(STEP).expect("the program says where its page is");
-            if let Some((_, rest)) = line.split_once("http://") {
-                break rest.trim_end_matches('/').parse().expect("an address");
+            let line = heard.recv_timeout(STEP).expect("the program says where it listens");
+            if let Some((_, rest)) = line.split_once(scheme) {
+                break rest.split('/').next().and_then(|addr| addr.parse().ok()).expect("an address");
             }
         };
         Self { process, addr }
@@ -386,22 +402,25 @@ pub async fn shell(scratch: &str, addr: SocketAddr, lines: &str) -> String {
     String::from_utf8(output.stdout).expect("what is printed is text")
 }
 
-/// The program, built once per test process by the cargo that runs the test; cargo itself says where it is.
+/// The program, built once per test process.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "-p", "trunkline-tokio", "--bin", "trunkline", "--message-format=json"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "the program builds");
-        let artifacts = output.stdout.split(|byte| *byte == b'\n');
-        artifacts
-            .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
-            .filter(|artifact| artifact["target"]["name"] == "trunkline")
-            .find_map(|artifact| artifact["executable"].as_str().map(PathBuf::from))
-            .expect("cargo names the program")
-    })
+    BINARY.get_or_init(|| built("trunkline-tokio", "--bin", "trunkline"))
+}
+
+/// What the cargo that runs the test builds; cargo itself says where it is.
+fn built(package: &str, kind: &str, name: &str) -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "-p", package, kind, name, "--message-format=json"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{name} builds");
+    let artifacts = output.stdout.split(|byte| *byte == b'\n');
+    artifacts
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .filter(|artifact| artifact["target"]["name"] == name)
+        .find_map(|artifact| artifact["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the program")
 }
