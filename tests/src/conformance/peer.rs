@@ -95,7 +95,7 @@ const READ: usize = 16 << 10;
 /// How long a socket may take nothing of what is sent.
 const STALL: Duration = Duration::from_secs(60);
 /// From the close to the socket's end.
-const END: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(20);
 const MASK: [u8; 4] = [0x5a, 0x01, 0xc3, 0x7e];
 /// Lines of a log that are kept.
 const LOG: usize = 400;
