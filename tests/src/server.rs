@@ -288,44 +288,31 @@ impl Program {
 
     fn run(scratch: &str, variables: &[(&str, &str)], level: &str, log: Stdio) -> Self {
         let mut command = Command::new(binary());
-        command.args(["serve", "--dev", "--log", level]).env_clear().envs(variables.iter().copied());
-        Self::of(command, scratch, "http://", log)
+        command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", level, "--secret-file"]);
+        command.arg(secret_file(scratch)).env_clear().envs(variables.iter().copied()).stderr(log);
+        Self::started(command)
     }
 
-    /// An example of a package of the workspace that serves and takes the same flags, with more of its own. It says
-    /// where it listens as `ws://…/ws`.
+    /// A server that is an example of one of the packages, under [`SECRET`]; its agent computes sums.
     ///
     /// # Panics
-    /// When it is not built, or as [`Program::start`].
-    pub fn example(scratch: &str, package: &str, example: &str, flags: &[&str]) -> Self {
-        let mut command = Command::new(built(package, "--example", example));
-        command.args(flags);
-        Self::of(command, scratch, "ws://", Stdio::inherit())
+    /// When there is no such example, or it does not say in time where it listens.
+    pub fn example(scratch: &str, name: &str) -> Self {
+        // With the features that all packages have together, as the tests are built: nothing is built twice.
+        let mut command = Command::new(built(&["--workspace", "--example", name], name));
+        command.args(["--listen", "127.0.0.1:0", "--secret-file"]).arg(secret_file(scratch)).stderr(Stdio::inherit());
+        Self::started(command)
     }
 
-    /// Starts a server on a port of its own, which says its address on a line after `scheme`.
-    fn of(mut command: Command, scratch: &str, scheme: &str, log: Stdio) -> Self {
-        static SECRETS: OnceLock<PathBuf> = OnceLock::new();
-        let secret = SECRETS.get_or_init(|| {
-            let path = Path::new(scratch).join(format!("e2e-{}.secret", std::process::id()));
-            std::fs::write(&path, SECRET).expect("the secret can be written");
-            path
-        });
-        let mut process = command
-            .args(["--listen", "127.0.0.1:0", "--secret-file"])
-            .arg(secret)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the program starts");
+    fn started(mut command: Command) -> Self {
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
         let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
         let (said, heard) = mpsc::channel();
         // To its end, so that the program never writes into a closed pipe.
         std::thread::spawn(move || lines.for_each(|line| drop(said.send(line))));
         let addr = loop {
             let line = heard.recv_timeout(STEP).expect("the program says where it listens");
-            if let Some((_, rest)) = line.split_once(scheme) {
+            if let Some((_, rest)) = line.split_once("://") {
                 break rest.split('/').next().and_then(|addr| addr.parse().ok()).expect("an address");
             }
         };
@@ -402,16 +389,27 @@ pub async fn shell(scratch: &str, addr: SocketAddr, lines: &str) -> String {
     String::from_utf8(output.stdout).expect("what is printed is text")
 }
 
+/// [`SECRET`] in a file, written once per test process.
+fn secret_file(scratch: &str) -> &'static Path {
+    static SECRETS: OnceLock<PathBuf> = OnceLock::new();
+    SECRETS.get_or_init(|| {
+        let path = Path::new(scratch).join(format!("e2e-{}.secret", std::process::id()));
+        std::fs::write(&path, SECRET).expect("the secret can be written");
+        path
+    })
+}
+
 /// The program, built once per test process.
 fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built("trunkline-tokio", "--bin", "trunkline"))
+    BINARY.get_or_init(|| built(&["-p", "trunkline-tokio", "--bin", "trunkline"], "trunkline"))
 }
 
-/// What the cargo that runs the test builds; cargo itself says where it is.
-fn built(package: &str, kind: &str, name: &str) -> PathBuf {
+/// What is built by the cargo that runs the test; cargo itself says where it is.
+fn built(which: &[&str], name: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", package, kind, name, "--message-format=json"])
+        .args(["build", "--quiet", "--message-format=json"])
+        .args(which)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()

@@ -60,7 +60,7 @@ async fn the_program_conforms() {
 
 #[tokio::test]
 async fn the_example_on_smol_conforms() {
-    let start = || Program::example(SCRATCH, "trunkline-smol", "server", &[]);
+    let start = || Program::example(SCRATCH, "server");
     holds(
         &Started::new("smol", [], start),
         &[TOO_LONG, NO_HTTP, NO_HTTP_FOR_LEVELS, NO_TICKETS, NO_COOKIE, HAS_AN_AGENT],
