@@ -71,6 +71,21 @@ pub struct Scenario {
     pub file: String,
 }
 
+impl Scenario {
+    /// About how long it must wait for a server that does all in time.
+    pub fn lasts(&self) -> Duration {
+        let patience = |action: &Action| {
+            if let Action::Expect { patience, .. } | Action::Closes { patience, .. } | Action::Ends { patience, .. } =
+                action
+            {
+                return patience.not_before;
+            }
+            Duration::ZERO
+        };
+        self.steps.iter().map(|step| patience(&step.action)).sum()
+    }
+}
+
 /// One step, and the line where it stands.
 #[derive(Clone, Debug)]
 pub struct Step {
