@@ -29,6 +29,10 @@ impl CheckName {
 
     fn is_in(&self, text: &str, kind: Kind) -> bool {
         let lines: Vec<&str> = text.lines().collect();
+        if self.file.ends_with(".toml") {
+            let named = format!("name = {:?}", self.name);
+            return lines.iter().any(|line| line.trim() == named);
+        }
         if !self.file.ends_with(".rs") {
             return text.contains(&self.name);
         }

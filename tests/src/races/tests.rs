@@ -131,6 +131,7 @@ fn finds_tests_of_every_sort() {
     );
     exists("a.rs::fuzz_target", "fuzz", "fuzz_target!(|data: &[u8]| {});");
     exists("a.mjs::two devices agree", "e2e", "check('two devices agree', () => {})");
+    exists("a.toml::two_agree", "conformance", "[[scenario]]\nname = \"two_agree\"\n");
 }
 
 #[test]
@@ -163,5 +164,6 @@ fn misses_what_is_no_test_that_runs() {
         does_not_exist("a.rs::holds", "unit", file);
     }
     does_not_exist("a.mjs::two devices agree", "e2e", "check('two devices', () => {})");
+    does_not_exist("a.toml::two", "conformance", "[[scenario]]\nname = \"two_agree\"\n");
     does_not_exist("a.rs::fuzz_target", "fuzz", "// fuzz_target!(|data: &[u8]| {});");
 }
