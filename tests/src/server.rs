@@ -1,10 +1,11 @@
 //! Whole servers: one in this process, with a small agent on the public API, and the real program.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
@@ -299,7 +300,11 @@ impl Program {
     /// When there is no such example, or it does not say in time where it listens.
     pub fn example(scratch: &str, name: &str) -> Self {
         // With the features that all packages have together, as the tests are built: nothing is built twice.
-        let mut command = Command::new(built(&["--workspace", "--example", name], name));
+        static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+        let mut examples = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = examples.entry(name.to_owned()).or_insert_with(|| built(&["--workspace", "--example", name], name));
+        let mut command = Command::new(&*path);
+        drop(examples);
         command.args(["--listen", "127.0.0.1:0", "--secret-file"]).arg(secret_file(scratch)).stderr(Stdio::inherit());
         Self::started(command)
     }
