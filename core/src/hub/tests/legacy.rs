@@ -1,6 +1,6 @@
 //! Devices that speak the legacy frames beside those that do not: one manager, one order, the same bounds.
 
-mod device;
+pub(super) mod device;
 
 use std::time::Duration;
 

@@ -28,6 +28,7 @@ mod races;
 mod repeats;
 mod requests;
 mod resume;
+mod seven_managers;
 mod silence;
 mod threads;
 mod tickets;

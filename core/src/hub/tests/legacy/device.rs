@@ -11,19 +11,19 @@ use crate::hub::Session;
 use crate::hub::tests::harness::{World, ident};
 
 /// A legacy client: it reads JSON and knows nothing of positions.
-pub(super) struct Legacy {
-    pub(super) session: Option<Session>,
+pub(in crate::hub::tests) struct Legacy {
+    pub(in crate::hub::tests) session: Option<Session>,
     assembler: Option<Assembler>,
-    pub(super) head: String,
-    pub(super) frames: Vec<Value>,
-    pub(super) closed: Option<u16>,
+    pub(in crate::hub::tests) head: String,
+    pub(in crate::hub::tests) frames: Vec<Value>,
+    pub(in crate::hub::tests) closed: Option<u16>,
 }
 
-pub(super) const OFFERS: &str = "Sec-WebSocket-Protocol: jwt-auth, jwt.";
+pub(in crate::hub::tests) const OFFERS: &str = "Sec-WebSocket-Protocol: jwt-auth, jwt.";
 
 impl Legacy {
     /// A device of `user` that has come in.
-    pub(super) fn enter(world: &World, user: &str) -> Self {
+    pub(in crate::hub::tests) fn enter(world: &World, user: &str) -> Self {
         let mut device = Self::at(world, "/ws", &offering(world, user));
         let welcome = device.take(world);
         assert_eq!(welcome[0]["type"], "connection_established", "{welcome:?} {:?}", device.closed);
@@ -31,7 +31,7 @@ impl Legacy {
     }
 
     /// Whatever becomes of an upgrade with these header lines.
-    pub(super) fn at(world: &World, target: &str, lines: &str) -> Self {
+    pub(in crate::hub::tests) fn at(world: &World, target: &str, lines: &str) -> Self {
         let session = Some(world.hub.session().unwrap());
         let mut device = Self { session, assembler: None, head: String::new(), frames: Vec::new(), closed: None };
         device.feed(
@@ -45,24 +45,24 @@ impl Legacy {
         device
     }
 
-    pub(super) fn feed(&mut self, world: &World, bytes: &[u8]) {
+    pub(in crate::hub::tests) fn feed(&mut self, world: &World, bytes: &[u8]) {
         if let Some(session) = &mut self.session {
             session.handle_bytes(world.now(), bytes);
         }
         self.pump(world);
     }
 
-    pub(super) fn say(&mut self, world: &World, text: &str) {
+    pub(in crate::hub::tests) fn say(&mut self, world: &World, text: &str) {
         let mut frame = Vec::new();
         encode(&mut frame, Opcode::Text, text.as_bytes(), Some([1, 2, 3, 4]));
         self.feed(world, &frame);
     }
 
-    pub(super) fn send(&mut self, world: &World, frame: &Value) {
+    pub(in crate::hub::tests) fn send(&mut self, world: &World, frame: &Value) {
         self.say(world, &frame.to_string());
     }
 
-    pub(super) fn pump(&mut self, world: &World) {
+    pub(in crate::hub::tests) fn pump(&mut self, world: &World) {
         let now = world.now();
         loop {
             let Some(session) = &mut self.session else { return };
@@ -100,16 +100,16 @@ impl Legacy {
     }
 
     /// What came since the last call.
-    pub(super) fn take(&mut self, world: &World) -> Vec<Value> {
+    pub(in crate::hub::tests) fn take(&mut self, world: &World) -> Vec<Value> {
         self.pump(world);
         std::mem::take(&mut self.frames)
     }
 
-    pub(super) fn types(&mut self, world: &World) -> Vec<String> {
+    pub(in crate::hub::tests) fn types(&mut self, world: &World) -> Vec<String> {
         self.take(world).iter().map(|frame| frame["type"].as_str().unwrap().to_owned()).collect()
     }
 }
 
-pub(super) fn offering(world: &World, user: &str) -> String {
+pub(in crate::hub::tests) fn offering(world: &World, user: &str) -> String {
     format!("{OFFERS}{}\r\n", world.token(&ident(user), Duration::from_secs(3600)))
 }
