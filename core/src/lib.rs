@@ -23,6 +23,7 @@
 //! | [`hub`] | the shards behind locks, sessions, runs, requests |
 //! | [`api`] | the operations of back ends over HTTP, for any web stack |
 //! | [`client`] | the other end of the protocol |
+//! | [`manual`] | what is not about one type, such as how to come from the legacy managers |
 //!
 //! # Rules that hold throughout
 //!
@@ -48,6 +49,7 @@ pub mod id;
 pub mod level;
 pub mod limits;
 pub mod manager;
+pub mod manual;
 pub mod protocol;
 mod rate;
 pub mod stream;
