@@ -24,6 +24,15 @@ pub trait Transport {
     /// When the stream is broken.
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
+    /// Sends what the stream has taken and still holds, where it holds anything: as TLS does. It is asked on every
+    /// wake-up that finds nothing more to write, so that one without a buffer of its own leaves it as it is.
+    ///
+    /// # Errors
+    /// When the stream is broken.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
     /// Flushes and ends the sending side.
     ///
     /// # Errors
@@ -38,6 +47,16 @@ pub trait Timer {
 
     /// Ready once the time has come.
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl<K: Timer + Unpin + ?Sized> Timer for &mut K {
+    fn reset(mut self: Pin<&mut Self>, at: Timestamp) {
+        Pin::new(&mut **self).reset(at);
+    }
+
+    fn poll_elapsed(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut **self).poll_elapsed(cx)
+    }
 }
 
 /// A machine that the loop can drive: a server's [`Session`](crate::hub::Session) or a client.
@@ -72,6 +91,62 @@ pub trait Machine {
     fn handle_shutdown(&mut self) {}
     /// Whether it is over.
     fn is_closed(&self) -> bool;
+}
+
+/// A boxed machine is one: what moves through several futures on its way to the driver's is kept in each of them.
+/// Every method is the machine's own, those with a default too.
+impl<M: Machine + ?Sized> Machine for Box<M> {
+    fn poll_ready(&mut self, now: Now, waker: &Waker) {
+        (**self).poll_ready(now, waker);
+    }
+
+    fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
+        (**self).handle_bytes(now, bytes);
+    }
+
+    fn handle_eof(&mut self, now: Now) {
+        (**self).handle_eof(now);
+    }
+
+    fn handle_broken(&mut self, now: Now) {
+        (**self).handle_broken(now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        (**self).handle_timeout(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Timestamp> {
+        (**self).poll_timeout()
+    }
+
+    fn transmit(&self) -> &[u8] {
+        (**self).transmit()
+    }
+
+    fn advance(&mut self, now: Now, n: usize) {
+        (**self).advance(now, n);
+    }
+
+    fn wants_read(&self) -> bool {
+        (**self).wants_read()
+    }
+
+    fn read_bytes(&self) -> usize {
+        (**self).read_bytes()
+    }
+
+    fn wants_shutdown(&self) -> bool {
+        (**self).wants_shutdown()
+    }
+
+    fn handle_shutdown(&mut self) {
+        (**self).handle_shutdown();
+    }
+
+    fn is_closed(&self) -> bool {
+        (**self).is_closed()
+    }
 }
 
 /// A machine, a socket and a timer: a future that ends when the socket does, and gives both back.
@@ -186,6 +261,13 @@ fn write<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, c
             Poll::Ready(Ok(_) | Err(_)) => machine.handle_broken(now),
             Poll::Pending => break,
         }
+        wrote = true;
+    }
+    // Not after a write that waits: a stream may keep one waker for both, and a flush that is through at once forgets it.
+    if machine.transmit().is_empty()
+        && let Poll::Ready(Err(_)) = Pin::new(transport).poll_flush(cx)
+    {
+        machine.handle_broken(now);
         wrote = true;
     }
     wrote

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`time`], [`id`], [`limits`], [`error`] | two kinds of time, identifiers that cannot be mixed, every bound by name, one table each of close reasons and error codes |
 //! | [`sync`] | the only home of locks, atomics and wakers |
+//! | `tls` | certificates that can be replaced, and whom a client trusts; with the feature `tls` |
 //! | [`drive`] | the one I/O loop |
 //! | [`codec`] | RFC 6455 in bytes: upgrade and frames |
 //! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
@@ -22,6 +23,7 @@
 //! | [`manager`] | one shard: users, devices, logs, runs, requests |
 //! | [`hub`] | the shards behind locks, sessions, runs, requests |
 //! | [`api`] | the operations of back ends over HTTP, for any web stack |
+//! | [`serve`] | what becomes of a listener's sockets, and their end |
 //! | [`client`] | the other end of the protocol |
 //! | [`manual`] | what is not about one type, such as how to come from the legacy managers |
 //!
@@ -52,6 +54,9 @@ pub mod manager;
 pub mod manual;
 pub mod protocol;
 mod rate;
+pub mod serve;
 pub mod stream;
 pub mod sync;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;

@@ -67,7 +67,7 @@ fn extracted(request: &Request<'_>) -> Result<Extracted, CarrierError> {
     let name = CookieName::parse("token").expect("a name");
     let access = listed.with_cookie(name).expect("a list").with_tickets();
     let host = request.headers("Host").next().unwrap_or_default();
-    let Ok(page) = access.page(host, request.headers("Origin")) else { return Ok(Extracted::default()) };
+    let Ok(page) = access.page(host, false, request.headers("Origin")) else { return Ok(Extracted::default()) };
     assert!(page == Page::None || request.headers("Origin").count() == 1);
     let plain = Extractor::default()
         .authorization(request.headers("Authorization"))?

@@ -21,12 +21,16 @@
 //! # Ok(()) }
 //! ```
 
+mod listener;
 mod serve;
 mod system;
 mod tasks;
 mod timer;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 
+pub use listener::{Accepted, Listener};
 pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};
 pub use timer::SmolTimer;

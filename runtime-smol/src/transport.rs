@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use smol::io::{AsyncRead, AsyncWrite};
 use trunkline_core::drive::Transport;
+use trunkline_core::serve::Unread;
 
 /// A futures-io stream for the core's loop.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for SmolTransport<S> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_close(cx)
     }
@@ -27,22 +32,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Transport for SmolTransport<S> {
 
 /// A stream whose first bytes were read already: it yields them again, then the rest. `Debug` shows
 /// how many they are: a request may carry a token.
+#[derive(Debug)]
 pub struct Rewound<S> {
-    head: Vec<u8>,
-    yielded: usize,
-    stream: S,
-}
-
-impl<S> std::fmt::Debug for Rewound<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rewound").field("bytes", &self.head.len()).finish_non_exhaustive()
-    }
+    pub(crate) head: Unread,
+    pub(crate) stream: S,
 }
 
 impl<S> Rewound<S> {
     /// `head`, then what `stream` has.
     pub const fn new(head: Vec<u8>, stream: S) -> Self {
-        Self { head, yielded: 0, stream }
+        Self { head: Unread::new(head), stream }
     }
 
     /// The stream itself.
@@ -53,20 +52,10 @@ impl<S> Rewound<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let rest = this.head.get(this.yielded..).unwrap_or_default();
-        if rest.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        if self.head.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        let n = rest.len().min(buf.len());
-        for (to, from) in buf.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        this.yielded += n;
-        if this.yielded == this.head.len() {
-            (this.head, this.yielded) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(n))
+        Poll::Ready(Ok(self.head.take(buf)))
     }
 }
 

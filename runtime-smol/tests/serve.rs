@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use smol::channel::Sender;
 use smol::future::or;
-use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
 use trunkline_core::admission::TrustedProxies;
@@ -282,7 +282,10 @@ fn a_socket_beyond_the_limit_gets_503() {
 struct Slow(Gate, Gate);
 
 impl Web for Slow {
-    async fn serve(&self, mut stream: Rewound<TcpStream>) {
+    async fn serve<S>(&self, mut stream: Rewound<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let _asked = self.0.enter();
         std::future::poll_fn(|cx| self.1.poll_empty(cx)).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nwhole").await.unwrap();

@@ -20,6 +20,7 @@ mod file;
 mod https;
 mod url;
 
+pub use crate::tls::Roots;
 pub use file::FileKeys;
-pub use https::{HttpsKeys, Roots};
+pub use https::HttpsKeys;
 pub use url::UrlError;

@@ -19,12 +19,16 @@
 mod client;
 #[cfg(feature = "jwks")]
 pub mod keys;
+mod listener;
 mod serve;
 mod system;
 mod timer;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 
 pub use client::connect;
+pub use listener::{Accepted, Listener};
 pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};
 pub use timer::TokioTimer;

@@ -1,26 +1,25 @@
 //! The accept loop, one task per socket, and the shutdown.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
-use std::time::Duration;
+use std::net::IpAddr;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-use trunkline_core::drive::Driver;
-use trunkline_core::error::CloseReason;
-use trunkline_core::hub::{Housekeeper, Hub, Rejected, Session};
-use trunkline_core::sync::{Budget, Gate};
+use trunkline_core::codec::upgrade::Refusal;
+use trunkline_core::hub::{Housekeeper, Hub};
+use trunkline_core::serve::{self as served, ACCEPT_PAUSE, Admission, Handover, Place, Socket, Sockets};
 
-use crate::{Rewound, TokioTimer, TokioTransport};
+use crate::listener::Listener;
+use crate::{Rewound, SystemClock, TokioTimer, TokioTransport};
 
 /// What answers requests that are not for the WebSocket endpoint.
 pub trait Web: Clone + Send + Sync + 'static {
     /// Serves one connection whose first bytes were read already. A connection that comes here never becomes a
     /// WebSocket of the hub, so serve one request and close.
-    fn serve(&self, stream: Rewound<TcpStream>) -> impl Future<Output = ()> + Send;
+    fn serve<S>(&self, stream: Rewound<S>) -> impl Future<Output = ()> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
 /// Nothing but the WebSocket endpoint: everything else is 404.
@@ -28,71 +27,85 @@ pub trait Web: Clone + Send + Sync + 'static {
 pub struct NoWeb;
 
 impl Web for NoWeb {
-    async fn serve(&self, mut stream: Rewound<TcpStream>) {
-        let answer = trunkline_core::codec::upgrade::Refusal::NotFound.response();
-        // The peer may be gone: there is nobody to tell.
-        let _ = stream.write_all(&answer).await;
-        let _ = stream.shutdown().await;
+    async fn serve<S>(&self, stream: Rewound<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let clock = SystemClock::new();
+        let timer = TokioTimer::new(clock);
+        served::answer(&Refusal::NotFound.response(), TokioTransport(stream), timer, &clock).await;
     }
 }
 
-/// How a socket ended.
-#[derive(Debug)]
-pub enum Outcome<S> {
-    /// As a WebSocket, or as a request that was refused; the reason is `None` when the socket just broke.
-    Closed(Option<CloseReason>),
-    /// As a request for somebody else: its bytes so far come first.
-    Web(Rewound<S>),
-}
+/// How a socket ended: as a WebSocket, or as a request for somebody else, whose bytes so far come first.
+pub type Outcome<S> = served::Outcome<Rewound<S>>;
 
-/// Serves sockets until `shutdown` is ready, then drains the hub and returns once every connection is closed and every
-/// exchange of the web stack that was under way has ended, at the latest after the limit `drain_deadline`.
+/// Serves the sockets of a TCP, Unix or other listener until `shutdown` is ready, then drains the hub and returns once every
+/// connection is closed and every exchange of the web stack that was under way has ended, at the latest after the limit
+/// `drain_deadline`; tasks that still run then are cut.
 ///
 /// # Errors
 /// None today; a socket that cannot be accepted is the next one's concern, not the listener's.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listener,
     hub: Hub,
     housekeeper: Housekeeper,
     web: impl Web,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let mut keeper = pin!(housekeeper.run(TokioTimer::new(hub.clone())));
-    let mut shutdown = pin!(shutdown);
+    let keeping = housekeeper.run(TokioTimer::new(hub.clone()));
+    let sockets = Sockets::new(hub);
+    let stopping = async {
+        shutdown.await;
+        sockets.drain(TokioTimer::new(sockets.hub().clone())).await;
+    };
+    tokio::select! {
+        () = stopping => {}
+        // Neither ends.
+        () = keeping => {}
+        () = accept(&listener, &sockets, &web) => {}
+    }
+    Ok(())
+}
+
+async fn accept<L: Listener>(listener: &L, sockets: &Sockets, web: &impl Web) {
     let mut tasks = JoinSet::new();
-    let sockets = Sockets { hub, web, exchanges: Gate::new(), refusals: Budget::new(MAX_REFUSALS) };
-    let hub = &sockets.hub;
     loop {
         tokio::select! {
-            accepted = listener.accept() => sockets.accept(accepted, &mut tasks).await,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    let session = sockets.admit(peer);
+                    tasks.spawn(attend(sockets.clone(), session, socket, web.clone()));
+                }
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            },
             // A task that has ended gives its memory back.
             Some(_) = tasks.join_next() => {}
-            () = &mut keeper => {}
-            () = &mut shutdown => break,
-        }
-    }
-    hub.begin_shutdown();
-    let drained = async {
-        poll_fn(|cx| hub.poll_shutdown(cx)).await;
-        sockets.exchanges.shut();
-        poll_fn(|cx| sockets.exchanges.poll_empty(cx)).await;
-    };
-    let mut drained = pin!(tokio::time::timeout(hub.limits().drain_deadline, drained));
-    // The listener stays: whoever asks whether the server is ready is told that it is not.
-    loop {
-        tokio::select! {
-            // Past the deadline too: what still runs is cut.
-            _ = &mut drained => return Ok(()),
-            accepted = listener.accept() => sockets.accept(accepted, &mut tasks).await,
-            Some(_) = tasks.join_next() => {}
-            () = &mut keeper => {}
         }
     }
 }
 
+async fn attend<S, F>(sockets: Sockets, session: Admission, socket: Socket<S, F>, web: impl Web)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = io::Result<S>>,
+{
+    let timer = TokioTimer::new(sockets.hub().clone());
+    if let served::Outcome::Web(handover) = sockets.serve(session, socket.map(TokioTransport), timer).await {
+        let (stream, _place) = rewound(handover);
+        web.serve(stream).await;
+    }
+}
+
+fn rewound<S>(
+    Handover { head, transport: TokioTransport(stream), place }: Handover<TokioTransport<S>>,
+) -> (Rewound<S>, Place) {
+    (Rewound { head, stream }, place)
+}
+
 /// Serves one socket of any kind to its end, unless it is a request for somebody else. The limits per address do not concern it.
 pub async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(hub: &Hub, stream: S) -> Outcome<S> {
-    serve_session(hub, hub.session(), stream, &Budget::new(1)).await.0
+    serve_session(hub, served::admit(hub, None), stream).await
 }
 
 /// The same for a socket of the peer with this address, which must have room for one more.
@@ -101,110 +114,33 @@ pub async fn serve_connection_from<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: IpAddr,
 ) -> Outcome<S> {
-    serve_session(hub, hub.session_from(peer), stream, &Budget::new(1)).await.0
+    serve_session(hub, served::admit(hub, Some(peer)), stream).await
 }
 
-/// The same with the session, which holds the socket's place among all sockets until it is dropped.
-async fn serve_session<S: AsyncRead + AsyncWrite + Unpin>(
-    hub: &Hub,
-    session: Result<Session, Rejected>,
-    stream: S,
-    refusals: &Budget,
-) -> (Outcome<S>, Option<Session>) {
-    let session = match session {
-        Ok(session) => session,
-        Err(rejected) => {
-            refuse(rejected, stream, refusals).await;
-            return (Outcome::Closed(None), None);
-        }
-    };
+async fn serve_session<S>(hub: &Hub, session: Admission, stream: S) -> Outcome<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let timer = TokioTimer::new(hub.clone());
-    let (mut session, TokioTransport(mut stream)) =
-        Driver::new(session, TokioTransport(stream), timer, hub.clone()).await;
-    if let Some(head) = session.take_handoff() {
-        return (Outcome::Web(Rewound::new(head, stream)), Some(session));
-    }
-    // A peer that is gone does not make the end any different.
-    let _ = stream.shutdown().await;
-    (Outcome::Closed(session.close_reason()), None)
-}
-
-/// Says that there is no room, and stays until the peer has heard it: bytes that nobody reads turn the end into a reset,
-/// which may take the answer with it. No more than `refusals` stay at once.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(rejected: Rejected, mut stream: S, refusals: &Budget) {
-    let stays = refusals.lease(1);
-    // Whatever fails here: the peer may be gone, and there is nobody to tell.
-    let told = async {
-        stream.write_all(&rejected.response()).await?;
-        stream.shutdown().await?;
-        if stays.is_some() {
-            tokio::io::copy(&mut stream.take(REFUSAL_BYTES), &mut tokio::io::sink()).await?;
-        }
-        io::Result::Ok(())
-    };
-    let _ = tokio::time::timeout(REFUSAL_DEADLINE, told).await;
-}
-
-/// What every socket of one listener needs.
-struct Sockets<W> {
-    hub: Hub,
-    web: W,
-    /// Whoever answers a request of the web stack is inside.
-    exchanges: Gate,
-    refusals: Budget,
-}
-
-impl<W: Web> Sockets<W> {
-    async fn accept(&self, accepted: io::Result<(TcpStream, SocketAddr)>, tasks: &mut JoinSet<()>) {
-        match accepted {
-            Ok((stream, peer)) => {
-                tune(&stream);
-                // Here, not in the task: the hub goes by the order of the sockets.
-                let (session, hub, web) = (self.hub.session_from(peer.ip()), self.hub.clone(), self.web.clone());
-                let (exchanges, refusals) = (self.exchanges.clone(), self.refusals.clone());
-                tasks.spawn(async move {
-                    // A request for the web stack counts as a socket, and as one that nobody vouches for, to its end.
-                    let (outcome, _place) = serve_session(&hub, session, stream, &refusals).await;
-                    if let Outcome::Web(stream) = outcome
-                        && let Some(_exchange) = exchanges.enter()
-                    {
-                        web.serve(stream).await;
-                    }
-                });
-            }
-            // Out of file descriptors, most likely: wait for sockets to close rather than spin.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-        }
-    }
-}
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many refused sockets may stay at once, how long, and how many bytes of each are read.
-const MAX_REFUSALS: usize = 256;
-const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-const REFUSAL_BYTES: u64 = 64 << 10;
-
-/// What the system may hold of a socket's output without having sent it, in bytes.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const MAX_UNSENT_BYTES: u32 = 64 << 10;
-
-/// Small frames go out at once, and little lies in the system's own buffer, where a ping would wait behind it and no event could
-/// be merged any more. Where the system refuses either, what is sent only comes later.
-fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+    let outcome = served::serve_socket(hub, session, TokioTransport(stream), timer).await;
+    outcome.map(|handover| rewound(handover).0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::net::SocketAddr;
     use std::sync::Arc;
+    use std::time::Duration;
 
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinHandle;
     use trunkline_core::admission::TrustedProxies;
     use trunkline_core::auth::{ClaimRules, Hs256};
     use trunkline_core::hub::HubConfig;
     use trunkline_core::limits::Limits;
+    use trunkline_core::sync::Gate;
 
     use super::*;
     use crate::{SystemClock, SystemEntropy};
@@ -214,7 +150,10 @@ mod tests {
     struct Slow(Gate, Gate);
 
     impl Web for Slow {
-        async fn serve(&self, mut stream: Rewound<TcpStream>) {
+        async fn serve<S>(&self, mut stream: Rewound<S>)
+        where
+            S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        {
             let _asked = self.0.enter();
             poll_fn(|cx| self.1.poll_empty(cx)).await;
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nwhole").await.unwrap();

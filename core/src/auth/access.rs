@@ -12,8 +12,8 @@ use crate::codec::upgrade::is_token;
 /// ```
 /// use trunkline_core::auth::{Access, Origin};
 /// let access = Access::with_origins([Origin::parse("https://app.example")?]);
-/// assert!(access.page(b"api.example", [&b"https://app.example"[..]].into_iter()).is_ok());
-/// assert!(access.page(b"api.example", [&b"https://evil.example"[..]].into_iter()).is_err());
+/// assert!(access.page(b"api.example", false, [&b"https://app.example"[..]].into_iter()).is_ok());
+/// assert!(access.page(b"api.example", false, [&b"https://evil.example"[..]].into_iter()).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
@@ -131,11 +131,17 @@ impl Access {
         self.tickets
     }
 
-    /// Whose page asks, by the value of `Host` and the values of all lines of `Origin`.
+    /// Whose page asks, by the value of `Host` and the values of all lines of `Origin`. Over TLS that ends here, which `secure`
+    /// says, the server's own page is one of `https`.
     ///
     /// # Errors
     /// When it may not. What is no origin, `null` included, is nobody's, and two are not one.
-    pub fn page<'a>(&self, host: &[u8], mut origins: impl Iterator<Item = &'a [u8]>) -> Result<Page, ForbiddenOrigin> {
+    pub fn page<'a>(
+        &self,
+        host: &[u8],
+        secure: bool,
+        mut origins: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Page, ForbiddenOrigin> {
         let Some(origin) = origins.next() else { return Ok(Page::None) };
         if origins.next().is_some() {
             return Err(ForbiddenOrigin);
@@ -144,7 +150,7 @@ impl Access {
         let origin = std::str::from_utf8(origin).ok().and_then(|text| Origin::parse(text).ok());
         match origin {
             Some(origin) if listed.contains(&origin) => Ok(Page::Listed),
-            Some(origin) if origin.is_of_host(host) => Ok(Page::Unlisted),
+            Some(origin) if origin.is_of_host(host, secure) => Ok(Page::Unlisted),
             Some(_) | None => Err(ForbiddenOrigin),
         }
     }
@@ -155,7 +161,7 @@ mod tests {
     use super::*;
 
     fn page(access: &Access, host: &str, origins: &[&[u8]]) -> Result<Page, ForbiddenOrigin> {
-        access.page(host.as_bytes(), origins.iter().copied())
+        access.page(host.as_bytes(), false, origins.iter().copied())
     }
 
     fn listed(origins: &[&str]) -> Access {
@@ -242,6 +248,22 @@ mod tests {
         ];
         for (access, host, origin, expected) in table {
             assert_eq!(page(access, host, &[origin.as_bytes()]), *expected, "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn over_tls_the_servers_own_page_is_one_of_https() {
+        let some = listed(&["http://localhost:5173"]);
+        for (host, origin, plain, secure) in [
+            ("a.example", "https://a.example", true, true),
+            ("a.example", "http://a.example", true, false),
+            ("a.example:8443", "https://a.example:8443", true, true),
+            ("a.example:8443", "http://a.example:8443", true, false),
+            // What is listed says itself which it is.
+            ("a.example", "http://localhost:5173", true, true),
+        ] {
+            let page = |secure| some.page(host.as_bytes(), secure, [origin.as_bytes()].into_iter()).is_ok();
+            assert_eq!((page(false), page(true)), (plain, secure), "{host} {origin}");
         }
     }
 

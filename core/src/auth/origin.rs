@@ -67,9 +67,12 @@ impl Origin {
         Ok(Self { scheme: scheme.into(), authority })
     }
 
-    /// Whether it is the server's own, as the request's `Host` names that. Whoever ends the TLS connection is not known here,
-    /// so that the scheme only counts for the port that it stands for.
-    pub fn is_of_host(&self, host: &[u8]) -> bool {
+    /// Whether it is the server's own, as the request's `Host` names that, and as `secure` says of the connection. Where that is
+    /// plain, somebody before may end the TLS of a page, so that the scheme only counts for the port that it stands for.
+    pub fn is_of_host(&self, host: &[u8], secure: bool) -> bool {
+        if secure && &*self.scheme != "https" {
+            return false;
+        }
         let Some(default) = default_port(&self.scheme) else { return false };
         let host = std::str::from_utf8(host).ok().and_then(|host| Authority::parse(host, Some(default)).ok());
         host.is_some_and(|host| host == self.authority)

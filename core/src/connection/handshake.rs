@@ -135,7 +135,7 @@ impl Connection {
         };
         // Before any credential: a page that may not ask learns nothing of them, and spends none.
         let host = request.headers("host").next().unwrap_or_default();
-        let Ok(page) = self.settings.access.page(host, request.headers("origin")) else {
+        let Ok(page) = self.settings.access.page(host, self.secure, request.headers("origin")) else {
             return Entry::Refuse(Refusal::Forbidden);
         };
         if let Some(refusal) = self.refusal {

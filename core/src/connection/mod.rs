@@ -50,6 +50,8 @@ pub struct Connection {
     event: Option<ConnectionEvent>,
     /// What a good upgrade is refused with while nobody is admitted.
     refusal: Option<Refusal>,
+    /// Whether TLS ends here, right before the client.
+    secure: bool,
     /// Why the socket closes; set once.
     reason: Option<CloseReason>,
     /// The last sign of life of the peer.
@@ -132,7 +134,17 @@ impl Connection {
         let phase_deadline = now.at + settings.limits.handshake_deadline;
         let wire = Wire::new(settings.limits.hello_bytes);
         let phase = Phase::Head(Box::default());
-        Self { settings, phase, phase_deadline, wire, event: None, refusal: None, reason: None, heard: now.at }
+        Self {
+            settings,
+            phase,
+            phase_deadline,
+            wire,
+            event: None,
+            refusal: None,
+            secure: false,
+            reason: None,
+            heard: now.at,
+        }
     }
 
     /// Takes bytes from the socket, and answers how many it used. It stops early at what needs an answer from
@@ -165,6 +177,13 @@ impl Connection {
     pub fn expect_proxied(&mut self) {
         if let Phase::Head(head) = &mut self.phase {
             head.proxied = true;
+        }
+    }
+
+    /// The socket is encrypted up to here. What lies before a trusted proxy is not known all the same.
+    pub fn expect_secure(&mut self) {
+        if let Phase::Head(head) = &self.phase {
+            self.secure = !head.proxied;
         }
     }
 

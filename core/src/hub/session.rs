@@ -108,6 +108,11 @@ impl Session {
         self.connection.expect_proxied();
     }
 
+    /// The socket is encrypted up to here, so that the server's own page is one of `https`.
+    pub fn expect_secure(&mut self) {
+        self.connection.expect_secure();
+    }
+
     /// Holds the place until the socket's end, whatever becomes of it.
     pub(super) fn put(&mut self, placed: Placed) {
         self.placed = Some(Box::new(placed));

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
@@ -11,18 +10,15 @@ use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, HOST, USER_AGENT};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
 use trunkline_core::auth::MAX_JWKS_BYTES;
 use trunkline_core::auth::source::{FetchError, FetchKeys};
 
 use super::url::{Source, UrlError};
+use crate::tls::{Connector, Roots};
 
 /// From the name to a connection, its certificate checked.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -33,21 +29,12 @@ const MAX_ADDRESSES: usize = 8;
 /// An answer's line and headers, in bytes.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
-/// Which certificates the other end may stand on.
-#[derive(Clone, Debug)]
-pub enum Roots {
-    /// Those that Mozilla's browsers trust, as they were when this was built.
-    Public,
-    /// These alone, in PEM: for an authority of one's own.
-    Pem(Vec<u8>),
-}
-
 /// Keys at an HTTPS address, or at a plain one on this machine. Each fetch is one connection and one request: no redirect is
 /// followed, and an answer is read only as far as a key set may be long.
 #[derive(Clone)]
 pub struct HttpsKeys {
     source: Source,
-    connector: TlsConnector,
+    connector: Connector,
 }
 
 impl HttpsKeys {
@@ -57,14 +44,8 @@ impl HttpsKeys {
     /// When the address is none that keys may come from, or the roots are no certificates.
     pub fn new(url: &str, roots: &Roots) -> Result<Self, UrlError> {
         let source = Source::parse(url)?;
-        // Named here, so that no state of the process decides.
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| UrlError::Roots(error.to_string()))?
-            .with_root_certificates(root_store(roots)?)
-            .with_no_client_auth();
-        Ok(Self { source, connector: TlsConnector::from(Arc::new(config)) })
+        let connector = Connector::new(roots).map_err(|error| UrlError::Roots(error.to_string()))?;
+        Ok(Self { source, connector })
     }
 
     /// Scheme, host and port. The rest of the address may hold a key to the keys.
@@ -74,9 +55,9 @@ impl HttpsKeys {
 
     async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let stream = self.dial().await?;
-        match &self.source.tls {
-            Some(name) => Ok(Box::new(self.connector.connect(name.clone(), stream).await?)),
-            None => Ok(Box::new(stream)),
+        match self.source.tls {
+            true => Ok(Box::new(self.connector.connect(&self.source.host, stream).await?)),
+            false => Ok(Box::new(stream)),
         }
     }
 
@@ -156,20 +137,6 @@ async fn document(response: Response<Incoming>) -> Result<Vec<u8>, FetchError> {
 fn fault(error: &(dyn std::error::Error + 'static)) -> FetchError {
     let causes = std::iter::successors(Some(error), |error| error.source());
     FetchError::new(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
-}
-
-fn root_store(roots: &Roots) -> Result<RootCertStore, UrlError> {
-    let mut store = RootCertStore::empty();
-    match roots {
-        Roots::Public => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Roots::Pem(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|error| UrlError::Roots(format!("is not PEM: {error}")))?;
-                store.add(certificate).map_err(|error| UrlError::Roots(format!("has a bad certificate: {error}")))?;
-            }
-        }
-    }
-    if store.is_empty() { Err(UrlError::Roots("has no certificate".into())) } else { Ok(store) }
 }
 
 /// TCP, with or without TLS.

@@ -29,8 +29,8 @@ pub enum UrlError {
 /// An address that passed.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// `https` where there is one, plain HTTP on this machine where there is none.
-    pub(super) tls: Option<ServerName<'static>>,
+    /// `https`; else plain HTTP on this machine.
+    pub(super) tls: bool,
     /// Without the brackets of an IPv6 address.
     pub(super) host: String,
     pub(super) port: u16,
@@ -48,8 +48,9 @@ impl Source {
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let (tls, port) = match uri.scheme_str() {
-            Some("https") => (Some(ServerName::try_from(host.clone()).map_err(|_| UrlError::Host)?), 443),
-            Some("http") if is_this_machine(&host) => (None, 80),
+            Some("https") if ServerName::try_from(host.as_str()).is_err() => return Err(UrlError::Host),
+            Some("https") => (true, 443),
+            Some("http") if is_this_machine(&host) => (false, 80),
             Some(_) => return Err(UrlError::Insecure),
             None => return Err(UrlError::Malformed),
         };
@@ -65,7 +66,7 @@ impl Source {
 
     /// Whether a resolved address may be connected to: a name for this machine must not lead elsewhere without TLS.
     pub(super) fn may_be(&self, address: SocketAddr) -> bool {
-        self.tls.is_some() || address.ip().is_loopback()
+        self.tls || address.ip().is_loopback()
     }
 }
 
@@ -76,7 +77,7 @@ fn is_this_machine(host: &str) -> bool {
 /// Without path and query, which may hold a key to the keys.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let scheme = if self.tls { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority)
     }
 }
@@ -100,7 +101,7 @@ mod tests {
         for (url, host, port, path) in table {
             let source = Source::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
             assert_eq!((source.host.as_str(), source.port, source.path.as_str()), (host, port, path), "{url}");
-            assert_eq!(source.tls.is_some(), url.starts_with("https"), "{url}");
+            assert_eq!(source.tls, url.starts_with("https"), "{url}");
         }
     }
 
