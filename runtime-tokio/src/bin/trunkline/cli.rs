@@ -61,6 +61,12 @@ pub(crate) struct ServeArgs {
     /// The file with the one public key (PEM) of whoever signs tokens
     #[arg(long, value_name = "FILE")]
     pub(crate) public_key_file: Option<String>,
+    /// The file with the server's certificate and those up to its root (PEM): serve over TLS; read again when it changes
+    #[arg(long, alias = "tls-certificate", value_name = "FILE")]
+    pub(crate) tls_certificate_file: Option<String>,
+    /// The file with the private key of that certificate (PEM)
+    #[arg(long, alias = "tls-key", value_name = "FILE")]
+    pub(crate) tls_key_file: Option<String>,
     /// How much to log: off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,

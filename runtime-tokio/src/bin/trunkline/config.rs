@@ -3,6 +3,7 @@
 //! A setting that is not known, of the wrong type or out of bounds is one line naming the key and where it came from.
 
 mod keys;
+mod tls;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use trunkline_core::limits::{AtCapacity, Limits};
 use crate::Fault;
 use crate::cli::{ServeArgs, SettingFlags};
 pub(crate) use keys::KeySettings;
+pub(crate) use tls::TlsSettings;
 use values::{
     address, at_capacity, boolean, cookie, duration, forwarded_header, in_range, level, maybe_duration, origins,
     proxies, text, whole,
@@ -71,6 +73,8 @@ pub(crate) struct Settings {
     pub(crate) access: Access,
     /// Whether clients that offer `jwt-auth` alone get the legacy frames.
     pub(crate) legacy_profile: bool,
+    /// Who the server shows itself to be; `None` is plain TCP.
+    pub(crate) tls: Option<TlsSettings>,
     /// How much to log.
     pub(crate) log: LevelFilter,
     /// Whether the built-in agent answers; by default in development mode only.
@@ -136,6 +140,8 @@ impl Settings {
         flags.add_flag("dev", args.dev.then_some("true"));
         flags.add_flag("jwks_file", args.jwks_file.as_deref());
         flags.add_flag("jwks_url", args.jwks_url.as_deref());
+        flags.add_flag("tls_certificate_file", args.tls_certificate_file.as_deref());
+        flags.add_flag("tls_key_file", args.tls_key_file.as_deref());
         flags.add_flag("public_key_file", args.public_key_file.as_deref());
         if args.no_agent {
             flags.add("agent", "flag --no-agent".into(), "false");
@@ -275,7 +281,7 @@ fn variable_of(key: &str) -> String {
 fn all_keys() -> impl Iterator<Item = String> {
     let mut limits = Limits::default();
     let names: Vec<_> = limit_slots(&mut limits).into_iter().map(|(name, _)| format!("limits.{name}")).collect();
-    KEYS.into_iter().chain(keys::KEYS).map(str::to_owned).chain(names)
+    KEYS.into_iter().chain(keys::KEYS).chain(tls::KEYS).map(str::to_owned).chain(names)
 }
 
 /// Every setting that was given, by its dotted path.
@@ -321,6 +327,7 @@ impl Found {
             audience: self.parsed("audience", text)?,
             access: self.access()?,
             legacy_profile: self.parsed("legacy_profile", boolean)?.unwrap_or(true),
+            tls: self.settle_tls()?,
             log: self.parsed("log", level)?.unwrap_or(LevelFilter::INFO),
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),
             agent_pace: self.parsed("agent_pace", duration)?.unwrap_or(Duration::from_millis(20)),

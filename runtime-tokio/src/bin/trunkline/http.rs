@@ -23,9 +23,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use trunkline_core::hub::Hub;
-use trunkline_core::level::ServiceLevel;
 use trunkline_tokio::{Rewound, Web};
 
 /// How long a request's line and headers may take, the bytes already read included.
@@ -70,6 +68,8 @@ impl std::fmt::Debug for LoggedIn {
 pub(crate) struct DevDoor {
     /// Where the server listens, on loopback: no request for another host or port is for this server.
     pub(crate) listen: SocketAddr,
+    /// Over TLS: no plain page is this server's.
+    pub(crate) secure: bool,
     pub(crate) agent: bool,
     pub(crate) login: Login,
 }
@@ -98,21 +98,13 @@ async fn asset(kind: &'static str, bytes: &'static [u8]) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], bytes)
 }
 
-/// The process works, whatever it can give now.
 async fn health(State(hub): State<Hub>) -> &'static str {
-    match hub.level() {
-        ServiceLevel::Normal => "ok",
-        ServiceLevel::Degraded => "degraded",
-        ServiceLevel::Emergency => "emergency",
-    }
+    hub.health()
 }
 
-/// Ready at every level: whoever resumes must be led here, since nobody else knows its position.
 async fn readiness(State(hub): State<Hub>) -> (StatusCode, &'static str) {
-    if hub.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining");
-    }
-    (StatusCode::OK, health(State(hub)).await)
+    let (status, text) = hub.readiness();
+    (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text)
 }
 
 async fn harden(mut response: Response) -> Response {
@@ -169,19 +161,20 @@ fn is_json(headers: &HeaderMap) -> bool {
 ///
 /// A name that somebody points at 127.0.0.1 (DNS rebinding) is not a loopback name, and a page elsewhere has another origin.
 async fn guard(State(door): State<DevDoor>, request: Request, next: Next) -> Response {
-    match check_address(request.headers(), door.listen) {
+    match check_address(request.headers(), &door) {
         Ok(()) => next.run(request).await,
         Err(problem) => refuse(StatusCode::FORBIDDEN, problem),
     }
 }
 
-fn check_address(headers: &HeaderMap, listen: SocketAddr) -> Result<(), &'static str> {
+fn check_address(headers: &HeaderMap, door: &DevDoor) -> Result<(), &'static str> {
     let host = only(headers, &header::HOST).ok_or("one Host header is needed")?;
-    if !is_own(host, listen.port()) {
+    if !is_own(host, door) {
         return Err("the Host is not this server's loopback address");
     }
     if headers.contains_key(header::ORIGIN) {
-        let origin = only(headers, &header::ORIGIN).and_then(|origin| origin.strip_prefix("http://"));
+        let origin = only(headers, &header::ORIGIN)
+            .and_then(|origin| origin.strip_prefix(if door.secure { "https://" } else { "http://" }));
         if !origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host)) {
             return Err("the request comes from another origin");
         }
@@ -200,15 +193,15 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     values.next().is_none().then_some(value)
 }
 
-fn is_own(host: &str, port: u16) -> bool {
+fn is_own(host: &str, door: &DevDoor) -> bool {
     let (name, with_port) = match host.rsplit_once(':') {
         // The last colon of a bare `[::1]` is inside the brackets.
         Some((name, digits)) if !digits.ends_with(']') => (name, digits.parse().ok()),
-        _ => (host, Some(80)),
+        _ => (host, Some(if door.secure { 443 } else { 80 })),
     };
     let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let loopback = name.eq_ignore_ascii_case("localhost") || address.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    loopback && with_port == Some(port)
+    loopback && with_port == Some(door.listen.port())
 }
 
 /// What the library hands every request to that is not for the endpoint.
@@ -216,7 +209,10 @@ fn is_own(host: &str, port: u16) -> bool {
 pub(crate) struct Site(pub(crate) Router);
 
 impl Web for Site {
-    async fn serve(&self, stream: Rewound<TcpStream>) {
+    async fn serve<S>(&self, stream: Rewound<S>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         serve_connection(self.0.clone(), stream).await;
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod http;
 mod keys;
 mod serve;
+mod tls;
 mod token;
 
 use std::process::ExitCode;

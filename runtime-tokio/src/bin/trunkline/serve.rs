@@ -12,6 +12,7 @@ use trunkline_core::auth::{Hs256, TokenVerifier};
 use trunkline_core::hub::{Housekeeper, Hub, HubConfig};
 use trunkline_core::id::{Entropy as _, UserId};
 use trunkline_core::level::ServiceLevel;
+use trunkline_tokio::tls::TlsListener;
 use trunkline_tokio::{SystemClock, SystemEntropy};
 
 use crate::Fault;
@@ -20,6 +21,7 @@ use crate::cli::ServeArgs;
 use crate::config::{Secret, Settings};
 use crate::http::{self, DevDoor, LoggedIn, Login, Site};
 use crate::keys::Keys;
+use crate::tls;
 use crate::token;
 
 /// How many ports after the usual one development mode tries.
@@ -62,6 +64,10 @@ fn start_log(settings: &Settings) {
 }
 
 async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Result<(), Fault> {
+    let certificates = match &settings.tls {
+        Some(tls) => Some(tls::load(tls).await?),
+        None => None,
+    };
     let signals = Signals::new().map_err(|error| Fault::failed(format!("signals cannot be handled: {error}")))?;
     let listener = bind(settings).await?;
     let listen = listener.local_addr().map_err(|error| Fault::failed(error.to_string()))?;
@@ -73,14 +79,27 @@ async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Res
         tokio::spawn(agent::attend(requests, settings.agent_pace));
     }
     let door = secret.filter(|_| settings.dev);
-    let door = door.map(|secret| DevDoor { listen, agent: settings.agent, login: login(secret) });
+    let door = door.map(|secret| DevDoor {
+        listen,
+        secure: settings.tls.is_some(),
+        agent: settings.agent,
+        login: login(secret),
+    });
     tokio::spawn(log_levels(hub.clone()));
     let site = Site(http::router(hub.clone(), door));
     tracing::info!(%listen, dev = settings.dev, agent = settings.agent, "listening");
     if settings.dev {
-        say(&greeting(listen, settings.agent));
+        say(&greeting(listen, settings));
     }
-    let served = trunkline_tokio::serve(listener, hub, housekeeper, site, signals.first()).await;
+    let served = match certificates {
+        None => trunkline_tokio::serve(listener, hub, housekeeper, site, signals.first()).await,
+        Some(files) => {
+            tls::keep(&files);
+            let listener = TlsListener::new(listener, files.certificates());
+            let listener = listener.map_err(|error| Fault::failed(error.to_string()))?;
+            trunkline_tokio::serve(listener, hub, housekeeper, site, signals.first()).await
+        }
+    };
     tracing::info!("stopped");
     served.map_err(|error| Fault::failed(error.to_string()))
 }
@@ -142,13 +161,18 @@ fn login(keys: Arc<Hs256>) -> Login {
 }
 
 /// What development mode prints: where the page is, and commands to paste into a shell.
-fn greeting(listen: SocketAddr, agent: bool) -> String {
+fn greeting(listen: SocketAddr, settings: &Settings) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "trunkline".to_owned());
-    let chat = format!("{} chat --url ws://{listen}/ws --user ann", quoted(&program));
-    let who = if agent { "" } else { "No agent is built in: a producer that connects answers, and nobody before.\n\n" };
+    let secure = if settings.tls.is_some() { "s" } else { "" };
+    let chat = format!("{} chat --url ws{secure}://{listen}/ws --user ann", quoted(&program));
+    let who = if settings.agent {
+        ""
+    } else {
+        "No agent is built in: a producer that connects answers, and nobody before.\n\n"
+    };
     format!(
         "Trunkline, development mode: anybody on this machine may log in.\n\n{who}\
-         The page:  http://{listen}/\n\n\
+         The page:  http{secure}://{listen}/\n\n\
          From another terminal, one question and its answer, or a conversation:\n\n\
          {chat} --message 'what is 2*(3+4)?'\n\n\
          {chat}\n\n\
@@ -236,7 +260,10 @@ mod tests {
     #[test]
     fn the_greeting_can_be_pasted() {
         for agent in [true, false] {
-            let text = greeting(SocketAddr::from(([127, 0, 0, 1], 8787)), agent);
+            let listen = SocketAddr::from(([127, 0, 0, 1], 8787));
+            let mut settings = settings(listen, true);
+            settings.agent = agent;
+            let text = greeting(listen, &settings);
             assert!(text.contains("http://127.0.0.1:8787/\n"));
             assert!(text.contains(" chat --url ws://127.0.0.1:8787/ws --user ann --message "));
             assert_eq!(text.contains("No agent is built in"), !agent, "{text}");

@@ -258,3 +258,15 @@ fn development_mode_stays_on_loopback() {
     assert!(message.starts_with("setting `listen` (flag --listen): development mode"), "{message}");
     load(None, &[], &[("dev", "true"), ("listen", "[::1]:8787")]).unwrap();
 }
+
+#[test]
+fn tls_needs_a_certificate_and_its_key() {
+    assert!(load(None, &[], &[]).unwrap().tls.is_none());
+    let both = load(Some("tls_certificate_file = 'a.pem'"), &[("TRUNKLINE_TLS_KEY_FILE", "a.key")], &[]).unwrap();
+    let both = both.tls.unwrap();
+    assert_eq!((both.certificate, both.key), ("a.pem".into(), "a.key".into()));
+    for (given, missing) in [("tls_certificate_file", "tls_key_file"), ("tls_key_file", "tls_certificate_file")] {
+        let word = refusal(Some(&format!("{given} = 'a'")), &[], &[]);
+        assert!(word.starts_with(&format!("setting `{given}` (file FILE): ")) && word.contains(missing), "{word}");
+    }
+}

@@ -16,7 +16,7 @@ fn door() -> DevDoor {
         "panic" => panic!("as the test asks"),
         user => Ok(LoggedIn { token: format!("token-of-{user}"), expires_in: 3600 }),
     });
-    DevDoor { listen: SocketAddr::from(([127, 0, 0, 1], 8787)), agent: true, login }
+    DevDoor { listen: SocketAddr::from(([127, 0, 0, 1], 8787)), secure: false, agent: true, login }
 }
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
@@ -243,12 +243,27 @@ async fn a_body_that_trickles_ends_at_the_deadline() {
 
 #[test]
 fn own_addresses_are_loopback_with_our_port() {
+    let at = |port, secure| DevDoor { listen: SocketAddr::from(([127, 0, 0, 1], port)), secure, ..door() };
     for own in ["127.0.0.1:8787", "localhost:8787", "LOCALHOST:8787", "[::1]:8787", "127.9.9.9:8787"] {
-        assert!(is_own(own, 8787), "{own}");
+        assert!(is_own(own, &at(8787, false)), "{own}");
     }
     for other in ["127.0.0.1", "127.0.0.1:", "localhost.evil:8787", "10.0.0.1:8787", "[::1]", "::1:8787x", "", ":8787"]
     {
-        assert!(!is_own(other, 8787), "{other}");
+        assert!(!is_own(other, &at(8787, false)), "{other}");
     }
-    assert!(is_own("localhost", 80) && is_own("[::1]", 80));
+    assert!(is_own("localhost", &at(80, false)) && is_own("[::1]", &at(80, false)));
+    assert!(is_own("localhost", &at(443, true)) && !is_own("localhost", &at(80, true)));
+}
+
+#[test]
+fn the_page_of_the_door_has_its_scheme() {
+    let of = |scheme: &str| {
+        let origin = format!("{scheme}://localhost:8787").parse().unwrap();
+        HeaderMap::from_iter([(header::HOST, "localhost:8787".parse().unwrap()), (header::ORIGIN, origin)])
+    };
+    for secure in [false, true] {
+        let door = DevDoor { secure, ..door() };
+        assert_eq!(check_address(&of("https"), &door).is_ok(), secure);
+        assert_eq!(check_address(&of("http"), &door).is_ok(), !secure);
+    }
 }
