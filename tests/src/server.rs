@@ -294,18 +294,14 @@ impl Program {
         Self::started(command)
     }
 
-    /// A server that is an example of one of the packages, under [`SECRET`]; its agent computes sums.
+    /// A server that is an example of one of the packages, under [`SECRET`]; with variables of its environment.
     ///
     /// # Panics
     /// When there is no such example, or it does not say in time where it listens.
-    pub fn example(scratch: &str, name: &str) -> Self {
-        // With the features that all packages have together, as the tests are built: nothing is built twice.
-        static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
-        let mut examples = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = examples.entry(name.to_owned()).or_insert_with(|| built(&["--workspace", "--example", name], name));
-        let mut command = Command::new(&*path);
-        drop(examples);
+    pub fn example(scratch: &str, name: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(example(name));
         command.args(["--listen", "127.0.0.1:0", "--secret-file"]).arg(secret_file(scratch)).stderr(Stdio::inherit());
+        command.envs(variables.iter().copied());
         Self::started(command)
     }
 
@@ -402,6 +398,17 @@ fn secret_file(scratch: &str) -> &'static Path {
         std::fs::write(&path, SECRET).expect("the secret can be written");
         path
     })
+}
+
+/// An example of one of the packages, built once per test process.
+///
+/// # Panics
+/// When there is no such example.
+pub fn example(name: &str) -> PathBuf {
+    // With the features that all packages have together, as the tests are built: nothing is built twice.
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut examples = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    examples.entry(name.to_owned()).or_insert_with(|| built(&["--workspace", "--example", name], name)).clone()
 }
 
 /// The program, built once per test process.

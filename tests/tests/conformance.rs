@@ -21,16 +21,6 @@ const VARIABLES: [(&str, &str); 4] = [
 
 /// It takes longer than a test may, and other servers come to the same.
 const TOO_LONG: &str = "without virtual_time";
-/// An example serves the endpoint and nothing else: the HTTP API is the application's to mount.
-const NO_HTTP: &str = "without http";
-/// The same, where a level is ordered over HTTP.
-const NO_HTTP_FOR_LEVELS: &str = "without http, own";
-/// Off by default, and issued over HTTP.
-const NO_TICKETS: &str = "without tickets";
-/// Off by default.
-const NO_COOKIE: &str = "without cookie";
-/// An example's own agent answers where no producer does.
-const HAS_AN_AGENT: &str = "without no_agent";
 
 fn suite() -> Suite {
     let mut suite = Suite::all(Issuer::Secret(SECRET.to_vec())).unwrap_or_else(|fault| panic!("{fault}"));
@@ -62,12 +52,9 @@ async fn the_program_conforms() {
 
 #[tokio::test]
 async fn the_example_on_smol_conforms() {
-    let start = || Program::example(SCRATCH, "server");
-    holds(
-        &Started::new("smol", [], start),
-        &[TOO_LONG, NO_HTTP, NO_HTTP_FOR_LEVELS, NO_TICKETS, NO_COOKIE, HAS_AN_AGENT],
-    )
-    .await;
+    let offers = [Need::Http, Need::Tickets, Need::Cookie, Need::NoAgent];
+    let start = || Program::example(SCRATCH, "server", &VARIABLES);
+    holds(&Started::new("smol", offers, start), &[TOO_LONG]).await;
 }
 
 #[tokio::test]
