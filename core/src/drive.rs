@@ -40,6 +40,20 @@ pub trait Transport {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
+impl<T: Transport + ?Sized> Transport for Pin<Box<T>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().as_mut().poll_read(cx, buf)
+    }
+
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().as_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().as_mut().poll_shutdown(cx)
+    }
+}
+
 /// A timer as a runtime has it, on the hub's clock.
 pub trait Timer {
     /// Fires at `at` from now on; [`Timestamp::MAX`] is never.
@@ -155,16 +169,41 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
 pub struct Driver<M, T, K, C> {
     /// `None` once the future has ended.
     parts: Option<(M, T)>,
-    timer: K,
+    alarm: Alarm<K>,
     clock: C,
-    /// What the timer is set to.
+}
+
+/// A timer, and what it is set to.
+#[derive(Debug)]
+pub(crate) struct Alarm<K> {
+    timer: K,
     armed: Timestamp,
+}
+
+impl<K: Timer + Unpin> Alarm<K> {
+    pub(crate) const fn new(timer: K) -> Self {
+        Self { timer, armed: Timestamp::MAX }
+    }
+
+    /// Waits for `at`; says whether the timer has fired, which may be early: then it is to be set again.
+    pub(crate) fn fires(&mut self, cx: &mut Context<'_>, at: Timestamp) -> bool {
+        // A deadline that moved later is met by an early wake-up, which re-arms: cheaper than to re-arm per message.
+        if at < self.armed {
+            self.armed = at;
+            Pin::new(&mut self.timer).reset(at);
+        }
+        let fired = Pin::new(&mut self.timer).poll_elapsed(cx).is_ready();
+        if fired {
+            self.armed = Timestamp::MAX;
+        }
+        fired
+    }
 }
 
 /// Bytes read at once.
 pub const READ_BYTES: usize = 8 << 10;
 /// How many rounds one poll may take before others get their turn.
-const BUDGET: usize = 32;
+pub(crate) const BUDGET: usize = 32;
 
 /// What one round has come to.
 enum Round {
@@ -185,7 +224,7 @@ where
 {
     /// A driver for a connected socket. `clock` is the machine's.
     pub const fn new(machine: M, transport: T, timer: K, clock: C) -> Self {
-        Self { parts: Some((machine, transport)), timer, clock, armed: Timestamp::MAX }
+        Self { parts: Some((machine, transport)), alarm: Alarm::new(timer), clock }
     }
 
     fn round(&mut self, cx: &mut Context<'_>) -> Round {
@@ -212,16 +251,7 @@ where
             machine.handle_timeout(now);
             return true;
         }
-        // A deadline that moved later is met by an early wake-up, which re-arms: cheaper than to re-arm per message.
-        if at < self.armed {
-            self.armed = at;
-            Pin::new(&mut self.timer).reset(at);
-        }
-        if Pin::new(&mut self.timer).poll_elapsed(cx).is_ready() {
-            self.armed = Timestamp::MAX;
-            return true;
-        }
-        false
+        self.alarm.fires(cx, at)
     }
 }
 
@@ -253,7 +283,12 @@ where
 }
 
 /// Writes what there is; says whether the socket took anything.
-fn write<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, cx: &mut Context<'_>, now: Now) -> bool {
+pub(crate) fn write<M: Machine, T: Transport + Unpin>(
+    machine: &mut M,
+    transport: &mut T,
+    cx: &mut Context<'_>,
+    now: Now,
+) -> bool {
     let mut wrote = false;
     while !machine.transmit().is_empty() {
         match Pin::new(&mut *transport).poll_write(cx, machine.transmit()) {
@@ -274,7 +309,12 @@ fn write<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, c
 }
 
 /// Reads once; says whether there was anything.
-fn read<M: Machine, T: Transport + Unpin>(machine: &mut M, transport: &mut T, cx: &mut Context<'_>, now: Now) -> bool {
+pub(crate) fn read<M: Machine, T: Transport + Unpin>(
+    machine: &mut M,
+    transport: &mut T,
+    cx: &mut Context<'_>,
+    now: Now,
+) -> bool {
     let mut buf = [0; READ_BYTES];
     let max = machine.read_bytes().clamp(1, READ_BYTES);
     match Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default()) {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::limits::Limits;
+use crate::protocol::WelcomeLimits;
 use crate::time::Timestamp;
 
 /// Credit in nanoseconds: one message, or one handshake, costs what its share of a second is.
@@ -71,6 +72,12 @@ impl Allowance {
     /// What a producer may send.
     pub(crate) const fn of_producer(limits: &Limits) -> Self {
         Self { per_second: limits.producer_messages_per_second, burst: limits.producer_message_burst }
+    }
+
+    /// What a client allows itself: half of what the server said that it takes, since answers and acks count too.
+    pub(crate) const fn of_welcome(limits: &WelcomeLimits) -> Self {
+        let (per_second, burst) = (limits.messages_per_second / 2, limits.message_burst / 2);
+        Self { per_second: if per_second == 0 { 1 } else { per_second }, burst: if burst == 0 { 1 } else { burst } }
     }
 
     /// How fast one address may open sockets.

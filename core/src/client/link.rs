@@ -51,7 +51,7 @@ pub struct Link {
     welcomed: bool,
 }
 
-/// The application's side. Dropped, it closes the connection.
+/// The application's side. Dropped, it closes the connection: after what was sent, or at once where there was no welcome yet.
 #[derive(Debug)]
 pub struct Handle {
     outgoing: Outgoing,
@@ -124,6 +124,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // Nobody reads any more.
+        drop(self.incoming.close(Err(Fault::Lost)));
         self.close();
     }
 }
@@ -135,6 +137,9 @@ impl Link {
     }
 
     fn collect(&mut self, now: Now) {
+        if !self.welcomed && self.is_left() {
+            return self.client.close(now);
+        }
         while self.welcomed {
             match self.outgoing.pop() {
                 Popped::Item(Order::Send(frame)) => self.client.send(&frame),
@@ -143,6 +148,11 @@ impl Link {
                 Popped::Closed(()) => return self.client.close(now),
             }
         }
+    }
+
+    /// Whether there is nothing to wait for a welcome for.
+    fn is_left(&self) -> bool {
+        self.outgoing.end().is_some() && (self.outgoing.is_empty() || self.incoming.end().is_some())
     }
 
     /// Moves events over as far as there is room.

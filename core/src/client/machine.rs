@@ -1,21 +1,24 @@
 //! One connection of a client.
 
-use std::collections::{BTreeMap, VecDeque};
+mod streams;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::acks::Acks;
+use super::outbound::Outbound;
+use super::places::Carried;
+use super::received::{self, Received};
 use super::renewal::{Refreshes, Renewal};
 use super::{ClientConfig, ClientEvent, Fault};
-use crate::codec::frame::{Assembler, Message, Opcode, Role, encode, encode_close};
+use crate::codec::frame::{Assembler, Message, Opcode, Role};
 use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
 use crate::error::CloseReason;
-use crate::id::{Entropy, SessionId};
+use crate::id::{Entropy, SessionId, TopicName};
 use crate::limits::Limits;
 use crate::protocol::{
-    AgentDeltas, ClientFrame, ClientInfo, Event, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, Snapshot,
-    StreamName, Token, Welcome,
+    ClientFrame, ClientInfo, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, StreamName, Token, Welcome,
 };
 use crate::stream::Reducer;
 use crate::time::{Now, Timestamp};
@@ -23,16 +26,14 @@ use crate::time::{Now, Timestamp};
 /// A client's connection.
 pub struct Client {
     config: ClientConfig,
-    entropy: Arc<dyn Entropy>,
     limits: Limits,
     phase: Phase,
     deadline: Timestamp,
     assembler: Assembler,
-    out: Vec<u8>,
-    sent: usize,
-    events: VecDeque<ClientEvent>,
-    /// Where it stands in each stream.
-    positions: BTreeMap<StreamName, Position>,
+    out: Outbound,
+    events: Received,
+    places: super::places::Places,
+    topics: Vec<TopicName>,
     session: Option<SessionId>,
     silence: Duration,
     acks: Acks,
@@ -51,8 +52,6 @@ enum Phase {
     Closed,
 }
 
-/// Events that wait to be taken; beyond them nothing is read.
-const MAX_EVENTS: usize = 1_024;
 /// From the connection to the welcome.
 const WELCOME_DEADLINE: Duration = Duration::from_secs(15);
 /// What one frame of the server may have: an event, or a window of them.
@@ -64,27 +63,37 @@ impl Client {
     /// # Errors
     /// When host or target cannot stand in a request.
     pub fn new(now: Now, config: ClientConfig, entropy: Arc<dyn Entropy>) -> Result<Self, UpgradeError> {
+        let carried = Carried::of_user(config.resume);
+        Self::carrying(now, config, carried, entropy)
+    }
+
+    /// The same, going on with what an earlier connection had; `config.resume` is not looked at.
+    pub(super) fn carrying(
+        now: Now,
+        config: ClientConfig,
+        carried: Carried,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, UpgradeError> {
         let nonce = entropy.id().to_be_bytes();
         let protocols = [crate::auth::carrier::TRUNKLINE_V1];
         let handshake = client_request(&config.host, &config.target, nonce, &protocols, None)?;
-        let out = handshake.request_bytes().to_vec();
+        let out = Outbound::new(entropy, handshake.request_bytes().to_vec());
         Ok(Self {
-            positions: config.resume.map(|position| (StreamName::User, position)).into_iter().collect(),
+            places: carried.places,
+            topics: carried.topics,
             session: config.session,
             config,
-            entropy,
             limits: Limits::default(),
             phase: Phase::Upgrade(Box::new(handshake), Vec::new()),
             deadline: now.at + WELCOME_DEADLINE,
             assembler: Assembler::new(Role::Client, MAX_FRAME),
             out,
-            sent: 0,
-            events: VecDeque::new(),
+            events: Received::default(),
             silence: Duration::MAX,
             acks: Acks::default(),
             renewal: Renewal::default(),
             refreshes: Refreshes::default(),
-            reducer: Reducer::default(),
+            reducer: carried.reducer,
             end: None,
         })
     }
@@ -92,7 +101,7 @@ impl Client {
     /// Sends a frame; before the welcome it is dropped, since nothing may precede it: wait for [`ClientEvent::Welcome`].
     pub fn send(&mut self, frame: &ClientFrame) {
         if matches!(self.phase, Phase::Live) {
-            self.text(&frame.encode());
+            self.out.text(&frame.encode());
         }
     }
 
@@ -102,7 +111,7 @@ impl Client {
         if matches!(self.phase, Phase::Live)
             && let Some(frame) = self.refreshes.refresh(token)
         {
-            self.text(&frame.encode());
+            self.out.text(&frame.encode());
         }
     }
 
@@ -119,6 +128,7 @@ impl Client {
                 Err(fault) => return self.fail(Fault::Protocol(fault.to_string())),
             }
         }
+        self.linger(now);
         self.acknowledge(now);
         self.ask_for_token(now);
     }
@@ -130,7 +140,7 @@ impl Client {
 
     /// Gives up what is overdue, tells the server how far it is where that has waited, and asks for a token where one is needed.
     pub fn handle_timeout(&mut self, now: Now) {
-        if !matches!(self.phase, Phase::Closed) && self.deadline <= now.at {
+        if self.deadline <= now.at {
             self.fail(Fault::Silent);
         }
         self.acknowledge(now);
@@ -140,7 +150,8 @@ impl Client {
     /// When [`Client::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         match self.phase {
-            Phase::Closed => None,
+            // What it has left to say, it says until then.
+            Phase::Closed => (!self.transmit().is_empty()).then_some(self.deadline),
             Phase::Live => self.acks.due().into_iter().chain(self.renewal.due()).chain([self.deadline]).min(),
             Phase::Upgrade(..) | Phase::Welcome | Phase::Closing => Some(self.deadline),
         }
@@ -150,36 +161,52 @@ impl Client {
     pub fn close(&mut self, now: Now) {
         match self.phase {
             Phase::Welcome | Phase::Live => {
-                self.close_frame(CloseReason::Normal.code());
+                self.out.close(CloseReason::Normal.code());
                 self.phase = Phase::Closing;
                 self.deadline = now.at + self.limits.close_deadline;
             }
-            Phase::Upgrade(..) => self.finish(Ok((CloseReason::Normal.code(), String::new()))),
+            Phase::Upgrade(..) => {
+                // There is no WebSocket to close: the socket just ends.
+                self.out.clear();
+                self.finish(Ok((CloseReason::Normal.code(), String::new())));
+            }
             Phase::Closing | Phase::Closed => {}
         }
     }
 
     /// The next thing to tell.
     pub fn poll_event(&mut self) -> Option<ClientEvent> {
-        self.events.pop_front()
+        self.poll_sized_event().map(|(event, _)| event)
+    }
+
+    /// The same with the bytes of its frame.
+    pub(super) fn poll_sized_event(&mut self) -> Option<(ClientEvent, usize)> {
+        self.events.pop()
+    }
+
+    /// Whether there is anything to tell.
+    pub(super) fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// What the next connection goes on with.
+    pub(super) fn into_carried(self) -> Carried {
+        Carried { places: self.places, topics: self.topics, reducer: self.reducer }
     }
 
     /// What the socket is to be given next.
     pub fn transmit(&self) -> &[u8] {
-        self.out.get(self.sent..).unwrap_or_default()
+        self.out.transmit()
     }
 
     /// The socket took `n` bytes.
     pub fn advance(&mut self, n: usize) {
-        self.sent = self.sent.saturating_add(n).min(self.out.len());
-        if self.sent == self.out.len() {
-            (self.out, self.sent) = (Vec::new(), 0);
-        }
+        self.out.advance(n);
     }
 
     /// Whether to read: not while what came waits to be taken.
     pub fn wants_read(&self) -> bool {
-        !self.is_closed() && self.events.len() < MAX_EVENTS
+        !self.is_closed() && self.events.has_room()
     }
 
     /// Whether the socket is done with, its last bytes included.
@@ -199,7 +226,7 @@ impl Client {
 
     /// The position to resume any stream from; a topic has one once its subscription was answered.
     pub fn position_in(&self, stream: &StreamName) -> Option<Position> {
-        self.positions.get(stream).copied()
+        self.places.get(stream)
     }
 
     /// The session to continue.
@@ -236,13 +263,13 @@ impl Client {
         let hello = Hello {
             token: Some(&self.config.token).filter(|token| !token.is_empty()).map(|token| Token::new(token)),
             session_id: self.session,
-            resume: self.positions.clone(),
+            resume: self.places.all().clone(),
             client: Some(ClientInfo { name: Some(self.config.name.clone()), version: Some(version) }),
             threads: self.config.threads.clone(),
+            topics: self.topics.clone(),
             producer: self.config.producer.clone(),
-            ..Hello::default()
         };
-        self.text(&ClientFrame::Hello(Box::new(hello)).encode());
+        self.out.text(&ClientFrame::Hello(Box::new(hello)).encode());
     }
 
     fn message(&mut self, now: Now, message: Message) {
@@ -251,16 +278,13 @@ impl Client {
             Message::Binary(_) => self.fail(Fault::Protocol("a binary message".into())),
             // RFC 6455 section 5.5.3: a pong may answer several pings, so one that finds the socket full is left out.
             Message::Ping(_) if self.transmit().len() > MAX_FRAME => {}
-            Message::Ping(payload) => {
-                let mask = self.mask();
-                encode(&mut self.out, Opcode::Pong, payload.as_bytes(), mask);
-            }
+            Message::Ping(payload) => self.out.frame(Opcode::Pong, payload.as_bytes()),
             Message::Pong(_) => {}
             Message::Close(code, text) => {
                 // 1005 says that the frame had no code: RFC 6455 section 7.4.1.
                 let code = code.unwrap_or(1005);
                 if !matches!(self.phase, Phase::Closing) {
-                    self.close_frame(code);
+                    self.out.close(code);
                 }
                 self.finish(Ok((code, text.into())));
             }
@@ -268,6 +292,7 @@ impl Client {
     }
 
     fn frame(&mut self, now: Now, text: &str) {
+        self.events.frame(text.len());
         let frame = match ServerFrame::parse(text) {
             Ok(frame) => frame,
             Err(error) => return self.fail(Fault::Protocol(error.to_string())),
@@ -284,7 +309,7 @@ impl Client {
             (Phase::Live, ServerFrame::AuthExpiring { expires_in }) => {
                 self.renewal.announced(now.at, seconds(expires_in))
             }
-            (Phase::Live, frame) => self.events.push_back(ClientEvent::Frame(Box::new(frame))),
+            (Phase::Live, frame) => self.events.push(ClientEvent::Frame(Box::new(frame))),
             // Too late to matter.
             (Phase::Upgrade(..) | Phase::Closing | Phase::Closed, _) => {}
         }
@@ -301,7 +326,9 @@ impl Client {
             None => return self.fail(Fault::Protocol("the welcome names no stream".into())),
         }
         for entry in &welcome.streams {
-            self.positions.insert(entry.stream.clone(), entry.event_id);
+            if let Err(fault) = self.places.resume(entry) {
+                return self.refuse(fault);
+            }
         }
         self.renewal.installed(now.at, seconds(welcome.expires_in));
         self.session = Some(welcome.session_id);
@@ -309,27 +336,7 @@ impl Client {
         self.silence = seconds(welcome.heartbeat.interval + 2.0 * welcome.heartbeat.timeout);
         self.deadline = now.at + self.silence;
         self.phase = Phase::Live;
-        self.events.push_back(ClientEvent::Welcome(welcome));
-    }
-
-    /// Takes an event that follows the last one; anything else is a fault that the next resume mends.
-    fn event(&mut self, event: Box<Event>) {
-        if self.follow(&event.stream, event.follows(), event.position) {
-            if event.stream == StreamName::User {
-                if event.body.is_terminal() {
-                    self.acks.run_ended();
-                }
-                self.reducer.apply(&event);
-            }
-            self.events.push_back(ClientEvent::Event(event));
-        }
-    }
-
-    fn came_to(&mut self, stream: &StreamName, position: Position) {
-        self.positions.insert(stream.clone(), position);
-        if *stream == StreamName::User {
-            self.acks.came_to(position);
-        }
+        self.events.push(ClientEvent::Welcome(welcome));
     }
 
     /// Tells the server how far it is, where that is due.
@@ -337,7 +344,7 @@ impl Client {
         let is_due = matches!(self.phase, Phase::Live) && self.acks.due().is_some_and(|at| at <= now.at);
         if let Some(event_id) = self.position().filter(|_| is_due) {
             self.acks.told(now.at, event_id);
-            self.text(&ClientFrame::Ack { stream: StreamName::User, event_id }.encode());
+            self.out.text(&ClientFrame::Ack { stream: StreamName::User, event_id }.encode());
         }
     }
 
@@ -348,95 +355,46 @@ impl Client {
         {
             // An answer that did not come until now is not worth the token's life.
             if let Some(next) = self.refreshes.give_up() {
-                self.text(&next.encode());
+                self.out.text(&next.encode());
             }
             let frame = ServerFrame::AuthExpiring { expires_in: left.as_secs_f64() };
-            self.events.push_back(ClientEvent::Frame(Box::new(frame)));
+            self.events.push(ClientEvent::Frame(Box::new(frame)));
         }
-    }
-
-    /// What lies between is not for this client, or of a kind that only newer ones know.
-    fn moved(&mut self, stream: StreamName, prev: u64, event_id: Position) {
-        if self.follow(&stream, prev, event_id) {
-            self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Position { stream, prev, event_id })));
-        }
-    }
-
-    /// Goes on to `position` where that follows the last one, or fails.
-    fn follow(&mut self, stream: &StreamName, follows: u64, position: Position) -> bool {
-        let expected = self.position_in(stream).unwrap_or(Position::NONE);
-        let goes_on = position.epoch == expected.epoch && follows == expected.seq && position.seq >= follows;
-        if goes_on {
-            self.came_to(stream, position);
-        } else {
-            self.close_frame(CloseReason::ProtocolError.code());
-            self.fail(Fault::Gap { expected, follows });
-        }
-        goes_on
-    }
-
-    /// The same for a window of merged text.
-    fn window(&mut self, window: Box<AgentDeltas>) {
-        if !self.follow(&window.stream, window.prev, window.position) {
-            return;
-        }
-        if window.stream == StreamName::User {
-            for part in &window.parts {
-                self.reducer.extend(part.run_id, &part.part_id, part.offset, &part.text, part.run_seq);
-            }
-        }
-        self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Deltas(window))));
-    }
-
-    /// Replaces what is known; the position moves once the last part is here.
-    fn snapshot(&mut self, part: Box<Snapshot>) {
-        if part.stream == StreamName::User {
-            if part.part == 1 {
-                self.reducer.clear();
-            }
-            part.runs.iter().for_each(|run| self.reducer.restore(run));
-        }
-        if part.part == part.of {
-            self.came_to(&part.stream, part.event_id);
-        }
-        self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Snapshot(part))));
     }
 
     /// The answer to a subscription says where its stream continues, and the one to a refresh how long the token lives.
     fn reply(&mut self, now: Now, reply: Box<Reply>) {
         if let Ok(ReplyOk::Stream(entry)) = &reply.outcome {
-            self.positions.insert(entry.stream.clone(), entry.event_id);
+            if let Err(fault) = self.places.begin(entry) {
+                return self.refuse(fault);
+            }
         } else if let Ok(ReplyOk::Refreshed { expires_in }) = &reply.outcome {
             self.renewal.refreshed(now.at, seconds(*expires_in));
         }
         if let Some(next) = self.refreshes.answered(&reply.id) {
-            self.text(&next.encode());
+            self.out.text(&next.encode());
         }
-        self.events.push_back(ClientEvent::Frame(Box::new(ServerFrame::Reply(reply))));
+        self.events.push(ClientEvent::Frame(Box::new(ServerFrame::Reply(reply))));
     }
 
-    fn text(&mut self, text: &str) {
-        let mask = self.mask();
-        encode(&mut self.out, Opcode::Text, text.as_bytes(), mask);
+    /// A socket that is done with but for a last word does not wait for it for ever.
+    fn linger(&mut self, now: Now) {
+        if matches!(self.phase, Phase::Closed) {
+            self.deadline = self.deadline.min(now.at + self.limits.close_deadline);
+        }
     }
 
-    fn close_frame(&mut self, code: u16) {
-        let mask = self.mask();
-        encode_close(&mut self.out, code, "", mask);
-    }
-
-    /// RFC 6455 section 5.3: a new mask for every frame, from a source nobody can guess.
-    fn mask(&self) -> Option<[u8; 4]> {
-        let mut mask = [0; 4];
-        self.entropy.fill(&mut mask);
-        Some(mask)
+    /// Closes on what the server has done wrong.
+    fn refuse(&mut self, fault: Fault) {
+        self.out.close(CloseReason::ProtocolError.code());
+        self.fail(fault);
     }
 
     fn fail(&mut self, fault: Fault) {
         let lost = matches!(fault, Fault::Lost | Fault::Silent);
         if lost {
             // Nobody takes it any more.
-            (self.out, self.sent) = (Vec::new(), 0);
+            self.out.clear();
         }
         self.finish(Err(fault));
     }
@@ -457,7 +415,7 @@ impl fmt::Debug for Client {
             Phase::Closing => "closing",
             Phase::Closed => "closed",
         };
-        f.debug_struct("Client").field("phase", &phase).field("positions", &self.positions).finish_non_exhaustive()
+        f.debug_struct("Client").field("phase", &phase).field("places", &self.places).finish_non_exhaustive()
     }
 }
 

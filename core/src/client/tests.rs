@@ -17,10 +17,10 @@ use crate::protocol::{
 use crate::sync::Lock;
 use crate::time::{Now, Timestamp, UnixTime};
 
-const EPOCH: u64 = 7;
+pub(super) const EPOCH: u64 = 7;
 
 #[derive(Debug, Default)]
-struct Counting(Lock<u64>);
+pub(super) struct Counting(Lock<u64>);
 
 impl Entropy for Counting {
     fn fill(&self, out: &mut [u8]) {
@@ -32,11 +32,11 @@ impl Entropy for Counting {
     }
 }
 
-fn secs(seconds: u64) -> Now {
+pub(super) fn secs(seconds: u64) -> Now {
     micros(seconds * 1_000_000)
 }
 
-fn micros(micros: u64) -> Now {
+pub(super) fn micros(micros: u64) -> Now {
     Now { at: Timestamp::from_micros(micros), unix: UnixTime::from_micros(1_800_000_000_000_000 + micros) }
 }
 
@@ -55,14 +55,14 @@ fn fresh(resume: Option<Position>) -> Client {
 }
 
 /// Everything the client has for its socket.
-fn take(client: &mut Client) -> Vec<u8> {
+pub(super) fn take(client: &mut Client) -> Vec<u8> {
     let bytes = client.transmit().to_vec();
     client.advance(bytes.len());
     bytes
 }
 
 /// The server's answer to the upgrade request in `bytes`.
-fn answer(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn answer(bytes: &[u8]) -> Vec<u8> {
     match parse_head(bytes, &Limits::default()) {
         Ok(Head::Complete { request, .. }) => check_upgrade(&request).unwrap().response(Some("trunkline.v1")),
         other => panic!("{other:?}"),
@@ -84,23 +84,23 @@ fn live() -> Client {
     client
 }
 
-fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     encode(&mut out, opcode, payload, None);
     out
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     frame(Opcode::Text, text.as_bytes())
 }
 
-fn close(code: u16) -> Vec<u8> {
+pub(super) fn close(code: u16) -> Vec<u8> {
     let mut out = Vec::new();
     encode_close(&mut out, code, "why", None);
     out
 }
 
-fn welcome(seq: u64, interval: f64, timeout: f64) -> String {
+pub(super) fn welcome(seq: u64, interval: f64, timeout: f64) -> String {
     let position = Position { epoch: EPOCH, seq };
     let entry =
         StreamEntry { stream: StreamName::User, event_id: position, head: position, mode: Mode::Live, lost: None };
@@ -111,21 +111,21 @@ fn welcome(seq: u64, interval: f64, timeout: f64) -> String {
         server_time: 1.0,
         expires_in: 3600.0,
         heartbeat: Heartbeat { interval, timeout },
-        limits: WelcomeLimits { message_bytes: 1, messages_per_second: 1, message_burst: 1, event_bytes: 1 },
+        limits: WelcomeLimits { message_bytes: 65536, messages_per_second: 30, message_burst: 60, event_bytes: 65536 },
         service_level: ServiceLevel::Normal,
         streams: vec![entry],
     }))
     .encode()
 }
 
-fn event(epoch: u64, seq: u64) -> String {
+pub(super) fn event(epoch: u64, seq: u64) -> String {
     format!(
         r#"{{"type":"custom","event_id":"{epoch}-{seq}","seq":{seq},"timestamp":1.5,"user_id":"ann","name":"n","data":1}}"#
     )
 }
 
 /// What a client wrote, as a server reads it.
-fn messages(bytes: &[u8]) -> Vec<Message> {
+pub(super) fn messages(bytes: &[u8]) -> Vec<Message> {
     let mut assembler = Assembler::new(Role::Server, usize::MAX);
     let mut rest = bytes;
     std::iter::from_fn(|| assembler.push(&mut rest).expect("the client writes legal frames")).collect()

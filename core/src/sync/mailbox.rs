@@ -158,6 +158,11 @@ impl<T, E: Clone> Mailbox<T, E> {
         self.queue.lock().closed.clone()
     }
 
+    /// Whether nothing waits to be read.
+    pub fn is_empty(&self) -> bool {
+        self.queue.lock().items.is_empty()
+    }
+
     /// The oldest item, or what there is instead.
     pub fn pop(&self) -> Popped<T, E> {
         let mut queue = self.queue.lock();

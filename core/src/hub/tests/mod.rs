@@ -6,6 +6,7 @@ mod alike;
 mod api;
 mod approvals;
 mod capacity;
+mod coming_back;
 mod delivery;
 mod disconnect;
 mod drain;
