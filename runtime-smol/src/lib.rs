@@ -1,4 +1,4 @@
-//! Trunkline on smol: transport, timer and accept loop. Every decision is the core's.
+//! Trunkline on smol: transport, timer, accept loop and client. Every decision is the core's.
 //!
 //! Connections are tasks of smol's global executor: the variable `SMOL_THREADS` says how many threads run them.
 //!
@@ -21,6 +21,7 @@
 //! # Ok(()) }
 //! ```
 
+mod client;
 mod listener;
 mod serve;
 mod system;
@@ -30,6 +31,7 @@ mod timer;
 pub mod tls;
 mod transport;
 
+pub use client::{Client, Smol, connect, stream_of};
 pub use listener::{Accepted, Listener};
 pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};

@@ -1,17 +1,108 @@
-//! A client on any tokio stream.
+//! A client that comes back, and one on any tokio stream.
 
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use trunkline_core::client::{ClientConfig, Handle};
+use tokio::net::TcpStream;
+use trunkline_core::client::{AsyncClient, ClientConfig, Endpoint, Handle, Opening, Runtime, Stream, Task};
 use trunkline_core::codec::upgrade::UpgradeError;
 use trunkline_core::drive::Driver;
+use trunkline_core::id::Entropy;
 use trunkline_core::time::Clock as _;
 
 use crate::{SystemClock, SystemEntropy, TokioTimer, TokioTransport};
 
-/// Speaks the protocol on a connected stream, which a task of its own drives to the end and shuts down. Reconnecting is
-/// the caller's: the welcome names the session, every event its position, and the next [`ClientConfig`] takes both.
+/// A client that keeps its connection, on tokio: [`Client::connect`] wants to be called within a runtime that has I/O and timers.
+///
+/// ```no_run
+/// use trunkline_core::client::{ClientOptions, Credentials, State, TokenError, Update, Wanted};
+/// use trunkline_core::id::ThreadId;
+/// use trunkline_tokio::Client;
+///
+/// # async fn ask_my_backend() -> std::io::Result<String> { Ok("aa.bb.cc".into()) }
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// // Asked for the first socket, ahead of each expiry, and when the server wants another. `FixedToken` is a source of one.
+/// let tokens = |_wanted: Wanted| async {
+///     let token = ask_my_backend().await.map_err(|error| TokenError::Unavailable(error.to_string()))?;
+///     Ok(Credentials::token(&token))
+/// };
+/// let mut client = Client::connect(ClientOptions::new("ws://127.0.0.1:8787/ws", tokens)?)?;
+/// client.send(&ThreadId::new("main")?, "what is 2*(3+4)?")?;
+/// while let Some(update) = client.next().await {
+///     match update {
+///         Update::Event(event) => {
+///             println!("{} {}", event.position, event.body.kind());
+///             if event.body.is_terminal() {
+///                 client.close();
+///             }
+///         }
+///         Update::Gap { stream, .. } => println!("{stream} begins anew: drop what was built of it"),
+///         Update::Undone { id, why, .. } => println!("nobody knows what became of {id}: {why:?}"),
+///         Update::State(State::Waiting { wait, why, .. }) => println!("{why}; connecting again in {wait:?}"),
+///         Update::State(State::Stopped(why)) => println!("over: {why}"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(()) }
+/// ```
+pub type Client = AsyncClient<Tokio>;
+
+/// The runtime of a [`Client`]: streams, timers and tasks of tokio.
+#[derive(Clone, Copy, Debug)]
+pub enum Tokio {}
+
+impl Runtime for Tokio {
+    type Timer = TokioTimer<SystemClock>;
+    type Clock = SystemClock;
+    const TLS: bool = false;
+
+    fn clock() -> SystemClock {
+        SystemClock::new()
+    }
+
+    fn timer(clock: &SystemClock) -> Self::Timer {
+        TokioTimer::new(*clock)
+    }
+
+    fn entropy() -> Arc<dyn Entropy> {
+        Arc::new(SystemEntropy)
+    }
+
+    fn open(endpoint: &Endpoint) -> Opening {
+        let (host, port) = (endpoint.host().to_owned(), endpoint.port());
+        Box::pin(async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            // Small frames go out at once; where the system refuses, they only come later.
+            let _ = stream.set_nodelay(true);
+            Ok(stream_of(stream))
+        })
+    }
+
+    fn spawn(task: Task) {
+        tokio::spawn(task);
+    }
+}
+
+/// Any stream of tokio's as a connector gives it to a [`Client`].
+///
+/// ```no_run
+/// use trunkline_core::client::{ClientOptions, Endpoint, FixedToken, Opening};
+/// use trunkline_tokio::{Client, stream_of};
+///
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let unix = |_: &Endpoint| -> Opening {
+///     Box::pin(async { Ok(stream_of(tokio::net::UnixStream::connect("/run/trunkline.sock").await?)) })
+/// };
+/// let options = ClientOptions::new("ws://localhost/ws", FixedToken::new("aa.bb.cc"))?.with_connector(unix);
+/// let client = Client::connect(options)?;
+/// # Ok(()) }
+/// ```
+pub fn stream_of<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Stream {
+    Box::pin(TokioTransport(stream))
+}
+
+/// Speaks the protocol on one connected stream, which a task of its own drives to the end and shuts down; a [`Client`] does it over
+/// as many as it takes. Reconnecting is the caller's here: the welcome names the session, every event its position, and the next [`ClientConfig`] takes both.
 ///
 /// ```no_run
 /// use tokio::net::TcpStream;
@@ -84,7 +175,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
     use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
-    use trunkline_core::client::{ClientEvent, Fault};
+    use trunkline_core::client::{ClientEvent, ClientOptions, Fault, FixedToken, RequestError, State, Stopped, Update};
     use trunkline_core::hub::{Hub, HubConfig};
     use trunkline_core::id::{ThreadId, UserId};
     use trunkline_core::limits::Limits;
@@ -128,6 +219,85 @@ mod tests {
             serve_connection(&server, far).await;
         });
         (hub, near, token)
+    }
+
+    /// A client whose only socket is this one, and any later one never opens.
+    fn on(stream: DuplexStream, token: &str) -> Client {
+        let streams = std::sync::Mutex::new(Some(stream));
+        let connector = move |_: &Endpoint| -> Opening {
+            let stream = streams.lock().unwrap().take();
+            Box::pin(async move {
+                match stream {
+                    Some(stream) => Ok(stream_of(stream)),
+                    None => std::future::pending().await,
+                }
+            })
+        };
+        let options = ClientOptions::new("ws://localhost/ws", FixedToken::new(token)).unwrap();
+        Client::connect(options.with_connector(connector)).unwrap()
+    }
+
+    async fn until(client: &mut Client, wanted: &State) {
+        let reached = async {
+            while let Some(update) = client.next().await {
+                if update == Update::State(wanted.clone()) {
+                    return;
+                }
+            }
+            panic!("it ended before it was {wanted:?}");
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("nothing comes");
+    }
+
+    #[tokio::test]
+    async fn a_client_comes_in_hears_and_closes() {
+        let (hub, stream, token) = served_with(Limits::default());
+        let mut client = on(stream, &token);
+        until(&mut client, &State::Live).await;
+        assert_eq!(client.state(), State::Live);
+        hub.publish(&UserId::new(None, "ann").unwrap(), None, "note", &1).unwrap();
+        assert!(matches!(client.next().await, Some(Update::Event(event)) if event.position.seq == 1));
+        let requests = client.requests();
+        let id = requests.send(&ThreadId::new("t").unwrap(), "hi").unwrap();
+        let Some(Update::Frame(frame)) = client.next().await else { panic!("no reply") };
+        assert!(matches!(*frame, ServerFrame::Reply(reply) if reply.id == id));
+        client.close();
+        until(&mut client, &State::Stopped(Stopped::Closed)).await;
+        assert_eq!(client.next().await, None);
+        assert_eq!(requests.send(&ThreadId::new("t").unwrap(), "hi"), Err(RequestError::Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_dropped_leaves_at_once_at_every_stage() {
+        let (hub, stream, token) = served_with(Limits::default());
+        let mut client = on(stream, &token);
+        until(&mut client, &State::Live).await;
+        drop(client);
+        let gone = async {
+            while hub.sockets() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), gone).await.expect("a close frame");
+        // Before the welcome: far sooner than the 15 s that it is waited for.
+        for kept in [true, false] {
+            let (near, mut far) = duplex(4096);
+            let (client, handle) =
+                if kept { (Some(on(near, "t")), None) } else { (None, Some(connect(near, config("t")).unwrap())) };
+            far.read_exact(&mut [0; 16]).await.unwrap();
+            drop((client, handle));
+            let end = async { while far.read(&mut [0; 512]).await.unwrap() > 0 {} };
+            tokio::time::timeout(Duration::from_secs(5), end).await.expect("the socket ends");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_needs_tls_is_refused_where_there_is_none() {
+        let options = ClientOptions::new("wss://localhost/ws", FixedToken::new("t")).unwrap();
+        let refused = Client::connect(options.clone());
+        assert_eq!(refused.is_err(), !Tokio::TLS);
+        let connector = |_: &Endpoint| -> Opening { Box::pin(std::future::pending()) };
+        assert!(Client::connect(options.with_connector(connector)).is_ok(), "that is the connector's business");
     }
 
     #[tokio::test]

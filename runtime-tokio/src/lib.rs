@@ -27,7 +27,7 @@ mod timer;
 pub mod tls;
 mod transport;
 
-pub use client::connect;
+pub use client::{Client, Tokio, connect, stream_of};
 pub use listener::{Accepted, Listener};
 pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};
