@@ -51,7 +51,7 @@ pub(crate) struct Link {
 
 pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     let thread = ThreadId::new(&args.thread).map_err(|problem| Fault::usage(format!("--thread {problem}")))?;
-    let endpoint = Endpoint::parse(&args.url)?;
+    let endpoint = endpoint::parse(&args.url)?;
     let credentials = credentials(&args, &endpoint, |name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -60,7 +60,7 @@ pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     let screen = Screen::new(args.json, io::stdout().is_terminal()).of_thread(thread.clone());
     runtime.block_on(async {
         let purpose = if args.message.is_some() { Purpose::OneMessage } else { Purpose::Conversation };
-        let (link, connector) = connection::connect(endpoint, credentials, purpose);
+        let (link, connector) = connection::connect(endpoint, credentials, purpose)?;
         let outcome = match args.message {
             Some(message) => one_message(link, screen, thread, message, io::stdout()).await,
             None => converse(link, screen, thread, lines_of_stdin(), io::stdout()).await,

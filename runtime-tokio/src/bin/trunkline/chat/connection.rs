@@ -1,24 +1,22 @@
-//! A connection that comes back: position, session and unanswered messages outlive the socket.
-
-mod renewal;
+//! The terminal's connection: what the client tells, as a person or a program reads it, and what ends it.
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
-use trunkline_core::client::{Backoff, BackoffConfig, ClientConfig, ClientEvent, Closed, Fault, Handle};
-use trunkline_core::error::{CloseReason, NextAction};
-use trunkline_core::id::{Entropy as _, FrameId, SessionId};
-use trunkline_core::protocol::{ClientFrame, Mode, Position, ServerFrame, StreamName, Welcome};
-use trunkline_core::time::Timestamp;
-use trunkline_tokio::SystemEntropy;
+use trunkline_core::client::{
+    Asked, ClientOptions, Fault, ReconnectingConfig, RequestError, State, Stopped, TokenError, TokenSource, Trouble,
+    Undone, Update, Wanted,
+};
+use trunkline_core::error::NextAction;
+use trunkline_core::id::FrameId;
+use trunkline_core::protocol::{ClientFrame, ServerFrame, StreamName};
+use trunkline_tokio::Client;
 
 use super::endpoint::Endpoint;
 use super::login::{Credentials, LoginError, obtain};
 use super::recovery::{describe, named};
 use super::{Incoming, Link, Outgoing};
-use renewal::{is_about_the_token, until_there};
 
 /// What a connection is for decides what it survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,327 +29,202 @@ pub(crate) enum Purpose {
 
 /// How often one message's connection is tried again in a row.
 const MAX_TRIES: u32 = 8;
-/// Messages without a reply; beyond them no more are taken.
-const MAX_UNANSWERED: usize = 32;
 /// How long the server has to answer our close frame.
 pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Connects, again and again, in a task that ends with the link.
-pub(crate) fn connect(endpoint: Endpoint, credentials: Credentials, purpose: Purpose) -> (Link, JoinHandle<()>) {
-    let (sender, incoming) = mpsc::channel(16);
-    let (outgoing, receiver) = mpsc::channel(16);
-    let connector = Connector {
-        endpoint,
-        credentials,
-        token: None,
-        spent: None,
-        purpose,
-        incoming: sender,
-        outgoing: receiver,
-        cursor: None,
-        welcomed: false,
-        unanswered: Vec::new(),
-        backoff: Backoff::new(BackoffConfig::default()),
-        since: Instant::now(),
-    };
-    (Link { incoming, outgoing }, tokio::spawn(connector.run()))
-}
-
-struct Connector {
+pub(crate) fn connect(
     endpoint: Endpoint,
     credentials: Credentials,
-    /// What the credentials came to, until the server wants something newer.
-    token: Option<String>,
-    /// The one that is over.
-    spent: Option<String>,
     purpose: Purpose,
-    incoming: mpsc::Sender<Incoming>,
-    outgoing: mpsc::Receiver<Outgoing>,
-    /// Where to go on from, and as which session.
-    cursor: Option<(Option<SessionId>, Position)>,
-    /// Whether the server ever let us in.
-    welcomed: bool,
-    /// Sent again after every welcome; their keys make that harmless.
-    unanswered: Vec<(FrameId, ClientFrame)>,
-    backoff: Backoff,
-    /// The origin of the back-off's clock.
-    since: Instant,
+) -> Result<(Link, JoinHandle<()>), crate::Fault> {
+    let fault = |error: &dyn std::fmt::Display| crate::Fault::usage(format!("--url: {error}"));
+    let mut options =
+        ClientOptions::new(&endpoint.to_string(), Source { endpoint, credentials }).map_err(|error| fault(&error))?;
+    options.config = ReconnectingConfig { name: "trunkline chat".to_owned(), ..options.config };
+    let client = Client::connect(options).map_err(|error| fault(&error))?;
+    let (sender, incoming) = mpsc::channel(16);
+    let (outgoing, receiver) = mpsc::channel(16);
+    let teller = Teller { purpose, incoming: sender, welcomed: false };
+    Ok((Link { incoming, outgoing }, tokio::spawn(run(client, teller, receiver))))
 }
 
-/// How one socket ended.
+/// Where the client's tokens come from.
+struct Source {
+    endpoint: Endpoint,
+    credentials: Credentials,
+}
+
+impl TokenSource for Source {
+    fn credentials(&self, wanted: Wanted) -> Asked {
+        let (endpoint, credentials) = (self.endpoint.clone(), self.credentials.clone());
+        Box::pin(async move {
+            if wanted != Wanted::Socket && !credentials.are_renewable() {
+                return Err(TokenError::Refused("there is no other token".to_owned()));
+            }
+            match obtain(&endpoint, &credentials).await {
+                Ok(token) => Ok(trunkline_core::client::Credentials::token(&token)),
+                // The one in use still holds.
+                Err(LoginError::Refused(why)) if wanted != Wanted::Renewal => Err(TokenError::Refused(why)),
+                Err(LoginError::Refused(why) | LoginError::Failed(why)) => Err(TokenError::Unavailable(why)),
+            }
+        })
+    }
+}
+
+async fn run(mut client: Client, mut teller: Teller, mut outgoing: mpsc::Receiver<Outgoing>) {
+    loop {
+        let end = tokio::select! {
+            update = client.next() => match update {
+                Some(update) => teller.take(update).await,
+                None => Some(End::Left),
+            },
+            message = outgoing.recv() => match message {
+                Some(message) => say(&client, message),
+                None => Some(End::Left),
+            },
+            () = teller.incoming.closed() => Some(End::Left),
+        };
+        if let Some(end) = end {
+            if let End::Over(why) = end {
+                // Where nobody listens there is nobody to tell.
+                let _ = teller.incoming.send(Incoming::Closed(why)).await;
+            }
+            return leave(client).await;
+        }
+    }
+}
+
+/// Past the deadline the socket just ends.
+async fn leave(mut client: Client) {
+    client.close();
+    let closed = async { while client.next().await.is_some() {} };
+    let _ = tokio::time::timeout(CLOSE_DEADLINE, closed).await;
+}
+
+/// A terminal says less at once than a client holds, so that what is not taken ends it.
+fn say(client: &Client, message: Outgoing) -> Option<End> {
+    let Outgoing { id, thread, content } = message;
+    let id = match FrameId::new(&id) {
+        Ok(id) => id,
+        Err(error) => return Some(End::Over(error.to_string())),
+    };
+    let frame = ClientFrame::UserMessage { id, key: None, thread_id: thread, content, metadata: None };
+    match client.request(frame) {
+        // Why it has stopped comes as an update.
+        Ok(_) | Err(RequestError::Stopped) => None,
+        Err(error) => Some(End::Over(error.to_string())),
+    }
+}
+
+/// How the connection ends.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// Nobody looks any more.
+    /// Nobody looks any more, or all was said.
     Left,
     /// For good, and why.
     Over(String),
-    /// Worth another try, as the action says.
-    Lost { why: String, action: NextAction },
 }
 
-impl Connector {
-    async fn run(mut self) {
-        loop {
-            let end = self.one_socket().await;
-            let over = match end {
-                End::Left => return,
-                End::Over(why) => why,
-                End::Lost { why, action } => {
-                    let wait = self.backoff.lost(self.now(), action, SystemEntropy.u64());
-                    let given_up = self.purpose == Purpose::OneMessage && self.backoff.failures() > MAX_TRIES;
-                    match wait {
-                        Some(_) if given_up => format!("{why}; gave up after {MAX_TRIES} tries"),
-                        Some(wait) if self.wait(&why, wait).await => continue,
-                        Some(_) => return,
-                        None => why,
-                    }
-                }
-            };
-            // Where nobody listens there is nobody to tell.
-            let _ = self.incoming.send(Incoming::Closed(over)).await;
-            return;
-        }
-    }
+/// Says what there is to say.
+struct Teller {
+    purpose: Purpose,
+    incoming: mpsc::Sender<Incoming>,
+    /// Whether the server ever let us in.
+    welcomed: bool,
+}
 
-    /// Says whether anybody still waits for the connection.
-    async fn wait(&self, why: &str, wait: Duration) -> bool {
-        let notice = format!("{why}; connecting again in {:.1} s", wait.as_secs_f64());
-        if self.incoming.send(Incoming::Notice(notice)).await.is_err() {
-            return false;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => true,
-            () = self.incoming.closed() => false,
-        }
-    }
-
-    async fn one_socket(&mut self) -> End {
-        let token = match self.token().await {
-            Ok(token) => token,
-            Err(LoginError::Refused(why)) => return End::Over(why),
-            Err(LoginError::Failed(why)) => return self.lost(why),
-        };
-        let stream = match self.endpoint.open().await {
-            Ok(stream) => stream,
-            Err(why) => return self.lost(why),
-        };
-        let mut handle = match trunkline_tokio::connect(stream, self.config(token)) {
-            Ok(handle) => handle,
-            Err(error) => return End::Over(error.to_string()),
-        };
-        let end = self.converse(&mut handle).await;
-        if end == End::Left {
-            handle.close();
-            // Past the deadline the socket just ends.
-            let closed = async { while handle.next().await.is_ok() {} };
-            let _ = tokio::time::timeout(CLOSE_DEADLINE, closed).await;
-        }
-        end
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::ZERO + self.since.elapsed()
-    }
-
-    async fn token(&mut self) -> Result<String, LoginError> {
-        if let Some(token) = &self.token {
-            return Ok(token.clone());
-        }
-        let token = obtain(&self.endpoint, &self.credentials).await?;
-        if self.spent.as_ref() == Some(&token) {
-            return Err(LoginError::Failed("the token is over, and there is no other yet".to_owned()));
-        }
-        Ok(self.token.insert(token).clone())
-    }
-
-    fn config(&self, token: String) -> ClientConfig {
-        ClientConfig {
-            host: self.endpoint.authority.clone(),
-            target: self.endpoint.target.clone(),
-            token,
-            session: self.cursor.and_then(|(session, _)| session),
-            resume: self.cursor.map(|(_, position)| position),
-            threads: Vec::new(),
-            producer: None,
-            name: "trunkline chat".to_owned(),
-        }
-    }
-
-    async fn converse(&mut self, handle: &mut Handle) -> End {
-        let mut live = false;
-        let mut renewal = None;
-        loop {
-            let room = self.unanswered.len() < MAX_UNANSWERED;
-            tokio::select! {
-                event = handle.next() => match event {
-                    Ok(event) => {
-                        let welcome = matches!(event, ClientEvent::Welcome(_));
-                        if is_about_the_token(&event) {
-                            let next = self.renewal(&event);
-                            renewal = renewal.or(next);
-                        } else if let Some(end) = self.take(event).await {
-                            return end;
-                        }
-                        if welcome {
-                            live = true;
-                            self.unanswered.iter().for_each(|(_, frame)| send(handle, frame));
-                        }
-                    }
-                    Err(closed) => return self.closed(closed),
-                },
-                token = until_there(&mut renewal) => if let Some(end) = self.renewed(handle, token).await {
-                    return end;
-                },
-                message = self.outgoing.recv(), if room => {
-                    let Some(message) = message else { return End::Left };
-                    let (id, frame) = match keyed(message) {
-                        Ok(keyed) => keyed,
-                        Err(error) => return End::Over(error.to_string()),
-                    };
-                    if live {
-                        send(handle, &frame);
-                    }
-                    self.unanswered.push((id, frame));
-                }
+impl Teller {
+    async fn take(&mut self, update: Update) -> Option<End> {
+        match update {
+            Update::State(state) => self.state(state).await,
+            Update::Welcome(welcome) => {
+                self.welcomed = true;
+                self.frame(&ServerFrame::Welcome(welcome)).await
             }
+            Update::Event(event) => self.frame(&ServerFrame::Event(event)).await,
+            // Nothing but a new start of the program helps.
+            Update::Frame(frame) if matches!(*frame, ServerFrame::AuthExpiring { .. }) => None,
+            Update::Frame(frame) => self.frame(&frame).await,
+            Update::Gap { stream: StreamName::User, .. } => {
+                self.gap("the server no longer has every event that was not shown yet").await
+            }
+            Update::Gap { .. } | Update::TopicRefused(_) => None,
+            Update::Undone { why: Undone::Refused(error), .. } => self.gap(&error.to_string()).await,
+            Update::Undone { why: Undone::NotSent | Undone::Unknown, .. } => {
+                self.gap("a message has had no answer").await
+            }
+            Update::NoToken(why) => self.tell(Incoming::Notice(format!("no new token yet: {why}"))).await,
         }
     }
 
-    async fn take(&mut self, event: ClientEvent) -> Option<End> {
-        let (frame, then) = match event {
-            ClientEvent::Welcome(welcome) => {
-                self.backoff.welcomed(self.now());
-                let gap = self.enter(&welcome);
-                (ServerFrame::Welcome(welcome), gap)
-            }
-            ClientEvent::Event(event) => {
-                self.came_to(&event.stream, event.position);
-                (ServerFrame::Event(event), false)
-            }
-            ClientEvent::Frame(frame) => {
-                let gap = self.note(&frame);
-                (*frame, gap)
-            }
-        };
-        if self.incoming.send(Incoming::Frame(frame.encode())).await.is_err() {
-            return Some(End::Left);
-        }
-        if then { self.gap().await } else { None }
+    async fn frame(&self, frame: &ServerFrame) -> Option<End> {
+        self.tell(Incoming::Frame(frame.encode())).await
     }
 
-    /// Takes the place that the welcome gives; says whether events before it are gone.
-    fn enter(&mut self, welcome: &Welcome) -> bool {
-        let entry = welcome.streams.iter().find(|entry| entry.stream == StreamName::User);
-        let whole = |mode| match mode {
-            Mode::Live | Mode::Replay => true,
-            Mode::Snapshot | Mode::Reset => false,
-        };
-        let afresh = self.welcomed && self.cursor.is_none();
-        let gap =
-            afresh || self.cursor.is_some() && entry.is_some_and(|entry| entry.lost.is_some() || !whole(entry.mode));
-        self.cursor = entry.map(|entry| (Some(welcome.session_id), entry.event_id));
-        self.welcomed = true;
-        gap
-    }
-
-    /// Events are gone: a run whose end may be among them is not waited for.
-    async fn gap(&mut self) -> Option<End> {
+    /// Something is gone: a run whose end may be among it is not waited for.
+    async fn gap(&self, what: &str) -> Option<End> {
         match self.purpose {
-            Purpose::OneMessage => Some(End::Over(
-                "the server no longer has every event that was not shown yet: \
-                 what became of the message is unknown"
-                    .to_owned(),
-            )),
-            Purpose::Conversation => {
-                let notice = "the server no longer has every event that was not shown yet".to_owned();
-                self.incoming.send(Incoming::Gap(notice)).await.is_err().then_some(End::Left)
-            }
+            Purpose::OneMessage => Some(End::Over(format!("{what}: what became of the message is unknown"))),
+            Purpose::Conversation => self.tell(Incoming::Gap(what.to_owned())).await,
         }
     }
 
-    /// Takes note of a frame that is no event; says whether events are gone.
-    fn note(&mut self, frame: &ServerFrame) -> bool {
-        if let ServerFrame::Reply(reply) = frame {
-            self.unanswered.retain(|(id, _)| *id != reply.id);
-        } else if let ServerFrame::GoingAway { reconnect_after, .. } = frame {
-            self.backoff.asked(Duration::try_from_secs_f64(*reconnect_after).unwrap_or_default());
-        } else if let ServerFrame::Deltas(window) = frame {
-            self.came_to(&window.stream, window.position);
-        } else if let ServerFrame::Position { stream, event_id, .. } = frame {
-            self.came_to(stream, *event_id);
-        } else if let ServerFrame::Snapshot(part) = frame {
-            if part.part == part.of {
-                self.came_to(&part.stream, part.event_id);
-            }
-            return part.stream == StreamName::User && part.lost.is_some();
-        }
-        false
+    async fn tell(&self, incoming: Incoming) -> Option<End> {
+        self.incoming.send(incoming).await.is_err().then_some(End::Left)
     }
 
-    fn came_to(&mut self, stream: &StreamName, position: Position) {
-        if *stream == StreamName::User {
-            self.cursor = self.cursor.map(|(session, _)| (session, position));
-        }
-    }
-
-    fn closed(&mut self, closed: Closed) -> End {
-        match closed {
-            Ok((code, text)) => self.close_frame(code, &text),
-            Err(Fault::Upgrade(error)) if matches!(error.status, Some(429 | 500..)) => {
-                self.backoff.asked(Duration::from_secs(error.retry_after_secs.unwrap_or_default().into()));
-                again(error.to_string())
-            }
-            Err(fault @ (Fault::Upgrade(_) | Fault::Protocol(_))) => End::Over(fault.to_string()),
-            Err(fault @ Fault::Gap { .. }) => again(fault.to_string()),
-            Err(fault @ (Fault::Silent | Fault::Lost)) => self.lost(fault.to_string()),
-        }
-    }
-
-    fn close_frame(&mut self, code: u16, text: &str) -> End {
-        let (why, action) = (describe(code, text), NextAction::for_code(code));
-        match action {
-            NextAction::NewToken if self.credentials.are_renewable() => {
-                self.spent = self.token.take();
-                if code == CloseReason::TokenRevoked.code() {
-                    // A session that is revoked lets nobody in, whatever the token.
-                    self.cursor = self.cursor.map(|(_, position)| (None, position));
+    async fn state(&self, state: State) -> Option<End> {
+        match state {
+            State::Connecting | State::Live => None,
+            State::Stopped(Stopped::Closed) => Some(End::Left),
+            State::Stopped(Stopped::Trouble(why)) => Some(End::Over(last_words(&why))),
+            State::Waiting { wait, failures, why, .. } => {
+                if let Some(over) = self.gives_up(failures, &why) {
+                    return Some(End::Over(over));
                 }
-                End::Lost { why: format!("{}; getting a new token", named(code, text)), action }
-            }
-            NextAction::Nothing | NextAction::Stop | NextAction::NewToken => End::Over(why),
-            NextAction::Retry | NextAction::RetryLater => End::Lost { why, action },
-            NextAction::RetryAfresh if self.purpose == Purpose::OneMessage && self.welcomed => {
-                End::Over(format!("{why}: what became of the message is unknown"))
-            }
-            NextAction::RetryAfresh => {
-                self.cursor = None;
-                End::Lost { why, action }
+                let notice = format!("{}; connecting again in {:.1} s", words(&why), wait.as_secs_f64());
+                self.tell(Incoming::Notice(notice)).await
             }
         }
     }
 
-    /// A server that was never there is most likely a mistake in the address: that is said at once.
-    fn lost(&self, why: String) -> End {
-        if self.welcomed { again(why) } else { End::Over(why) }
+    /// Why not to wait for another try.
+    fn gives_up(&self, failures: u32, why: &Trouble) -> Option<String> {
+        // A server that was never there is most likely a mistake in the address: that is said at once.
+        let is_loss = match why {
+            Trouble::NoSocket(_) | Trouble::NoCredentials(_) | Trouble::Fault(Fault::Silent | Fault::Lost) => true,
+            Trouble::Closed { .. } | Trouble::Fault(Fault::Upgrade(_) | Fault::Protocol(_) | Fault::Gap { .. }) => {
+                false
+            }
+        };
+        if is_loss && !self.welcomed {
+            return Some(why.to_string());
+        }
+        if self.purpose == Purpose::Conversation {
+            return None;
+        }
+        if self.welcomed && why.next_action(true) == NextAction::RetryAfresh {
+            return Some(format!("{}: what became of the message is unknown", words(why)));
+        }
+        (failures > MAX_TRIES).then(|| format!("{}; gave up after {MAX_TRIES} tries", words(why)))
     }
 }
 
-const fn again(why: String) -> End {
-    End::Lost { why, action: NextAction::Retry }
+/// What happened, for who goes on.
+fn words(why: &Trouble) -> String {
+    match why {
+        Trouble::Closed { code, text } if why.next_action(true) == NextAction::NewToken => {
+            format!("{}; getting a new token", named(*code, text))
+        }
+        Trouble::Closed { code, text } => named(*code, text),
+        Trouble::NoSocket(_) | Trouble::NoCredentials(_) | Trouble::Fault(_) => why.to_string(),
+    }
 }
 
-/// A socket that takes no frame any more says so by its end, and the frame goes out with the next one.
-fn send(handle: &Handle, frame: &ClientFrame) {
-    let _ = handle.send(frame.clone());
-}
-
-/// The message as a frame, under a key that makes every repeat the same message.
-fn keyed(message: Outgoing) -> Result<(FrameId, ClientFrame), trunkline_core::id::IdError> {
-    let Outgoing { id, thread, content } = message;
-    let key = format!("chat-{:032x}", SystemEntropy.id()).parse()?;
-    let id = FrameId::new(&id)?;
-    let frame = ClientFrame::UserMessage { id: id.clone(), key: Some(key), thread_id: thread, content, metadata: None };
-    Ok((id, frame))
+/// What happened, for who has to do something about it.
+fn last_words(why: &Trouble) -> String {
+    if let Trouble::Closed { code, text } = why { describe(*code, text) } else { why.to_string() }
 }
 
 #[cfg(test)]

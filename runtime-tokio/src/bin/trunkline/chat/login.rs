@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, open};
 use crate::config::read_bounded;
 use crate::{Fault, printable};
 
@@ -89,7 +89,7 @@ pub(crate) fn read_token(path: &Path) -> Result<String, Fault> {
 
 /// A token for `user`, from the door of development mode at the endpoint's host and port.
 pub(crate) async fn log_in(endpoint: &Endpoint, user: &str) -> Result<String, LoginError> {
-    let at = printable(&endpoint.authority);
+    let at = printable(endpoint.authority());
     let answer = tokio::time::timeout(DEADLINE, ask(endpoint, user))
         .await
         .unwrap_or_else(|_| Err(format!("cannot log in at {at}: no answer in {} s", DEADLINE.as_secs())));
@@ -112,11 +112,11 @@ pub(crate) async fn log_in(endpoint: &Endpoint, user: &str) -> Result<String, Lo
 }
 
 async fn ask(endpoint: &Endpoint, user: &str) -> Result<(StatusCode, Bytes), String> {
-    let at = printable(&endpoint.authority);
+    let at = printable(endpoint.authority());
     let fault = |error: &dyn fmt::Display| format!("cannot log in at {at}: {error}");
-    let stream = TokioIo::new(endpoint.open().await?);
+    let stream = TokioIo::new(open(endpoint).await?);
     let request = Request::post("/dev/login")
-        .header(header::HOST, &endpoint.authority)
+        .header(header::HOST, endpoint.authority())
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(json!({"user": user}).to_string()))
         .map_err(|error| fault(&error))?;

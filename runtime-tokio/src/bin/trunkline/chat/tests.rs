@@ -130,7 +130,7 @@ fn args(token: Option<&str>) -> ChatArgs {
 
 fn way_in(args: &ChatArgs, variables: &[(&str, &str)]) -> Result<Credentials, Fault> {
     let variable = |name: &str| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
-    credentials(args, &Endpoint::parse(&args.url)?, variable)
+    credentials(args, &endpoint::parse(&args.url)?, variable)
 }
 
 #[test]
