@@ -2,12 +2,14 @@
 //!
 //! A target takes any bytes and returns; a broken rule is a panic. `fuzz/README.md` says how to run them.
 
+mod client;
 mod codec;
 mod frames;
 mod keys;
 mod session;
 mod texts;
 
+pub use client::client;
 pub use codec::head;
 pub use frames::frames;
 pub use keys::{jwks, token};

@@ -49,3 +49,8 @@ fn jwks() {
 fn session() {
     replay("session", trunkline_fuzz::session);
 }
+
+#[test]
+fn client() {
+    replay("client", trunkline_fuzz::client);
+}
