@@ -54,8 +54,8 @@ pub type Asked = Pin<Box<dyn Future<Output = Result<Credentials, TokenError>> + 
 
 /// Where a client gets its credentials.
 ///
-/// It is never asked for the next before it has answered, unless its answer took longer than
-/// [`ClientOptions::token_deadline`](super::ClientOptions::token_deadline): then that future is dropped. Closures are sources, too:
+/// One answer is waited for at a time. It is asked again before it has answered only where another kind is wanted, or its answer took longer than
+/// [`ReconnectingConfig::token_deadline`](super::ReconnectingConfig::token_deadline): then that future is dropped. Closures are sources, too:
 ///
 /// ```
 /// use trunkline_core::client::{Credentials, TokenError, TokenSource, Wanted};
