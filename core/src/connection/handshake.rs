@@ -126,7 +126,7 @@ impl Connection {
             Ok(Head::Incomplete) => return Entry::Refuse(Refusal::BadRequest("the request is not whole")),
             Err(refusal) => return Entry::Refuse(refusal),
         };
-        if request.path() != self.settings.endpoint {
+        if !self.is_relayed() && request.path() != self.settings.endpoint {
             return Entry::Handoff;
         }
         let upgrade = match check_upgrade(&request) {
@@ -138,7 +138,7 @@ impl Connection {
         let Ok(page) = self.settings.access.page(host, self.secure, request.headers("origin")) else {
             return Entry::Refuse(Refusal::Forbidden);
         };
-        if let Some(refusal) = self.refusal {
+        if let Some(refusal) = self.refusal() {
             return Entry::Refuse(refusal);
         }
         match self.extract(&request, page) {
@@ -189,7 +189,7 @@ impl Connection {
     }
 
     fn upgraded(&mut self, now: Now, upgrade: &Upgrade, greeting: Greeting) {
-        self.wire.raw(now.at, &upgrade.response(greeting.carried.subprotocol.as_str()));
+        self.respond(now, upgrade.answer(greeting.carried.subprotocol.as_str()));
         if greeting.grant.is_some() {
             // It is no stranger's: a client that follows many topics says so in its first frame.
             self.wire.set_max_message(self.settings.limits.message_bytes);

@@ -13,6 +13,7 @@
 //! Behind a trusted proxy `Reserving` follows `Head`: the client whose request it is needs a place of its own.
 
 mod echo;
+mod entrance;
 mod handshake;
 mod legacy;
 mod live;
@@ -34,6 +35,7 @@ use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
 use crate::time::{Now, Timestamp, UnixTime};
 
 pub use echo::Echo;
+use entrance::Entrance;
 use live::Live;
 use phase::Phase;
 pub use phase::PhaseName;
@@ -48,8 +50,7 @@ pub struct Connection {
     phase_deadline: Timestamp,
     wire: Wire,
     event: Option<ConnectionEvent>,
-    /// What a good upgrade is refused with while nobody is admitted.
-    refusal: Option<Refusal>,
+    entrance: Option<Box<Entrance>>,
     /// Whether TLS ends here, right before the client.
     secure: bool,
     /// Why the socket closes; set once.
@@ -140,7 +141,7 @@ impl Connection {
             phase_deadline,
             wire,
             event: None,
-            refusal: None,
+            entrance: None,
             secure: false,
             reason: None,
             heard: now.at,
@@ -383,16 +384,11 @@ impl Connection {
         }
     }
 
-    /// Every good upgrade from here on is refused with `refusal`; other requests are still handed over.
-    pub const fn refuse_upgrades(&mut self, refusal: Refusal) {
-        self.refusal = Some(refusal);
-    }
-
     /// Refuses the upgrade with an HTTP answer, such as 503 while the server drains; later, nothing.
     pub fn refuse(&mut self, now: Now, refusal: Refusal) {
         if matches!(self.phase, Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_)) {
             self.event = None;
-            self.wire.raw(now.at, &refusal.response());
+            self.respond(now, refusal.answer());
             self.begin_closing(now, Closing::http());
         }
     }

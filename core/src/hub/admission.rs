@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Hub, Session};
 use crate::admission::{Addresses, ClientAddress, Peer, Place, TooMany};
-use crate::codec::upgrade::Refusal;
+use crate::codec::upgrade::{Answer, Refusal};
 use crate::sync::{Arc, Lock};
 use crate::time::Clock;
 
@@ -28,7 +28,12 @@ pub enum Rejected {
 impl Rejected {
     /// The HTTP answer to give before the socket is dropped: 503, whatever was asked and for whatever reason.
     pub fn response(self) -> Vec<u8> {
-        NO_ROOM.response()
+        self.answer().encode()
+    }
+
+    /// The same for a web stack to send.
+    pub fn answer(self) -> Answer {
+        NO_ROOM.answer()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Time for the shards: requests that wait too long, logs whose retention is over, a level that has lasted.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use super::{Hub, deadline};
 use crate::drive::Timer;
@@ -22,11 +22,40 @@ impl Housekeeper {
 
     /// Runs on a timer of the runtime, for ever; drop the future to stop.
     pub fn run<K: Timer>(self, timer: K) -> Running<K> {
-        Running { hub: self.hub, timer, armed: Timestamp::MAX }
+        Running { keeper: self, timer, armed: Timestamp::MAX, until: Timestamp::MAX }
     }
 
-    /// Handles everything that is due, and answers when to come again. For callers without a runtime.
+    /// Runs until `shutdown` is ready, then drains the hub ([`Hub::begin_shutdown`]), and ends once every connection is closed,
+    /// at the latest after the limit `drain_deadline`. It is all that a server needs beside its sockets; who serves them itself
+    /// goes on doing so until this ends.
+    pub async fn run_until<K: Timer + Unpin>(self, timer: K, shutdown: impl Future<Output = ()>) {
+        let hub = self.hub.clone();
+        let mut running = self.run(timer);
+        let mut shutdown = pin!(shutdown);
+        poll_fn(|cx| {
+            let _for_ever = Pin::new(&mut running).poll(cx);
+            shutdown.as_mut().poll(cx)
+        })
+        .await;
+        hub.begin_shutdown();
+        running.until = hub.now().at + hub.limits().drain_deadline;
+        poll_fn(|cx| {
+            let _for_ever = Pin::new(&mut running).poll(cx);
+            if hub.now().at >= running.until { Poll::Ready(()) } else { hub.poll_shutdown(cx) }
+        })
+        .await;
+    }
+
+    /// Handles everything that is due, and answers when to come again, or earlier if a deadline moves earlier: see
+    /// [`Housekeeper::poll`]. For callers that come often anyway.
     pub fn handle_timeout(&self) -> Option<Timestamp> {
+        sweep(&self.hub)
+    }
+
+    /// The same for callers without a runtime: `waker` says when a deadline has moved earlier than the one in the answer.
+    pub fn poll(&self, waker: &Waker) -> Option<Timestamp> {
+        // Registered before the look: a deadline that moves earlier afterwards finds the waker.
+        while self.hub.inner.rearm.take(waker) {}
         sweep(&self.hub)
     }
 }
@@ -35,9 +64,11 @@ impl Housekeeper {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Running<K> {
-    hub: Hub,
+    keeper: Housekeeper,
     timer: K,
     armed: Timestamp,
+    /// When the timer fires in any case.
+    until: Timestamp,
 }
 
 impl<K: Timer + Unpin> Future for Running<K> {
@@ -46,9 +77,12 @@ impl<K: Timer + Unpin> Future for Running<K> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            // Registered before the look: a deadline that moves earlier afterwards finds the waker.
-            while this.hub.inner.rearm.take(cx.waker()) {}
-            let next = sweep(&this.hub).unwrap_or(Timestamp::MAX);
+            let due = this.keeper.poll(cx.waker()).unwrap_or(Timestamp::MAX);
+            if this.until <= this.keeper.hub.now().at {
+                // Whoever set it looks at the clock too.
+                return Poll::Pending;
+            }
+            let next = due.min(this.until);
             if next != this.armed {
                 this.armed = next;
                 Pin::new(&mut this.timer).reset(next);

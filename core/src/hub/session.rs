@@ -8,6 +8,7 @@ mod leaving;
 mod levels;
 mod producing;
 mod reading;
+mod relaying;
 mod watching;
 
 use std::fmt;

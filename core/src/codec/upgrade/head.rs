@@ -175,7 +175,7 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-const MALFORMED: Refusal = Refusal::BadRequest("this is not an HTTP/1.1 request: use a WebSocket client");
+pub(super) const MALFORMED: Refusal = Refusal::BadRequest("this is not an HTTP/1.1 request: use a WebSocket client");
 
 #[cfg(test)]
 mod tests {

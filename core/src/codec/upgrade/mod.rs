@@ -11,12 +11,16 @@
 //! assert!(answer.starts_with(b"HTTP/1.1 101 "));
 //! ```
 
+mod answer;
 mod client;
+mod given;
 mod head;
 mod refusal;
 mod server;
 
+pub use answer::Answer;
 pub use client::{ClientHandshake, UpgradeError, client_request};
+pub use given::GivenHead;
 pub use head::{Head, HeadScanner, Request, parse_head};
 pub use refusal::Refusal;
 pub use server::{Upgrade, check_upgrade};

@@ -1,5 +1,7 @@
 //! HTTP answers of a refused upgrade.
 
+use super::Answer;
+
 /// Why an upgrade is refused, as a whole HTTP answer. The texts are fixed: nothing of the request is echoed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -47,19 +49,19 @@ impl Refusal {
         }
     }
 
-    /// The whole HTTP/1.1 answer, after which the connection closes.
+    /// The answer, after which the connection closes.
+    pub fn answer(&self) -> Answer {
+        let mut headers = vec![
+            ("Content-Type", "text/plain; charset=utf-8".to_owned()),
+            ("Connection", self.connection().to_owned()),
+        ];
+        headers.extend(self.extra_headers());
+        Answer { status: self.status(), phrase: self.phrase(), headers, body: format!("{self}\n") }
+    }
+
+    /// The same as the bytes of a whole HTTP/1.1 answer.
     pub fn response(&self) -> Vec<u8> {
-        let body = format!("{self}\n");
-        format!(
-            "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-             Connection: {}\r\n{}\r\n{body}",
-            self.status(),
-            self.phrase(),
-            body.len(),
-            self.connection(),
-            self.extra_headers(),
-        )
-        .into_bytes()
+        self.answer().encode()
     }
 
     const fn phrase(&self) -> &'static str {
@@ -90,13 +92,13 @@ impl Refusal {
     }
 
     /// What RFC 9110 (401: 11.6.1, 405: 10.2.1, 426: 15.5.22, 503: 10.2.3) and RFC 6455 section 4.4 ask for.
-    fn extra_headers(&self) -> String {
+    fn extra_headers(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Unauthorized => "WWW-Authenticate: Bearer\r\n".into(),
-            Self::MethodNotAllowed => "Allow: GET\r\n".into(),
-            Self::UpgradeRequired => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".into(),
-            Self::Unavailable { retry_after_secs } => format!("Retry-After: {retry_after_secs}\r\n"),
-            Self::BadRequest(_) | Self::Forbidden | Self::NotFound | Self::HeaderTooLarge => String::new(),
+            Self::Unauthorized => vec![("WWW-Authenticate", "Bearer".into())],
+            Self::MethodNotAllowed => vec![("Allow", "GET".into())],
+            Self::UpgradeRequired => vec![("Upgrade", "websocket".into()), ("Sec-WebSocket-Version", "13".into())],
+            Self::Unavailable { retry_after_secs } => vec![("Retry-After", retry_after_secs.to_string())],
+            Self::BadRequest(_) | Self::Forbidden | Self::NotFound | Self::HeaderTooLarge => Vec::new(),
         }
     }
 }

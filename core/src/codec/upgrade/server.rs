@@ -1,6 +1,6 @@
 //! The server's end: RFC 6455 section 4.2.
 
-use super::{Refusal, Request, accept_key, is_token};
+use super::{Answer, Refusal, Request, accept_key, is_token};
 
 /// Whether the request is a WebSocket upgrade as RFC 6455 section 4.2.1 wants it.
 ///
@@ -44,17 +44,20 @@ pub struct Upgrade {
 impl Upgrade {
     /// The 101 answer, after which frames follow. `subprotocol` is one that the client offered, or none; what is not a
     /// token of RFC 9110 is left out, so that it cannot forge a header.
+    pub fn answer(&self, subprotocol: Option<&str>) -> Answer {
+        let mut headers = vec![
+            ("Upgrade", "websocket".to_owned()),
+            ("Connection", "Upgrade".to_owned()),
+            ("Sec-WebSocket-Accept", self.accept.clone()),
+        ];
+        headers
+            .extend(subprotocol.filter(|name| is_token(name)).map(|name| ("Sec-WebSocket-Protocol", name.to_owned())));
+        Answer { status: 101, phrase: "Switching Protocols", headers, body: String::new() }
+    }
+
+    /// The same as bytes.
     pub fn response(&self, subprotocol: Option<&str>) -> Vec<u8> {
-        let mut answer = String::with_capacity(192);
-        answer.push_str("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-        answer.push_str("Sec-WebSocket-Accept: ");
-        answer.push_str(&self.accept);
-        if let Some(name) = subprotocol.filter(|name| is_token(name)) {
-            answer.push_str("\r\nSec-WebSocket-Protocol: ");
-            answer.push_str(name);
-        }
-        answer.push_str("\r\n\r\n");
-        answer.into_bytes()
+        self.answer(subprotocol).encode()
     }
 }
 

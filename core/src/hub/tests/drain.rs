@@ -1,19 +1,24 @@
 //! The shutdown: one close after the other, no text broken off, and an end in time.
 
 use std::collections::BTreeSet;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc as Shared;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::harness::{Pair, World, frame_id, ident, thread};
+use super::harness::{Pair, TestClock, World, frame_id, ident, thread};
 use crate::client::ClientEvent;
 use crate::connection::PhaseName;
-use crate::drive::Machine;
+use crate::drive::{Machine, Timer};
 use crate::hub::{Run, RunOptions};
 use crate::id::TopicId;
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, EventKind, ServerFrame};
+use crate::sync::Gate;
+use crate::time::{Clock, Timestamp};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -266,4 +271,42 @@ fn a_follower_that_is_behind_in_a_topic_gets_all_of_it_first() {
     assert_eq!(session.close_reason(), None, "although its turn has come");
     assert_eq!(ann.stream().len(), 10);
     assert_eq!(ann.closed_with(), Some(1012));
+}
+
+/// A timer on the clock of the tests, which nothing wakes.
+struct Turned(Shared<TestClock>, Timestamp);
+
+impl Timer for Turned {
+    fn reset(mut self: Pin<&mut Self>, at: Timestamp) {
+        self.1 = at;
+    }
+
+    fn poll_elapsed(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.now().at >= self.1 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[test]
+fn a_housekeeper_ends_once_all_are_gone_and_at_the_latest_at_the_deadline() {
+    for leaves in [true, false] {
+        let mut world = World::new();
+        let keeper = std::mem::replace(&mut world.keeper, World::new().keeper);
+        let stop = Gate::new();
+        let stopped = stop.clone();
+        let shutdown = async move { poll_fn(|cx| stopped.poll_empty(cx)).await };
+        let mut running = pin!(keeper.run_until(Turned(Shared::clone(&world.clock), Timestamp::MAX), shutdown));
+        let mut is_over = || running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+        let mut ann = world.device("ann");
+        assert!(!is_over() && !world.hub.is_draining());
+        stop.shut();
+        assert!(!is_over() && world.hub.is_draining());
+        if leaves {
+            ann.cut();
+        } else {
+            world.clock.turn(world.hub.limits().drain_deadline - MS);
+            assert!(!is_over());
+            world.clock.turn(MS);
+        }
+        assert!(is_over(), "{leaves}");
+    }
 }

@@ -26,6 +26,7 @@ mod models;
 mod producers;
 mod properties;
 mod races;
+mod relayed;
 mod repeats;
 mod requests;
 mod resume;
