@@ -25,7 +25,7 @@
 //! | [`api`] | the operations of back ends over HTTP, for any web stack |
 //! | [`serve`] | what becomes of a listener's sockets, and their end |
 //! | [`client`] | the other end of the protocol |
-//! | [`manual`] | what is not about one type, such as how to come from the legacy managers |
+//! | [`manual`] | what is not about one type, such as how to write an adapter, or to come from the legacy managers |
 //!
 //! # Rules that hold throughout
 //!

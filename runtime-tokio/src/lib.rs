@@ -16,7 +16,11 @@
 //! # Ok(()) }
 //! ```
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod client;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 #[cfg(feature = "jwks")]
 pub mod keys;
 mod listener;
@@ -34,8 +38,3 @@ pub use system::{SystemClock, SystemEntropy};
 pub use timer::TokioTimer;
 pub use transport::{Rewound, TokioTransport};
 pub use trunkline_core as core;
-
-/// The README's example compiles.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;

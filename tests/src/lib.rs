@@ -12,3 +12,8 @@ pub mod script;
 pub mod server;
 pub mod simulator;
 pub mod wire;
+
+/// The README's snippets compile; here, because they are of every adapter.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

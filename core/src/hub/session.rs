@@ -148,11 +148,6 @@ impl Session {
         self.settle();
     }
 
-    /// All bytes read so far, when the request is not for the WebSocket endpoint: the web stack's to answer.
-    pub const fn take_handoff(&mut self) -> Option<Vec<u8>> {
-        self.handoff.take()
-    }
-
     /// Bytes of heap that one idle connection keeps beside this struct; for tests and metrics.
     pub const fn input_bytes(&self) -> usize {
         self.input.capacity()

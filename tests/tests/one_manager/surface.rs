@@ -9,8 +9,11 @@ use syn::{Attribute, Fields, FnArg, ImplItem, Item, TraitItem, UseTree, Visibili
 use super::source::{self, Source};
 
 /// What one adapter has and the other does not: how its path starts, and why.
-const ONLY: [(&str, &str); 2] =
-    [("connect ", "the async client of the one is still to come to the other"), ("keys", "so is what fetches keys")];
+const ONLY: [(&str, &str); 3] = [
+    ("axum", "a web stack of tokio alone"),
+    ("hyper", "so is this one, as a server"),
+    ("keys", "what fetches keys is still to come to the other"),
+];
 /// What both call by names of their own.
 const RUNTIMES: [&str; 2] = ["Tokio", "Smol"];
 

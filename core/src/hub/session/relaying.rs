@@ -1,10 +1,15 @@
-//! A session whose request a web stack has read.
+//! What goes between a session and a web stack, one way or the other.
 
 use super::Session;
 use crate::codec::upgrade::{Answer, GivenHead, Refusal};
 use crate::time::Now;
 
 impl Session {
+    /// All bytes read so far, when the request is not for the WebSocket endpoint: the web stack's to answer.
+    pub const fn take_handoff(&mut self) -> Option<Vec<u8>> {
+        self.handoff.take()
+    }
+
     /// Takes a request whose head a web stack has read and routed here, and answers what the stack is to send. The path is
     /// the stack's to decide; all the rest is checked as on a socket.
     ///

@@ -1,8 +1,6 @@
 //! Everything that is not `/ws`: the page, the two probes, the operations of back ends, and in development mode the door that
 //! lets people in by name.
 
-mod api;
-
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -86,7 +84,7 @@ pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
         )
         .route("/healthz", get(health).with_state(hub.clone()))
         .route("/readyz", get(readiness).with_state(hub.clone()))
-        .fallback(api::serve)
+        .fallback(trunkline_tokio::axum::operation)
         .with_state(hub);
     if let Some(door) = door {
         router = router.merge(dev_routes(door));

@@ -3,11 +3,13 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
+use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{StatusCode, request};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
 use hyper::body::Body as _;
 use trunkline_core::api::{Answer, Head, MAX_BODY_BYTES};
 use trunkline_core::hub::Hub;
@@ -16,7 +18,13 @@ use trunkline_core::hub::Hub;
 /// its peer may never see the answer.
 const MAX_IGNORED_BYTES: usize = 4 * MAX_BODY_BYTES;
 
-pub(super) async fn serve(State(hub): State<Hub>, request: Request) -> Response {
+/// The operations over HTTP, `/v1/…`, and their description, `/openapi.json`, as `core/PROTOCOL.md` has them.
+pub fn operations<S: Clone + Send + Sync + 'static>(hub: Hub) -> Router<S> {
+    Router::new().route("/v1/{*path}", any(operation)).route("/openapi.json", any(operation)).with_state(hub)
+}
+
+/// The handler of all of them, such as for a fallback: what is no operation is answered with 404.
+pub async fn operation(State(hub): State<Hub>, request: Request) -> Response {
     let (parts, mut body) = request.into_parts();
     let answer = match with_head(&parts, |head| hub.api(head)) {
         Ok(call) if call.has_body() => match whole(&mut body).await {
@@ -38,7 +46,10 @@ pub(super) async fn serve(State(hub): State<Hub>, request: Request) -> Response 
 fn with_head<R>(parts: &request::Parts, ask: impl FnOnce(&Head<'_>) -> R) -> R {
     let authorization: Vec<_> =
         parts.headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-    let content_type = super::only(&parts.headers, &header::CONTENT_TYPE);
+    let mut content_types = parts.headers.get_all(header::CONTENT_TYPE).iter();
+    let content_type = content_types.next().and_then(|kind| kind.to_str().ok());
+    // Of two none counts.
+    let content_type = content_type.filter(|_| content_types.next().is_none());
     ask(&Head { method: parts.method.as_str(), path: parts.uri.path(), authorization: &authorization, content_type })
 }
 
