@@ -250,18 +250,24 @@ impl Transport for Holding {
     }
 }
 
-#[test]
-fn what_a_stream_holds_back_is_sent_once_the_socket_takes_it() {
+fn is_sent<T: Transport + Unpin>(boxed: impl FnOnce(Holding) -> T) {
     let world = World::new();
     let seen = std::rc::Rc::new(std::cell::RefCell::new(open([Read::Bytes(support::upgrade())])));
     let holding = Holding { socket: Watched(seen.clone()), held: Vec::new(), full: 5 };
     let session = trunkline_core::serve::admit(&world.hub, None);
-    let mut serving = pin!(serve_socket(&world.hub, session, holding, timer(&world)));
+    let mut serving = pin!(serve_socket(&world.hub, session, boxed(holding), timer(&world)));
     for _ in 0..5 {
         // Each time because the socket has room: nothing more is to be written.
         assert!(once(serving.as_mut()).is_pending());
     }
     assert!(seen.borrow().written.starts_with(b"HTTP/1.1 101 "));
+}
+
+#[test]
+fn what_a_stream_holds_back_is_sent_once_the_socket_takes_it() {
+    is_sent(|holding| holding);
+    // As a client has its stream, whatever it is.
+    is_sent(|holding| -> Pin<Box<dyn Transport>> { Box::pin(holding) });
 }
 
 /// As full as it can be.
