@@ -197,7 +197,8 @@ impl<'a> Message<'a> {
 
     /// What the payload says beside the text and the envelope.
     fn rest(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.payload.iter().filter(|(name, raw)| !ENVELOPE.contains(name) && raw.get() != "null")
+        let known = if self.outer.has("payload") { &ADDRESS[..] } else { &ENVELOPE[..] };
+        self.payload.iter().filter(|(name, raw)| !known.contains(name) && raw.get() != "null")
     }
 
     /// What the application gets beside the text: the payload's `metadata` where nothing else is left, otherwise all that is.
@@ -236,6 +237,8 @@ impl<'a> Message<'a> {
 /// Under which name a text may stand, the first that is there counts.
 const TEXTS: [&str; 3] = ["content", "text", "message"];
 const WORK_TEXTS: [&str; 6] = ["user_request", "request", "message", "content", "text", "query"];
+/// What is read of a payload beside its text.
+const ADDRESS: [&str; 2] = ["user_id", "thread_id"];
 /// What an object that is its own payload has beside it.
 const ENVELOPE: [&str; 6] = ["type", "payload", "timestamp", "message_id", "user_id", "thread_id"];
 

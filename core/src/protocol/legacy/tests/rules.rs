@@ -99,6 +99,19 @@ fn a_text_under_any_of_its_names_is_the_content_and_the_rest_is_metadata() {
 }
 
 #[test]
+fn a_payload_of_its_own_may_use_the_names_of_the_envelope() {
+    let own = r#"{"type":"note","timestamp":1,"message_id":"x","payload":[2]}"#;
+    let fields = &own[1..own.len() - 1];
+    let (thread, key, content, metadata) = message(&format!(
+        r#"{{"type":"chat","message_id":"m","payload":{{"content":"a","thread_id":"t","user_id":"ann",{fields}}}}}"#
+    ));
+    assert_eq!((thread.as_str(), key.as_deref(), content.as_str()), ("t", Some("m"), "a"));
+    assert_eq!(metadata, Some(value(own)));
+    let (.., metadata) = message(&format!(r#"{{"type":"agent","payload":{{{fields}}}}}"#));
+    assert_eq!(metadata.map(|metadata| metadata["type"].clone()), Some("note".into()));
+}
+
+#[test]
 fn metadata_is_at_most_so_deep_that_its_event_can_be_read() {
     let nested = |depth: usize| {
         let (open, close) = ("[".repeat(depth), "]".repeat(depth));
