@@ -197,6 +197,10 @@ impl<K: Timer + Unpin> Alarm<K> {
             self.armed = at;
             Pin::new(&mut self.timer).reset(at);
         }
+        if self.armed == Timestamp::MAX {
+            // Never. A timer that has fired and was not set again may say so for ever.
+            return false;
+        }
         let fired = Pin::new(&mut self.timer).poll_elapsed(cx).is_ready();
         if fired {
             self.armed = Timestamp::MAX;
@@ -329,4 +333,30 @@ pub(crate) fn read<M: Machine, T: Transport + Unpin>(
         Poll::Pending => return false,
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// One whose time has come, as long as it is not set again.
+    struct Elapsed;
+
+    impl Timer for Elapsed {
+        fn reset(self: Pin<&mut Self>, _at: Timestamp) {}
+
+        fn poll_elapsed(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    #[test]
+    fn what_has_fired_does_not_fire_again_for_a_deadline_that_is_never() {
+        let (mut alarm, mut cx) = (Alarm::new(Elapsed), Context::from_waker(Waker::noop()));
+        assert!(alarm.fires(&mut cx, Timestamp::ZERO + Duration::from_secs(1)));
+        assert!(!alarm.fires(&mut cx, Timestamp::MAX));
+        assert!(alarm.fires(&mut cx, Timestamp::ZERO + Duration::from_secs(2)));
+    }
 }
