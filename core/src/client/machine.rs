@@ -15,10 +15,11 @@ use super::{ClientConfig, ClientEvent, Fault};
 use crate::codec::frame::{Assembler, Message, Opcode, Role};
 use crate::codec::upgrade::{ClientHandshake, UpgradeError, client_request};
 use crate::error::CloseReason;
-use crate::id::{Entropy, SessionId, TopicName};
+use crate::id::{Entropy, FrameId, SessionId, TopicName};
 use crate::limits::Limits;
 use crate::protocol::{
-    ClientFrame, ClientInfo, Hello, Mode, Position, Reply, ReplyOk, ServerFrame, StreamName, Token, Welcome,
+    ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, Mode, Position, Reply, ReplyOk, ServerFrame, StreamName, Token,
+    Welcome,
 };
 use crate::stream::Reducer;
 use crate::time::{Now, Timestamp};
@@ -34,6 +35,8 @@ pub struct Client {
     events: Received,
     places: super::places::Places,
     topics: Vec<TopicName>,
+    /// Topics that the server is asked to leave out, by the request: once it does so, their places are free.
+    leaving: Vec<(FrameId, TopicName)>,
     session: Option<SessionId>,
     silence: Duration,
     acks: Acks,
@@ -81,6 +84,7 @@ impl Client {
         Ok(Self {
             places: carried.places,
             topics: carried.topics,
+            leaving: Vec::new(),
             session: config.session,
             config,
             limits: Limits::default(),
@@ -102,6 +106,11 @@ impl Client {
     pub fn send(&mut self, frame: &ClientFrame) {
         if matches!(self.phase, Phase::Live) {
             self.out.text(&frame.encode());
+            if let ClientFrame::Unsubscribe { id, topic } = frame
+                && self.leaving.len() < MAX_HELLO_TOPICS
+            {
+                self.leaving.push((id.clone(), topic.clone()));
+            }
         }
     }
 
@@ -364,12 +373,15 @@ impl Client {
 
     /// The answer to a subscription says where its stream continues, and the one to a refresh how long the token lives.
     fn reply(&mut self, now: Now, reply: Box<Reply>) {
+        let left = self.leaving.iter().position(|(id, _)| *id == reply.id).map(|at| self.leaving.remove(at));
         if let Ok(ReplyOk::Stream(entry)) = &reply.outcome {
             if let Err(fault) = self.places.begin(entry) {
                 return self.refuse(fault);
             }
         } else if let Ok(ReplyOk::Refreshed { expires_in }) = &reply.outcome {
             self.renewal.refreshed(now.at, seconds(*expires_in));
+        } else if let (Ok(ReplyOk::Done), Some((_, topic))) = (&reply.outcome, left) {
+            self.places.leave(topic);
         }
         if let Some(next) = self.refreshes.answered(&reply.id) {
             self.out.text(&next.encode());

@@ -74,6 +74,11 @@ impl Places {
         self.take(&entry.stream, entry.event_id)
     }
 
+    /// Nothing of this topic comes any more.
+    pub(super) fn leave(&mut self, topic: TopicName) {
+        self.0.remove(&StreamName::Topic(topic));
+    }
+
     /// The place of a snapshot that is here whole.
     pub(super) fn restored(&mut self, stream: &StreamName, position: Position) -> Result<(), Fault> {
         self.take(stream, position)

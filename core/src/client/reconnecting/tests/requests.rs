@@ -150,3 +150,23 @@ fn at_the_end_every_request_has_been_told_of() {
     world.told = told;
     assert_eq!(undone(&mut world), [("sent".to_owned(), Undone::Unknown), ("unsent".to_owned(), Undone::NotSent)]);
 }
+
+#[test]
+fn what_is_left_makes_room_for_what_is_followed_next() {
+    let mut world = World::live();
+    for n in 0..300 {
+        let topic = TopicName::new(&format!("t{n}")).unwrap();
+        let (follow, leave) = (FrameId::new("s").unwrap(), FrameId::new("u").unwrap());
+        let subscribe = ClientFrame::Subscribe { id: follow, topic: topic.clone(), resume: None };
+        world.client.request(world.now(), subscribe).unwrap();
+        world.frame(&format!(
+            r#"{{"type":"reply","id":"s","ok":true,"stream":"topic:t{n}","event_id":"8-2","head":"8-2","mode":"live"}}"#
+        ));
+        world.client.request(world.now(), ClientFrame::Unsubscribe { id: leave, topic: topic.clone() }).unwrap();
+        world.sleep(Duration::from_secs(1));
+        world.written();
+        world.frame(r#"{"type":"reply","id":"u","ok":true}"#);
+        assert_eq!(*world.client.state(), State::Live, "after {n}");
+        assert_eq!(world.client.position_in(&StreamName::Topic(topic)), None);
+    }
+}
