@@ -38,10 +38,9 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
 use trunkline_core::codec::upgrade::{Answer, GivenHead};
-use trunkline_core::drive::Driver;
 use trunkline_core::hub::{Hub, Session};
+use trunkline_core::serve::serve_socket;
 use trunkline_core::time::Clock;
 
 use crate::{TokioTimer, TokioTransport};
@@ -126,11 +125,9 @@ async fn attend(session: Session, upgraded: OnUpgrade) {
     let hub = session.hub().clone();
     // Whoever goes before the answer is sent, or has it held back, gives its place up.
     let Ok(Ok(stream)) = tokio::time::timeout(hub.limits().handshake_deadline, upgraded).await else { return };
-    let timer = TokioTimer::new(hub.clone());
-    let transport = TokioTransport(TokioIo::new(stream));
-    let (_session, TokioTransport(mut stream)) = Driver::new(session, transport, timer, hub).await;
-    // A peer that is gone does not make the end any different.
-    let _ = stream.shutdown().await;
+    let (timer, transport) = (TokioTimer::new(hub.clone()), TokioTransport(TokioIo::new(stream)));
+    // A session that has been upgraded is never handed over.
+    let _ = serve_socket(&hub, Ok(Box::new(session)), transport, timer).await;
 }
 
 fn respond(answer: Answer) -> Response<String> {

@@ -1,7 +1,10 @@
 //! Sockets that somebody else has accepted: an axum application's, a Unix listener's, one end of a pair.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,8 +12,9 @@ use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use trunkline_core::admission::TrustedProxies;
@@ -225,6 +229,45 @@ async fn a_server_that_allows_no_upgrades_says_so_and_holds_no_place() {
     }
     let response = trunkline_tokio::hyper::upgrade(&hub, &mut request.body(()).unwrap(), None);
     assert_eq!((response.status().as_u16(), hub.sockets()), (500, 0));
+}
+
+/// A stream whose sending side does not end, as that of TLS whose peer takes nothing more.
+struct Endless(tokio::io::DuplexStream);
+
+impl AsyncRead for Endless {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_take_the_end_gives_its_place_back() {
+    let limits = Limits { close_deadline: Duration::from_millis(20), ..Limits::default() };
+    let (hub, _keeper) = hub(HubConfig { limits, ..HubConfig::default() });
+    let (mut near, far) = tokio::io::duplex(1 << 16);
+    let server = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(Endless(far)), Endpoint::new(hub.clone()))
+        .with_upgrades();
+    tokio::spawn(server);
+    let mut bytes = upgrade("/live", "").into_bytes();
+    encode(&mut bytes, Opcode::Text, b"no hello", Some([1, 2, 3, 4]));
+    near.write_all(&bytes).await.unwrap();
+    hears(&mut near, "HTTP/1.1 101 ").await;
+    until("the place is given back", || hub.sockets() == 0).await;
 }
 
 #[tokio::test]
