@@ -11,17 +11,19 @@ use crate::id::{ApprovalId, Entropy, FrameId, RunId, ThreadId, TopicName};
 use crate::protocol::{ClientFrame, RunRef, Token};
 use crate::sync::{Lock, Mailbox, PushError};
 
-/// What the application wants done.
-#[derive(Debug)]
-pub(super) enum Order {
-    Request(Box<ClientFrame>),
-    Refresh(Token),
-    ReconnectNow,
+/// What does not wait behind requests that wait for room: only the last of its kind counts.
+#[derive(Default)]
+pub(super) struct Urgent {
+    pub(super) token: Option<Token>,
+    pub(super) reconnect: bool,
 }
 
 /// What handles and task share.
 pub(super) struct Shared {
-    pub(super) orders: Mailbox<Order, ()>,
+    /// Requests, as they were made.
+    pub(super) orders: Mailbox<Box<ClientFrame>, ()>,
+    /// Whoever puts something there marks `orders`.
+    pub(super) urgent: Lock<Urgent>,
     pub(super) state: Lock<State>,
     entropy: Arc<dyn Entropy>,
 }
@@ -33,7 +35,8 @@ const ORDER_BYTES: usize = 256;
 
 impl Shared {
     pub(super) fn new(entropy: Arc<dyn Entropy>) -> Self {
-        Self { orders: Mailbox::new(MAX_ORDER_BYTES), state: Lock::new(State::Connecting), entropy }
+        let (orders, urgent) = (Mailbox::new(MAX_ORDER_BYTES), Lock::new(Urgent::default()));
+        Self { orders, urgent, state: Lock::new(State::Connecting), entropy }
     }
 }
 
@@ -125,24 +128,34 @@ impl Requests {
         if bytes > MAX_ORDER_BYTES - ORDER_BYTES {
             return Err(RequestError::TooLarge { bytes, max: MAX_ORDER_BYTES - ORDER_BYTES });
         }
-        self.order(Order::Request(Box::new(frame)), bytes)?;
+        let waker = self.0.orders.push(Box::new(frame), bytes + ORDER_BYTES).map_err(|error| match error {
+            PushError::Full => RequestError::Full,
+            PushError::Closed => RequestError::Stopped,
+        })?;
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Ok(id)
     }
 
-    /// Gives the server a new token of the same user, now or with the next socket. Sources of tokens make it needless.
+    /// Gives the server a new token of the same user, now or with the next socket. Sources of tokens make it needless. Of
+    /// several that the client has not come to yet the last one counts, and requests that wait do not hold it up.
     ///
     /// # Errors
-    /// [`RequestError::Full`] while too much waits, [`RequestError::Stopped`] once the client is closed.
+    /// [`RequestError::TooLarge`] over 1 MiB, [`RequestError::Stopped`] once the client is closed.
     pub fn refresh(&self, token: &str) -> Result<(), RequestError> {
-        self.order(Order::Refresh(Token::new(token)), token.len())
+        if token.len() > MAX_ORDER_BYTES {
+            return Err(RequestError::TooLarge { bytes: token.len(), max: MAX_ORDER_BYTES });
+        }
+        self.urge(|urgent| urgent.token = Some(Token::new(token)))
     }
 
     /// Tries at once instead of at the end of the wait, as when the network has come back.
     ///
     /// # Errors
-    /// As [`Requests::refresh`].
+    /// [`RequestError::Stopped`] once the client is closed.
     pub fn reconnect_now(&self) -> Result<(), RequestError> {
-        self.order(Order::ReconnectNow, 0)
+        self.urge(|urgent| urgent.reconnect = true)
     }
 
     /// Ends the connection for good. What was asked before goes first where there is a connection; the client is read to its end for the rest.
@@ -163,15 +176,12 @@ impl Requests {
         }
     }
 
-    fn order(&self, order: Order, bytes: usize) -> Result<(), RequestError> {
-        let cost = bytes.saturating_add(ORDER_BYTES);
-        let waker = self.0.orders.push(order, cost).map_err(|error| match error {
-            PushError::Full => RequestError::Full,
-            PushError::Closed => RequestError::Stopped,
-        })?;
-        if let Some(waker) = waker {
-            waker.wake();
+    fn urge(&self, put: impl FnOnce(&mut Urgent)) -> Result<(), RequestError> {
+        if self.0.orders.end().is_some() {
+            return Err(RequestError::Stopped);
         }
+        put(&mut self.0.urgent.lock());
+        self.look();
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::requests::{Order, Shared};
+use super::requests::{Shared, Urgent};
 use super::runtime::{Opening, Runtime, Stream};
 use super::{ClientOptions, Incoming, MAX_INCOMING_BYTES};
 use crate::client::{Asked, Fault, Output, Reconnecting, State, Stopped, Trouble, Update};
@@ -76,9 +76,10 @@ impl<R: Runtime> Runner<R> {
     /// Takes the application's orders, as long as there is room for them; once it has closed, all of them.
     fn collect(&mut self, now: Now, waker: &Waker) {
         loop {
+            self.hurry(now);
             while self.machine.takes_requests() || self.shared.orders.end().is_some() {
                 match self.shared.orders.pop() {
-                    Popped::Item(order) => self.obey(now, order),
+                    Popped::Item(frame) => self.machine.order(now, *frame),
                     Popped::Empty => break,
                     Popped::Closed(()) => {
                         self.machine.close(now);
@@ -92,11 +93,14 @@ impl<R: Runtime> Runner<R> {
         }
     }
 
-    fn obey(&mut self, now: Now, order: Order) {
-        match order {
-            Order::Request(frame) => self.machine.order(now, *frame),
-            Order::Refresh(token) => self.machine.refresh(now, token),
-            Order::ReconnectNow => self.machine.reconnect_now(now),
+    /// Does what does not wait for room.
+    fn hurry(&mut self, now: Now) {
+        let Urgent { token, reconnect } = std::mem::take(&mut *self.shared.urgent.lock());
+        if let Some(token) = token {
+            self.machine.refresh(now, token);
+        }
+        if reconnect {
+            self.machine.reconnect_now(now);
         }
     }
 
