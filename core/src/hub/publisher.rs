@@ -160,7 +160,13 @@ impl Publisher<'_> {
 impl Hub {
     /// What a token grants now. It is verified where no session is, as over HTTP.
     pub(crate) fn grant(&self, token: &str) -> Result<Grant, AuthError> {
-        let grant = self.inner.verifier.verify(token, self.now().unix)?;
+        self.grant_at(token, self.now())
+    }
+
+    /// The same for a session. To attach looks at what was revoked once more, under its lock; this look is what refuses a
+    /// revoked token where an expired one is refused.
+    pub(super) fn grant_at(&self, token: &str, now: Now) -> Result<Grant, AuthError> {
+        let grant = self.inner.verifier.verify(token, now.unix)?;
         if self.is_revoked(&grant, None) { Err(AuthError::Revoked) } else { Ok(grant) }
     }
 

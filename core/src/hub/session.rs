@@ -191,7 +191,7 @@ impl Session {
                     self.connection.handle_reserved(now, verdict);
                 }
                 ConnectionEvent::Verify(token) => {
-                    let verdict = self.hub.inner.verifier.verify(token.as_str(), now.unix);
+                    let verdict = self.hub.grant_at(token.as_str(), now);
                     let verdict = self.refreshed(verdict);
                     self.connection.handle_verified(now, verdict);
                 }
