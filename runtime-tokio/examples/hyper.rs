@@ -65,6 +65,7 @@ async fn accept(listener: &TcpListener, hub: &Hub) {
 async fn serve(stream: TcpStream, peer: IpAddr, hub: Hub) {
     // Small frames go out at once.
     let _ = stream.set_nodelay(true);
+    let patience = hub.limits().handshake_deadline;
     let service = service_fn(move |mut request| {
         let response = respond(&hub, &mut request, peer);
         async { Ok::<_, Infallible>(response) }
@@ -72,6 +73,7 @@ async fn serve(stream: TcpStream, peer: IpAddr, hub: Hub) {
     // A fault of the peer's is its own concern.
     let _ = http1::Builder::new()
         .timer(hyper_util::rt::TokioTimer::new())
+        .header_read_timeout(patience)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await;

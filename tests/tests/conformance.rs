@@ -1,9 +1,12 @@
 //! One suite for every server of this workspace, and all of them come to the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+use std::time::Instant;
 
 use trunkline_tests::conformance::Suite;
 use trunkline_tests::conformance::language::Need;
+use trunkline_tests::conformance::report::{Report, Verdict};
 use trunkline_tests::conformance::target::{Simulated, Started, Target};
 use trunkline_tests::conformance::token::Issuer;
 use trunkline_tests::server::{Program, SECRET};
@@ -11,7 +14,7 @@ use trunkline_tests::simulator::Weather;
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// How the program is set up: every carrier is on, and only producers answer.
+/// How the whole servers are set up: every carrier is on, and only producers answer.
 const VARIABLES: [(&str, &str); 4] = [
     ("TRUNKLINE_AGENT", "false"),
     ("TRUNKLINE_TICKETS", "true"),
@@ -19,8 +22,63 @@ const VARIABLES: [(&str, &str); 4] = [
     ("TRUNKLINE_ORIGINS", "https://app.example"),
 ];
 
-/// It takes longer than a test may, and other servers come to the same.
-const TOO_LONG: &str = "without virtual_time";
+/// What a server of the suite cannot be asked for, and why not.
+type Lacks = &'static [(Need, &'static str)];
+
+const TOO_LONG: (Need, &str) = (Need::VirtualTime, "it takes longer than a test may");
+const BARE: Lacks = &[
+    TOO_LONG,
+    (Need::Http, "the endpoint is all that the example has"),
+    (Need::Tickets, "they are issued over HTTP, and are off by default"),
+    (Need::Cookie, "it is off by default"),
+    (Need::NoAgent, "an agent of the example's answers"),
+];
+const ON_HYPER: Lacks = &[
+    BARE[0],
+    BARE[1],
+    BARE[2],
+    BARE[3],
+    BARE[4],
+    (Need::OwnHttp, "hyper has read the request before the manager is asked"),
+];
+const ON_AXUM: Lacks = &[BARE[0], BARE[2], BARE[3], BARE[4], ON_HYPER[5]];
+
+/// One to be tested: what it is called, what it lacks, and how it comes about where it is not the simulator.
+struct Candidate {
+    name: &'static str,
+    lacks: Lacks,
+    start: Option<fn(&'static str) -> Program>,
+}
+
+const CANDIDATES: [Candidate; 8] = [
+    Candidate { name: "simulator", lacks: &[], start: None },
+    Candidate { name: "program", lacks: &[TOO_LONG], start: Some(|_| Program::with(SCRATCH, &VARIABLES)) },
+    Candidate { name: "server", lacks: &[TOO_LONG], start: Some(|name| Program::example(SCRATCH, name, &VARIABLES)) },
+    Candidate { name: "axum", lacks: ON_AXUM, start: Some(bare) },
+    Candidate { name: "hyper", lacks: ON_HYPER, start: Some(bare) },
+    Candidate { name: "threads", lacks: BARE, start: Some(bare) },
+    Candidate { name: "poll_loop", lacks: BARE, start: Some(bare) },
+    Candidate { name: "compio", lacks: BARE, start: Some(bare) },
+];
+
+fn bare(name: &'static str) -> Program {
+    Program::example(SCRATCH, name, &[])
+}
+
+impl Candidate {
+    fn offers(&self) -> BTreeSet<Need> {
+        Need::ALL.into_iter().filter(|need| self.lacks.iter().all(|(lacked, _)| lacked != need)).collect()
+    }
+
+    fn tested(&self) -> Report {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let run = |target: &dyn Target| runtime.block_on(suite().run(target));
+        match self.start {
+            Some(start) => run(&Started::new(self.name, self.offers(), || start(self.name))),
+            None => run(&Simulated::new(self.name, 1, Weather::default())),
+        }
+    }
+}
 
 fn suite() -> Suite {
     let mut suite = Suite::all(Issuer::Secret(SECRET.to_vec())).unwrap_or_else(|fault| panic!("{fault}"));
@@ -32,32 +90,104 @@ fn suite() -> Suite {
     }
 }
 
-/// Runs all against one target: none fails, and of each need that the target lacks the reason is known.
-async fn holds(target: &dyn Target, reasons: &[&str]) {
-    let report = suite().run(target).await;
+/// What all of them came to. They run at once, on behalf of the test that comes first: mostly they wait.
+fn reports() -> &'static BTreeMap<&'static str, Report> {
+    static REPORTS: OnceLock<BTreeMap<&'static str, Report>> = OnceLock::new();
+    REPORTS.get_or_init(|| {
+        let start = Instant::now();
+        let reports = std::thread::scope(|scope| {
+            let running = CANDIDATES.each_ref().map(|candidate| (candidate.name, scope.spawn(|| candidate.tested())));
+            running.map(|(name, report)| (name, report.join().expect("a report")))
+        });
+        println!("{} targets in {:?}", reports.len(), start.elapsed());
+        reports.into()
+    })
+}
+
+/// None fails against this one.
+fn conforms(name: &str) {
+    let report = &reports()[name];
     println!("{report}");
     let failures = report.failures().count();
-    assert_eq!(failures, 0, "{failures} scenarios failed against {}", target.name());
-    let mut skipped: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    report.skipped().into_iter().for_each(|(name, why)| skipped.entry(why).or_default().push(name));
-    let unknown: Vec<_> = skipped.keys().filter(|why| !reasons.contains(why)).collect();
-    assert!(unknown.is_empty(), "these scenarios are skipped without a reason: {skipped:?}");
+    assert_eq!(failures, 0, "{failures} scenarios failed against {name}");
 }
 
-#[tokio::test]
-async fn the_program_conforms() {
-    let offers = [Need::Http, Need::Tickets, Need::Cookie, Need::NoAgent];
-    holds(&Started::new("trunkline serve", offers, || Program::with(SCRATCH, &VARIABLES)), &[TOO_LONG]).await;
+#[test]
+fn the_program_conforms() {
+    conforms("program");
 }
 
-#[tokio::test]
-async fn the_example_on_smol_conforms() {
-    let offers = [Need::Http, Need::Tickets, Need::Cookie, Need::NoAgent];
-    let start = || Program::example(SCRATCH, "server", &VARIABLES);
-    holds(&Started::new("smol", offers, start), &[TOO_LONG]).await;
+#[test]
+fn the_example_on_smol_conforms() {
+    conforms("server");
 }
 
-#[tokio::test]
-async fn the_simulator_conforms() {
-    holds(&Simulated::new("simulator", 1, Weather::default()), &[]).await;
+#[test]
+fn the_simulator_conforms() {
+    conforms("simulator");
+}
+
+#[test]
+fn the_embedding_in_axum_conforms() {
+    conforms("axum");
+}
+
+#[test]
+fn the_embedding_in_hyper_conforms() {
+    conforms("hyper");
+}
+
+#[test]
+fn two_threads_for_each_socket_conform() {
+    conforms("threads");
+}
+
+#[test]
+fn one_poll_loop_for_all_conforms() {
+    conforms("poll_loop");
+}
+
+#[test]
+fn a_runtime_of_somebody_elses_conforms() {
+    conforms("compio");
+}
+
+/// Scenarios by name, with whether they passed; those that were skipped are not there.
+fn outcomes(report: &Report) -> BTreeMap<&str, bool> {
+    let outcome = |verdict: &Verdict| match verdict {
+        Verdict::Passed => Some(true),
+        Verdict::Failed(_) => Some(false),
+        Verdict::Skipped(_) => None,
+    };
+    report.lines.iter().filter_map(|line| Some((line.name.as_str(), outcome(&line.verdict)?))).collect()
+}
+
+#[test]
+fn whatever_two_of_them_are_asked_comes_to_the_same() {
+    let outcomes: BTreeMap<_, _> = reports().iter().map(|(name, report)| (*name, outcomes(report))).collect();
+    for (one, of_one) in &outcomes {
+        for (other, of_other) in &outcomes {
+            let differs = |name: &&str| of_other.get(*name).is_some_and(|outcome| *outcome != of_one[*name]);
+            let different: Vec<_> = of_one.keys().copied().filter(|name| differs(name)).collect();
+            assert!(different.is_empty(), "{one} and {other} differ in {different:?}");
+        }
+    }
+}
+
+#[test]
+fn what_one_of_them_is_not_asked_it_lacks_for_a_reason() {
+    let suite = suite();
+    for candidate in &CANDIDATES {
+        let ran = outcomes(&reports()[candidate.name]);
+        for scenario in &suite.scenarios {
+            let lacked: Vec<_> = candidate.lacks.iter().filter(|(need, _)| scenario.needs.contains(need)).collect();
+            let (name, place) = (scenario.name.as_str(), candidate.name);
+            assert_eq!(ran.contains_key(name), lacked.is_empty(), "{place} lacks {lacked:?} of {name}");
+        }
+        // Whoever lacks nothing worth the name is asked nearly all.
+        assert!(ran.len() * 10 >= suite.scenarios.len() * 8, "{} is asked {} scenarios", candidate.name, ran.len());
+        let needed = |need| suite.scenarios.iter().any(|scenario| scenario.needs.contains(need));
+        let idle: Vec<_> = candidate.lacks.iter().filter(|(need, _)| !needed(need)).collect();
+        assert!(idle.is_empty(), "no scenario asks {} for {idle:?}", candidate.name);
+    }
 }

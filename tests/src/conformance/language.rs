@@ -27,6 +27,8 @@ pub enum Need {
     Cookie,
     /// No application of the process answers: producers over the wire are the only ones.
     NoAgent,
+    /// The manager reads the requests itself: no web stack before it has limits of its own for those that are unfinished.
+    OwnHttp,
     /// The suite started the server for this scenario alone, and can tell it to stop.
     Stop,
     /// The suite started the server for this scenario alone: it changes what everybody meets.
@@ -37,8 +39,16 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Http, Self::Tickets, Self::Cookie, Self::NoAgent, Self::Stop, Self::Own, Self::VirtualTime];
+    pub const ALL: [Self; 8] = [
+        Self::Http,
+        Self::Tickets,
+        Self::Cookie,
+        Self::NoAgent,
+        Self::OwnHttp,
+        Self::Stop,
+        Self::Own,
+        Self::VirtualTime,
+    ];
 
     /// As files and flags spell it.
     pub const fn name(self) -> &'static str {
@@ -47,6 +57,7 @@ impl Need {
             Self::Tickets => "tickets",
             Self::Cookie => "cookie",
             Self::NoAgent => "no_agent",
+            Self::OwnHttp => "own_http",
             Self::Stop => "stop",
             Self::Own => "own",
             Self::VirtualTime => "virtual_time",
