@@ -1,5 +1,8 @@
 //! The suite is tested itself: each server that is broken on purpose fails in the scenario that is there for it.
 
+use std::net::SocketAddr;
+
+use serde_json::Value;
 use trunkline_core::limits::Limits;
 use trunkline_tests::conformance::Suite;
 use trunkline_tests::conformance::net::Tcp;
@@ -60,4 +63,45 @@ async fn what_is_broken_fails_in_the_scenario_that_is_there_for_it() {
         }
     });
     futures_util::future::join_all(broken).await;
+}
+
+/// How the program ends, run against this server, and what it prints.
+async fn program(addr: SocketAddr, secret: &[u8], filter: &str) -> (Option<i32>, String, String) {
+    let name = format!("conformance-{}-{}.secret", std::process::id(), addr.port());
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, [secret, b"\n"].concat()).expect("a place for the secret");
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_conformance"));
+    command.args(["--url", &format!("ws://{addr}/ws"), "--filter", filter, "--json", "--secret-file"]).arg(&file);
+    let output = command.kill_on_drop(true).output().await.expect("the program runs");
+    std::fs::remove_file(&file).expect("the secret is there");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("a text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn the_program_says_by_its_status_what_became_of_it() {
+    let server = InProcess::without_agent(Limits::default()).await;
+    let broken = break_server(server.addr, Fault::ClosesWith1000).await;
+    let verdicts = |report: &str| {
+        let report: Value = serde_json::from_str(report).expect("JSON");
+        let lines = report["scenarios"].as_array().expect("a list").iter();
+        lines.map(|line| line["verdict"].as_str().expect("a word").to_owned()).collect::<Vec<_>>()
+    };
+
+    let (status, report, said) = program(server.addr, SECRET, "an_expired_token_of").await;
+    assert_eq!((status, verdicts(&report)), (Some(0), vec!["passed".to_owned()]), "{report}{said}");
+    let (status, report, said) = program(broken, SECRET, "an_expired_token_of").await;
+    assert_eq!((status, verdicts(&report)), (Some(1), vec!["failed".to_owned()]), "{report}{said}");
+
+    // What is not the server's fault is not said to be.
+    let (status, report, said) = program(server.addr, b"a secret that is not the server's, long enough", "order").await;
+    assert_eq!((status, &*report), (Some(2), ""));
+    assert!(said.contains("is it the server's secret"), "{said}");
+    let (status, report, said) = program(server.addr, SECRET, "no such scenario").await;
+    assert_eq!((status, &*report), (Some(2), ""));
+    assert!(said.contains("--list"), "{said}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").and_then(|one| one.local_addr()).expect("a free port");
+    let (status, report, said) = program(nobody, SECRET, "order").await;
+    assert_eq!((status, &*report), (Some(2), ""));
+    assert!(said.contains("nothing can be reached"), "{said}");
 }

@@ -1,16 +1,22 @@
 //! Holds a server to the protocol: `cargo run -p trunkline-tests --bin conformance -- --help`.
 
 use std::collections::BTreeSet;
-use std::net::ToSocketAddrs as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use tokio::net::TcpStream;
 use trunkline_tests::conformance::Suite;
-use trunkline_tests::conformance::language::Need;
+use trunkline_tests::conformance::language::{Need, Scenario};
 use trunkline_tests::conformance::net::Tcp;
 use trunkline_tests::conformance::target::Foreign;
 use trunkline_tests::conformance::token::Issuer;
+
+/// For the first connection.
+const REACHED: Duration = Duration::from_secs(10);
 
 /// Runs the scenarios of `tests/conformance` against a server.
 ///
@@ -27,7 +33,7 @@ struct Options {
     /// A command of the shell that reads claims as JSON and prints a token that the server takes
     #[arg(long, value_name = "COMMAND")]
     token_command: Option<String>,
-    /// What else the server has, as described in tests/conformance/README.md: http, tickets, cookie, no_agent
+    /// What else the server has, as described in tests/conformance/README.md: http, tickets, cookie, no_agent, own_http
     #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = need)]
     with: Vec<Need>,
     /// Only scenarios whose name or area has this in it
@@ -46,7 +52,7 @@ struct Options {
 
 /// Those that the one who runs the server can vouch for.
 fn need(name: &str) -> Result<Need, String> {
-    let vouched = [Need::Http, Need::Tickets, Need::Cookie, Need::NoAgent];
+    let vouched = [Need::Http, Need::Tickets, Need::Cookie, Need::NoAgent, Need::OwnHttp];
     let found = vouched.into_iter().find(|need| need.name() == name);
     found.ok_or_else(|| format!("it is one of {}", vouched.map(Need::name).join(", ")))
 }
@@ -64,26 +70,66 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<bool, String> {
     let issuer = issuer(options)?;
-    let mut suite = Suite::all(issuer).map_err(|fault| fault.to_string())?.filtered(&options.filter);
+    let all = Suite::all(issuer).map_err(|fault| fault.to_string())?;
+    let mut suite = all.clone().filtered(&options.filter);
+    if suite.scenarios.is_empty() {
+        return Err(format!("no scenario or area has {:?} in its name: see --list", options.filter));
+    }
     suite.jobs = options.jobs;
     if options.list {
-        for scenario in &suite.scenarios {
-            let needs: Vec<_> = scenario.needs.iter().map(|need| need.name()).collect();
-            let needs = if needs.is_empty() { String::new() } else { format!(" [{}]", needs.join(", ")) };
-            println!("{}: {}{needs}\n    {}", scenario.area, scenario.name, scenario.rule);
-        }
-        return Ok(true);
+        return print(&suite.scenarios.iter().map(listed).collect::<String>()).map(|()| true);
     }
     let url = options.url.as_deref().unwrap_or_default();
-    let target = Foreign::new(url, net(url)?, options.with.iter().copied().collect::<BTreeSet<_>>());
+    let (addr, host) = place(url)?;
+    let target = Foreign::new(url, Tcp::new(addr, host, None), options.with.iter().copied().collect::<BTreeSet<_>>());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.map_err(|error| error.to_string())?.block_on(suite.run(&target));
-    if options.json {
-        println!("{}", report.to_json());
-    } else {
-        print!("{report}");
-    }
+    let report = runtime.map_err(|error| error.to_string())?.block_on(async {
+        reach(addr).await?;
+        let_in(&all, &target).await?;
+        let longest = suite.scenarios.iter().map(Scenario::lasts).max().unwrap_or_default();
+        eprintln!("{} scenarios against {url}: some wait for {longest:?} and more", suite.scenarios.len());
+        Ok::<_, String>(suite.run(&target).await)
+    })?;
+    print(&if options.json { format!("{}\n", report.to_json()) } else { report.to_string() })?;
     Ok(report.failures().next().is_none())
+}
+
+fn listed(scenario: &Scenario) -> String {
+    let needs: Vec<_> = scenario.needs.iter().map(|need| need.name()).collect();
+    let needs = if needs.is_empty() { String::new() } else { format!(" [{}]", needs.join(", ")) };
+    format!("{}: {}{needs}\n    {}\n", scenario.area, scenario.name, scenario.rule)
+}
+
+/// Whoever reads it may have read enough, such as `head`.
+fn print(text: &str) -> Result<(), String> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.to_string()),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Nothing there is no fault of a server's.
+async fn reach(addr: SocketAddr) -> Result<(), String> {
+    let connecting = tokio::time::timeout(REACHED, TcpStream::connect(addr)).await;
+    match connecting.map_err(|_| format!("{addr} does not answer within {REACHED:?}"))? {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("nothing can be reached at {addr}: {error}")),
+    }
+}
+
+/// A server that refuses a good token for what it is has another secret, most likely: all would fail, and say little.
+async fn let_in(all: &Suite, target: &Foreign) -> Result<(), String> {
+    let report = all.clone().named(&["a_token_in_the_hello"]).run(target).await;
+    let refused = |problem: &str| [4400, 4200].iter().any(|code| problem.contains(&code.to_string()));
+    match report.failures().next() {
+        Some((_, failure)) if refused(&failure.problem) => {
+            let problem = &failure.problem;
+            Err(format!(
+                "the server lets no good token in ({problem}): is it the server's secret, and its clock right?"
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn issuer(options: &Options) -> Result<Issuer, String> {
@@ -99,13 +145,15 @@ fn issuer(options: &Options) -> Result<Issuer, String> {
     }
 }
 
-fn net(url: &str) -> Result<Tcp, String> {
+/// Where the server is, and how its host is named.
+fn place(url: &str) -> Result<(SocketAddr, String), String> {
     let rest = url.strip_prefix("ws://").ok_or("the address begins with ws://; put TLS before it yourself")?;
     let (host, path) = rest.split_once('/').ok_or("the address ends with /ws")?;
     if path != "ws" {
         return Err("the endpoint is /ws".to_owned());
     }
-    let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+    let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
     let addr = with_port.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.next();
-    Ok(Tcp::new(addr.ok_or_else(|| format!("{host} has no address"))?, host.to_owned(), None))
+    Ok((addr.ok_or_else(|| format!("{host} has no address"))?, host.to_owned()))
 }
