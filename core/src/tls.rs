@@ -5,6 +5,7 @@
 //! ALPN (RFC 7301).
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -21,6 +22,8 @@ use crate::sync::Lock;
 pub const MAX_PEM_BYTES: usize = 1 << 20;
 /// How much a connection holds of what the socket does not take yet, in bytes: what waits there cannot be merged any more.
 pub const MAX_HELD_BYTES: usize = 64 << 10;
+/// How much of why a handshake failed is told, in characters: the names in a certificate are the peer's to choose.
+pub const MAX_REASON_CHARS: usize = 300;
 /// RFC 7301 section 6.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
@@ -162,6 +165,20 @@ pub fn client_config(roots: &Roots) -> Result<Arc<ClientConfig>, TlsError> {
         .with_no_client_auth();
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// A client's handshake that failed, as it is told: that it was the handshake, and why, in at most [`MAX_REASON_CHARS`] printable characters.
+///
+/// ```
+/// use std::io;
+///
+/// let told = trunkline_core::tls::no_handshake(&io::Error::new(io::ErrorKind::InvalidData, "bad\ncertificate"));
+/// assert_eq!((told.kind(), &*told.to_string()), (io::ErrorKind::InvalidData, "no TLS: bad?certificate"));
+/// ```
+pub fn no_handshake(error: &io::Error) -> io::Error {
+    let shown = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let reason: String = error.to_string().chars().map(shown).take(MAX_REASON_CHARS).collect();
+    io::Error::new(error.kind(), format!("no TLS: {reason}"))
 }
 
 /// Named here, so that no state of the process decides.

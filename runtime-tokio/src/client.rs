@@ -1,5 +1,6 @@
 //! A client that comes back, and one on any tokio stream.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -54,7 +55,7 @@ pub enum Tokio {}
 impl Runtime for Tokio {
     type Timer = TokioTimer<SystemClock>;
     type Clock = SystemClock;
-    const TLS: bool = false;
+    const TLS: bool = cfg!(feature = "tls");
 
     fn clock() -> SystemClock {
         SystemClock::new()
@@ -69,17 +70,27 @@ impl Runtime for Tokio {
     }
 
     fn open(endpoint: &Endpoint) -> Opening {
-        let (host, port) = (endpoint.host().to_owned(), endpoint.port());
-        Box::pin(async move {
-            let stream = TcpStream::connect((host, port)).await?;
-            // Small frames go out at once; where the system refuses, they only come later.
-            let _ = stream.set_nodelay(true);
-            Ok(stream_of(stream))
-        })
+        #[cfg(feature = "tls")]
+        if endpoint.is_tls() {
+            return crate::tls::open(endpoint);
+        }
+        let tcp = dial(endpoint);
+        Box::pin(async move { Ok(stream_of(tcp.await?)) })
     }
 
     fn spawn(task: Task) {
         tokio::spawn(task);
+    }
+}
+
+/// A TCP connection to the endpoint's host and port.
+pub(crate) fn dial(endpoint: &Endpoint) -> impl Future<Output = io::Result<TcpStream>> + Send + use<> {
+    let (host, port) = (endpoint.host().to_owned(), endpoint.port());
+    async move {
+        let stream = TcpStream::connect((host, port)).await?;
+        // Small frames go out at once; where the system refuses, they only come later.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
     }
 }
 

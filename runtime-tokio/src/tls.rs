@@ -24,12 +24,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{Accept, TlsAcceptor, TlsConnector, client, server};
+use trunkline_core::client::{self as core_client, Endpoint, Opening};
 use trunkline_core::serve::Socket;
 
+use crate::client::{dial, stream_of};
 use crate::listener::{Accepted, Listener, tune};
 
 pub use trunkline_core::tls::{Certificates, Roots, TlsError};
-use trunkline_core::tls::{MAX_HELD_BYTES, MAX_PEM_BYTES};
+use trunkline_core::tls::{MAX_HELD_BYTES, MAX_PEM_BYTES, no_handshake};
 
 /// A TCP listener whose sockets shake hands first.
 pub struct TlsListener {
@@ -138,7 +140,23 @@ fn read_file(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(bytes)
 }
 
-/// The client's end.
+/// The client's end. As a connector it opens the streams of a client that trusts others than the public authorities; the addresses may be
+/// `ws://`, too, and those are not encrypted.
+///
+/// ```no_run
+/// use trunkline_core::client::{ClientOptions, FixedToken};
+/// use trunkline_tokio::Client;
+/// use trunkline_tokio::tls::{Connector, Roots};
+///
+/// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let ours = Connector::new(&Roots::Pem(std::fs::read("authority.pem")?))?;
+/// let options = ClientOptions::new("wss://chat.internal/ws", FixedToken::new("aa.bb.cc"))?.with_connector(ours);
+/// let client = Client::connect(options)?;
+/// # Ok(()) }
+/// ```
+///
+/// A certificate that does not hold is an opening that fails: the client says why in
+/// [`State::Waiting`](trunkline_core::client::State::Waiting), and tries again after its back-off, as certificates are replaced.
 #[derive(Clone)]
 pub struct Connector(TlsConnector);
 
@@ -168,5 +186,30 @@ impl Connector {
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+impl core_client::Connector for Connector {
+    fn open(&self, endpoint: &Endpoint) -> Opening {
+        let (tcp, tls) = (dial(endpoint), endpoint.is_tls().then(|| (self.clone(), endpoint.host().to_owned())));
+        Box::pin(async move {
+            let stream = tcp.await?;
+            match tls {
+                Some((connector, host)) => {
+                    let shaken = connector.connect(&host, stream).await;
+                    Ok(stream_of(shaken.map_err(|error| no_handshake(&error))?))
+                }
+                None => Ok(stream_of(stream)),
+            }
+        })
+    }
+}
+
+/// Opens a stream to a server whose certificate stands on the public authorities. The roots are read for each socket: no state is shared
+/// between clients, and a handshake costs far more.
+pub(crate) fn open(endpoint: &Endpoint) -> Opening {
+    match Connector::new(&Roots::Public) {
+        Ok(connector) => core_client::Connector::open(&connector, endpoint),
+        Err(error) => Box::pin(std::future::ready(Err(io::Error::other(error)))),
     }
 }

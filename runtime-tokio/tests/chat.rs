@@ -356,8 +356,16 @@ fn what_cannot_work_is_said_in_one_line() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (_, stderr) = refused(chat(&closed, "a.b.c", "hi"), 1);
     assert!(stderr.contains(&format!("cannot connect to {closed}")), "{stderr}");
-    let (_, stderr) = refused(trunkline_chat("wss://127.0.0.1:1/ws"), 2);
-    assert!(stderr.contains("TLS"), "{stderr}");
+    let (_, stderr) = refused(trunkline_chat(&format!("wss://{closed}/ws")), 1);
+    assert!(stderr.contains(&format!("cannot connect to {closed}")), "{stderr}");
+    let empty = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chat-no-certificate.pem");
+    std::fs::write(&empty, "no certificate\n").unwrap();
+    for (url, file) in [("wss", "no/such/file"), ("wss", empty.to_str().unwrap()), ("ws", empty.to_str().unwrap())] {
+        let mut command = trunkline_chat(&format!("{url}://{closed}/ws"));
+        command.args(["--ca-file", file]);
+        let (_, stderr) = refused(command, 2);
+        assert!(stderr.contains("--ca-file "), "{stderr}");
+    }
     let server = Server::start("no-endpoint");
     let (_, stderr) = refused(trunkline_chat(&format!("ws://{}/nowhere", server.address)), 1);
     assert!(stderr.contains("404"), "{stderr}");

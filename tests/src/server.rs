@@ -299,9 +299,17 @@ impl Program {
     /// # Panics
     /// When there is no such example, or it does not say in time where it listens.
     pub fn example(scratch: &str, name: &str, variables: &[(&str, &str)]) -> Self {
+        Self::example_with(scratch, name, variables, &[])
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Panics
+    /// As [`Program::example`].
+    pub fn example_with(scratch: &str, name: &str, variables: &[(&str, &str)], flags: &[&str]) -> Self {
         let mut command = Command::new(example(name));
         command.args(["--listen", "127.0.0.1:0", "--secret-file"]).arg(secret_file(scratch)).stderr(Stdio::inherit());
-        command.envs(variables.iter().copied());
+        command.args(flags).envs(variables.iter().copied());
         Self::started(command)
     }
 
@@ -412,7 +420,10 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 /// The program, built once per test process.
-fn binary() -> &'static Path {
+///
+/// # Panics
+/// When it does not build.
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| built(&["-p", "trunkline-tokio", "--bin", "trunkline"], "trunkline"))
 }

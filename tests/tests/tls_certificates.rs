@@ -74,3 +74,11 @@ fn roots_are_certificates() {
         assert!(matches!(client_config(&Roots::Pem(bad.into())), Err(TlsError::Roots(_))), "{bad}");
     }
 }
+
+#[test]
+fn why_a_handshake_failed_is_told_in_bounds() {
+    use trunkline_core::tls::{MAX_REASON_CHARS, no_handshake};
+    let told = |n: usize| no_handshake(&std::io::Error::other("x".repeat(n))).to_string();
+    let most = format!("no TLS: {}", "x".repeat(MAX_REASON_CHARS));
+    assert_eq!((told(MAX_REASON_CHARS), told(MAX_REASON_CHARS + 1)), (most.clone(), most));
+}

@@ -16,7 +16,7 @@ use trunkline_core::id::ThreadId;
 use crate::Fault;
 use crate::cli::ChatArgs;
 use connection::Purpose;
-use endpoint::Endpoint;
+use endpoint::Server;
 use login::Credentials;
 use screen::Screen;
 use watch::{Verdict, Watch, Watches};
@@ -51,8 +51,8 @@ pub(crate) struct Link {
 
 pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     let thread = ThreadId::new(&args.thread).map_err(|problem| Fault::usage(format!("--thread {problem}")))?;
-    let endpoint = endpoint::parse(&args.url)?;
-    let credentials = credentials(&args, &endpoint, |name| std::env::var(name).ok())?;
+    let server = Server::new(&args.url, args.ca_file.as_deref())?;
+    let credentials = credentials(&args, &server, |name| std::env::var(name).ok())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,7 +60,7 @@ pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
     let screen = Screen::new(args.json, io::stdout().is_terminal()).of_thread(thread.clone());
     runtime.block_on(async {
         let purpose = if args.message.is_some() { Purpose::OneMessage } else { Purpose::Conversation };
-        let (link, connector) = connection::connect(endpoint, credentials, purpose)?;
+        let (link, connector) = connection::connect(server, credentials, purpose)?;
         let outcome = match args.message {
             Some(message) => one_message(link, screen, thread, message, io::stdout()).await,
             None => converse(link, screen, thread, lines_of_stdin(), io::stdout()).await,
@@ -74,7 +74,7 @@ pub(crate) fn main(args: ChatArgs) -> Result<ExitCode, Fault> {
 /// A token where there is one; else, on this machine alone, a name for the door of development mode.
 fn credentials(
     args: &ChatArgs,
-    endpoint: &Endpoint,
+    server: &Server,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Credentials, Fault> {
     if let Some(path) = &args.token_file {
@@ -87,7 +87,7 @@ fn credentials(
         let refuse = || Fault::usage("the token is empty, or holds characters that no token has");
         return login::checked(&token).map(Credentials::Token).ok_or_else(refuse);
     }
-    if !endpoint.is_loopback() {
+    if !server.endpoint.is_loopback() {
         return Err(Fault::usage(
             "no token, and logging in by name is for loopback addresses alone: pass --token-file or --token, or set \
              TRUNKLINE_TOKEN; `trunkline token` makes one",

@@ -97,6 +97,9 @@ pub(crate) struct ChatArgs {
     /// The server's endpoint; by default where `trunkline serve --dev` usually listens
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8787/ws")]
     pub(crate) url: String,
+    /// The certificates (PEM) to trust at a wss:// address instead of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Log in under this name, at a server in development mode on this machine; by default, without a token, under
     /// the name of the system's user
     #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "token_file"])]

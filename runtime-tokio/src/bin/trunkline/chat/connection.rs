@@ -13,7 +13,7 @@ use trunkline_core::id::FrameId;
 use trunkline_core::protocol::{ClientFrame, ServerFrame, StreamName};
 use trunkline_tokio::Client;
 
-use super::endpoint::Endpoint;
+use super::endpoint::Server;
 use super::login::{Credentials, LoginError, obtain};
 use super::recovery::{describe, named};
 use super::{Incoming, Link, Outgoing};
@@ -34,13 +34,14 @@ pub(crate) const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Connects, again and again, in a task that ends with the link.
 pub(crate) fn connect(
-    endpoint: Endpoint,
+    server: Server,
     credentials: Credentials,
     purpose: Purpose,
 ) -> Result<(Link, JoinHandle<()>), crate::Fault> {
     let fault = |error: &dyn std::fmt::Display| crate::Fault::usage(format!("--url: {error}"));
-    let mut options =
-        ClientOptions::new(&endpoint.to_string(), Source { endpoint, credentials }).map_err(|error| fault(&error))?;
+    let (url, connector) = (server.endpoint.to_string(), server.connector.clone());
+    let options = ClientOptions::new(&url, Source { server, credentials }).map_err(|error| fault(&error))?;
+    let mut options = options.with_connector(connector);
     options.config = ReconnectingConfig { name: "trunkline chat".to_owned(), ..options.config };
     let client = Client::connect(options).map_err(|error| fault(&error))?;
     let (sender, incoming) = mpsc::channel(16);
@@ -51,18 +52,18 @@ pub(crate) fn connect(
 
 /// Where the client's tokens come from.
 struct Source {
-    endpoint: Endpoint,
+    server: Server,
     credentials: Credentials,
 }
 
 impl TokenSource for Source {
     fn credentials(&self, wanted: Wanted) -> Asked {
-        let (endpoint, credentials) = (self.endpoint.clone(), self.credentials.clone());
+        let (server, credentials) = (self.server.clone(), self.credentials.clone());
         Box::pin(async move {
             if wanted != Wanted::Socket && !credentials.are_renewable() {
                 return Err(TokenError::Refused("there is no other token".to_owned()));
             }
-            match obtain(&endpoint, &credentials).await {
+            match obtain(&server, &credentials).await {
                 Ok(token) => Ok(trunkline_core::client::Credentials::token(&token)),
                 // The one in use still holds.
                 Err(LoginError::Refused(why)) if wanted != Wanted::Renewal => Err(TokenError::Refused(why)),

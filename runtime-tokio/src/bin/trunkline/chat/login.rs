@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 
-use super::endpoint::{Endpoint, open};
+use super::endpoint::Server;
 use crate::config::read_bounded;
 use crate::{Fault, printable};
 
@@ -71,11 +71,11 @@ pub(crate) fn checked(token: &str) -> Option<String> {
 }
 
 /// What the credentials come to now.
-pub(crate) async fn obtain(endpoint: &Endpoint, credentials: &Credentials) -> Result<String, LoginError> {
+pub(crate) async fn obtain(server: &Server, credentials: &Credentials) -> Result<String, LoginError> {
     match credentials {
         Credentials::Token(token) => Ok(token.clone()),
         Credentials::File(path) => read_token(path).map_err(|fault| LoginError::Failed(fault.message)),
-        Credentials::Name(user) => log_in(endpoint, user).await,
+        Credentials::Name(user) => log_in(server, user).await,
     }
 }
 
@@ -88,9 +88,9 @@ pub(crate) fn read_token(path: &Path) -> Result<String, Fault> {
 }
 
 /// A token for `user`, from the door of development mode at the endpoint's host and port.
-pub(crate) async fn log_in(endpoint: &Endpoint, user: &str) -> Result<String, LoginError> {
-    let at = printable(endpoint.authority());
-    let answer = tokio::time::timeout(DEADLINE, ask(endpoint, user))
+pub(crate) async fn log_in(server: &Server, user: &str) -> Result<String, LoginError> {
+    let at = printable(server.endpoint.authority());
+    let answer = tokio::time::timeout(DEADLINE, ask(server, user))
         .await
         .unwrap_or_else(|_| Err(format!("cannot log in at {at}: no answer in {} s", DEADLINE.as_secs())));
     let (status, body) = answer.map_err(LoginError::Failed)?;
@@ -111,12 +111,12 @@ pub(crate) async fn log_in(endpoint: &Endpoint, user: &str) -> Result<String, Lo
     Err(if status.is_server_error() { LoginError::Failed(why) } else { LoginError::Refused(why) })
 }
 
-async fn ask(endpoint: &Endpoint, user: &str) -> Result<(StatusCode, Bytes), String> {
-    let at = printable(endpoint.authority());
+async fn ask(server: &Server, user: &str) -> Result<(StatusCode, Bytes), String> {
+    let at = printable(server.endpoint.authority());
     let fault = |error: &dyn fmt::Display| format!("cannot log in at {at}: {error}");
-    let stream = TokioIo::new(open(endpoint).await?);
+    let stream = TokioIo::new(server.open().await?);
     let request = Request::post("/dev/login")
-        .header(header::HOST, endpoint.authority())
+        .header(header::HOST, server.endpoint.authority())
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(json!({"user": user}).to_string()))
         .map_err(|error| fault(&error))?;

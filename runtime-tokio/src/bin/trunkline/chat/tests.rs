@@ -119,6 +119,7 @@ async fn a_conversation_succeeds_when_all_of_it_completed() {
 fn args(token: Option<&str>) -> ChatArgs {
     ChatArgs {
         url: "ws://localhost/ws".to_owned(),
+        ca_file: None,
         user: None,
         token: token.map(str::to_owned),
         token_file: None,
@@ -130,7 +131,7 @@ fn args(token: Option<&str>) -> ChatArgs {
 
 fn way_in(args: &ChatArgs, variables: &[(&str, &str)]) -> Result<Credentials, Fault> {
     let variable = |name: &str| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| (*value).to_owned());
-    credentials(args, &endpoint::parse(&args.url)?, variable)
+    credentials(args, &Server::new(&args.url, None)?, variable)
 }
 
 #[test]

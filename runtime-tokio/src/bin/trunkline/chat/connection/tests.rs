@@ -89,8 +89,8 @@ async fn where_nobody_listens_it_ends() {
 #[tokio::test]
 async fn a_token_file_is_read_again_whenever_a_token_is_asked_for() {
     let path = std::env::temp_dir().join(format!("trunkline-chat-token-{}", std::process::id()));
-    let endpoint = super::super::endpoint::parse("ws://192.0.2.1:9/ws").unwrap();
-    let source = Source { endpoint: endpoint.clone(), credentials: Credentials::File(path.clone()) };
+    let server = Server::new("ws://192.0.2.1:9/ws", None).unwrap();
+    let source = Source { server: server.clone(), credentials: Credentials::File(path.clone()) };
     for text in ["one", "two\n"] {
         std::fs::write(&path, text).unwrap();
         for wanted in [Wanted::Socket, Wanted::Another, Wanted::Renewal] {
@@ -101,7 +101,7 @@ async fn a_token_file_is_read_again_whenever_a_token_is_asked_for() {
     std::fs::write(&path, "").unwrap();
     assert!(matches!(source.credentials(Wanted::Renewal).await, Err(TokenError::Unavailable(_))));
     std::fs::remove_file(&path).unwrap();
-    let fixed = Source { endpoint, credentials: Credentials::Token("t".to_owned()) };
+    let fixed = Source { server, credentials: Credentials::Token("t".to_owned()) };
     assert!(fixed.credentials(Wanted::Socket).await.is_ok());
     for wanted in [Wanted::Another, Wanted::Renewal] {
         assert!(matches!(fixed.credentials(wanted).await, Err(TokenError::Refused(_))));
