@@ -18,9 +18,8 @@
 
 mod file;
 mod https;
-mod url;
 
 pub use crate::tls::Roots;
 pub use file::FileKeys;
 pub use https::HttpsKeys;
-pub use url::UrlError;
+pub use trunkline_core::auth::source::UrlError;

@@ -4,6 +4,8 @@
 //! A runtime brings a [`FetchKeys`] for each kind of place.
 
 mod breaker;
+#[cfg(all(feature = "jwks", feature = "_signatures"))]
+mod https;
 #[cfg(feature = "_signatures")]
 mod keeper;
 #[cfg(all(test, feature = "_signatures"))]
@@ -12,14 +14,20 @@ mod kids;
 mod schedule;
 #[cfg(test)]
 mod tests;
+#[cfg(all(feature = "jwks", feature = "_signatures"))]
+mod url;
 
 use std::future::Future;
 
 pub use breaker::{Breaker, BreakerConfig, BreakerState};
+#[cfg(all(feature = "jwks", feature = "_signatures"))]
+pub use https::{CONNECT_DEADLINE, MAX_ADDRESSES, NEXT_ADDRESS};
 #[cfg(feature = "_signatures")]
 pub use keeper::{Keeper, KeySource, SourceEvent};
 pub use kids::Verdict;
 pub use schedule::{Fetch, Health, Schedule, SourceConfig, SourceConfigError};
+#[cfg(all(feature = "jwks", feature = "_signatures"))]
+pub use url::{KeyUrl, UrlError};
 
 /// A place that a document with keys is fetched from. It is fixed by the configuration: nothing that a token says leads anywhere.
 pub trait FetchKeys {
@@ -37,5 +45,11 @@ impl FetchError {
     /// For this reason.
     pub fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
+    }
+
+    /// For this error, with its causes, which a text of its own leaves out.
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        Self(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
     }
 }

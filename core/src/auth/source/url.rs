@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::Uri;
+use http::Uri;
 use rustls::pki_types::ServerName;
 
 /// Why keys are not fetched from an address.
@@ -26,21 +26,34 @@ pub enum UrlError {
     Roots(String),
 }
 
-/// An address that passed.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    /// `https`; else plain HTTP on this machine.
-    pub(super) tls: bool,
-    /// Without the brackets of an IPv6 address.
-    pub(super) host: String,
-    pub(super) port: u16,
+/// An address that keys may be fetched from: over TLS, or on this machine. `Display` and `Debug` show neither path nor query, which
+/// may hold a key to the keys.
+///
+/// ```
+/// use trunkline_core::auth::source::{KeyUrl, UrlError};
+///
+/// let url = KeyUrl::parse("https://login.example/jwks.json?token=secret")?;
+/// assert_eq!((url.host(), url.port(), url.is_tls()), ("login.example", 443, true));
+/// assert_eq!(url.to_string(), "https://login.example");
+/// assert_eq!(KeyUrl::parse("http://login.example/jwks.json").unwrap_err(), UrlError::Insecure);
+/// # Ok::<(), UrlError>(())
+/// ```
+#[derive(Clone)]
+pub struct KeyUrl {
+    tls: bool,
+    host: String,
+    port: u16,
     /// As the request names it.
-    pub(super) authority: String,
-    pub(super) path: String,
+    authority: String,
+    path: String,
 }
 
-impl Source {
-    pub(super) fn parse(url: &str) -> Result<Self, UrlError> {
+impl KeyUrl {
+    /// The address in this text.
+    ///
+    /// # Errors
+    /// When it is none, or none that keys may come from.
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
         let uri: Uri = url.parse().map_err(|_| UrlError::Malformed)?;
         let authority = uri.authority().ok_or(UrlError::Malformed)?;
         if authority.as_str().contains('@') {
@@ -64,9 +77,33 @@ impl Source {
         Ok(Self { tls, host, port, authority: authority.to_string(), path })
     }
 
+    /// Whether the connection is to be encrypted; else it is plain HTTP on this machine.
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The name to look up, and the one that the certificate must hold for; an IPv6 address is without its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port to connect to.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether a resolved address may be connected to: a name for this machine must not lead elsewhere without TLS.
     pub(super) fn may_be(&self, address: SocketAddr) -> bool {
         self.tls || address.ip().is_loopback()
+    }
+
+    /// What asks for the document: RFC 9112 section 3.
+    pub(super) fn request(&self) -> String {
+        let (path, authority, version) = (&self.path, &self.authority, env!("CARGO_PKG_VERSION"));
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/jwk-set+json, application/json\r\n\
+             User-Agent: trunkline/{version}\r\nConnection: close\r\n\r\n"
+        )
     }
 }
 
@@ -75,10 +112,16 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 /// Without path and query, which may hold a key to the keys.
-impl fmt::Display for Source {
+impl fmt::Display for KeyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
+impl fmt::Debug for KeyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyUrl({self})")
     }
 }
 
@@ -99,7 +142,7 @@ mod tests {
             ("http://localhost/k", "localhost", 80, "/k"),
         ];
         for (url, host, port, path) in table {
-            let source = Source::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let source = KeyUrl::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
             assert_eq!((source.host.as_str(), source.port, source.path.as_str()), (host, port, path), "{url}");
             assert_eq!(source.tls, url.starts_with("https"), "{url}");
         }
@@ -125,21 +168,33 @@ mod tests {
             ("https://a_b..example/k", UrlError::Host),
         ];
         for (url, expected) in table {
-            assert_eq!(Source::parse(url).unwrap_err(), expected, "{url}");
+            assert_eq!(KeyUrl::parse(url).unwrap_err(), expected, "{url}");
         }
     }
 
     #[test]
     fn a_name_of_this_machine_leads_nowhere_else_without_tls() {
-        let plain = Source::parse("http://localhost/k").unwrap();
-        let over_tls = Source::parse("https://localhost/k").unwrap();
+        let plain = KeyUrl::parse("http://localhost/k").unwrap();
+        let over_tls = KeyUrl::parse("https://localhost/k").unwrap();
         let (here, there) = ("[::1]:80".parse().unwrap(), "192.0.2.1:80".parse().unwrap());
         assert!(plain.may_be(here) && !plain.may_be(there) && over_tls.may_be(there));
     }
 
     #[test]
     fn the_path_is_not_shown() {
-        let source = Source::parse("https://login.example:8443/jwks?token=secret").unwrap();
+        let source = KeyUrl::parse("https://login.example:8443/jwks?token=secret").unwrap();
         assert_eq!(source.to_string(), "https://login.example:8443");
+        assert_eq!(format!("{source:?}"), "KeyUrl(https://login.example:8443)");
+    }
+
+    #[test]
+    fn the_request_names_the_path_and_the_host_and_nothing_else_of_the_address() {
+        let request = KeyUrl::parse("https://login.example:8443/jwks?v=1#part").unwrap().request();
+        assert!(request.starts_with("GET /jwks?v=1 HTTP/1.1\r\nHost: login.example:8443\r\n"), "{request:?}");
+        assert!(request.ends_with("\r\nConnection: close\r\n\r\n"), "{request:?}");
+        for smuggled in ["https://login.example/a b", "https://login.example/a\r\nHost: x", "https://login.example\n/"]
+        {
+            assert_eq!(KeyUrl::parse(smuggled).unwrap_err(), UrlError::Malformed);
+        }
     }
 }
