@@ -22,6 +22,8 @@
 //! ```
 
 mod client;
+#[cfg(feature = "jwks")]
+pub mod keys;
 mod listener;
 mod serve;
 mod system;

@@ -9,11 +9,7 @@ use syn::{Attribute, Fields, FnArg, ImplItem, Item, TraitItem, UseTree, Visibili
 use super::source::{self, Source};
 
 /// What one adapter has and the other does not: how its path starts, and why.
-const ONLY: [(&str, &str); 3] = [
-    ("axum", "a web stack of tokio alone"),
-    ("hyper", "so is this one, as a server"),
-    ("keys", "what fetches keys is still to come to the other"),
-];
+const ONLY: [(&str, &str); 2] = [("axum", "a web stack of tokio alone"), ("hyper", "so is this one, as a server")];
 /// What both call by names of their own.
 const RUNTIMES: [&str; 2] = ["Tokio", "Smol"];
 
