@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
@@ -114,6 +114,10 @@ pub enum Answer {
     Redirect(String),
     /// 200, and this many bytes, or as many of them as somebody reads.
     Bytes(usize),
+    /// 200, and one byte after the other, slowly and for ever.
+    Drip,
+    /// This, byte for byte.
+    Raw(String),
     /// Nothing, ever.
     Silence,
     /// No TLS, no answer: the connection ends.
@@ -123,6 +127,7 @@ pub enum Answer {
 /// An HTTPS server on this machine, for `localhost`, under an authority of its own. It counts what it is asked.
 #[derive(Debug)]
 pub struct KeyServer {
+    scheme: &'static str,
     /// Where it listens.
     pub addr: SocketAddr,
     /// The certificate of its authority, in PEM.
@@ -145,18 +150,30 @@ impl KeyServer {
     /// When no port is free, or no certificate is made.
     pub async fn start(signers: &[&Signer]) -> Self {
         let (tls, authority) = certificate();
+        Self::listen("https", Some(tls), authority, signers).await
+    }
+
+    /// The same without TLS.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub async fn plain(signers: &[&Signer]) -> Self {
+        Self::listen("http", None, String::new(), signers).await
+    }
+
+    async fn listen(scheme: &'static str, tls: Option<TlsAcceptor>, authority: String, signers: &[&Signer]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("an address");
         let answer = Mutex::new(Answer::Document(jwks(signers)));
         let count = || AtomicUsize::new(0);
         let shared = Arc::new(Shared { answer, connections: count(), fetches: count(), sent: count() });
         tokio::spawn(accept(listener, tls, Arc::clone(&shared)));
-        Self { addr, authority, shared }
+        Self { scheme, addr, authority, shared }
     }
 
     /// Where its document is.
     pub fn url(&self) -> String {
-        format!("https://localhost:{}/jwks.json", self.addr.port())
+        format!("{}://localhost:{}/jwks.json", self.scheme, self.addr.port())
     }
 
     /// From now on it does this.
@@ -207,7 +224,7 @@ fn certificate() -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), authority.pem())
 }
 
-async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         shared.connections.fetch_add(1, Ordering::SeqCst);
         // Whoever asks may leave in the middle.
@@ -215,11 +232,17 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) {
     }
 }
 
-async fn serve(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) -> io::Result<()> {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) -> io::Result<()> {
     if matches!(shared.answer(), Answer::Nothing) {
         return Ok(());
     }
-    let mut stream = tls.accept(stream).await?;
+    match tls {
+        Some(tls) => exchange(tls.accept(stream).await?, &shared).await,
+        None => exchange(stream, &shared).await,
+    }
+}
+
+async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> io::Result<()> {
     read_head(&mut stream).await?;
     shared.fetches.fetch_add(1, Ordering::SeqCst);
     match shared.answer() {
@@ -241,6 +264,15 @@ async fn serve(stream: TcpStream, tls: TlsAcceptor, shared: Arc<Shared>) -> io::
                 shared.sent.fetch_add(piece, Ordering::SeqCst);
             }
         }
+        Answer::Drip => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+            loop {
+                stream.write_all(b" ").await?;
+                stream.flush().await?;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        Answer::Raw(answer) => stream.write_all(answer.as_bytes()).await?,
         Answer::Silence => std::future::pending().await,
         Answer::Nothing => {}
     }
