@@ -187,7 +187,11 @@ impl Peer {
             return Err("the answer names a token".to_owned());
         }
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+        let (version, rest) = lines.next().and_then(|line| line.split_once(' ')).unwrap_or_default();
+        let status: Option<u16> = rest.get(..3).and_then(|status| status.parse().ok());
+        // A web stack may refuse a request of HTTP/1.0 in its own version; it upgrades nothing.
+        let speaks = |status| version == "HTTP/1.1" || (version == "HTTP/1.0" && status != 101);
+        let status = status.filter(|status| speaks(*status));
         let status = status.ok_or_else(|| format!("this is no HTTP/1.1 answer: {head:?}"))?;
         let headers = lines.filter_map(|line| line.split_once(':'));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), Value::from(value.trim())));
