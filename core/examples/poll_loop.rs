@@ -20,6 +20,8 @@ mod agent;
 mod options;
 #[path = "support/system.rs"]
 mod system;
+#[path = "support/tune.rs"]
+mod tune;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -59,6 +61,7 @@ fn main() -> Outcome<()> {
     let (hub, housekeeper) = Hub::new(HubConfig::default(), keys.clone(), clock, Arc::new(SystemEntropy))?;
     let poll = mio::Poll::new()?;
     let mut listener = TcpListener::bind(options.listen)?;
+    tune::tune(&listener);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut signals = signals()?;
     poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;

@@ -20,6 +20,8 @@ mod agent;
 mod options;
 #[path = "support/system.rs"]
 mod system;
+#[path = "support/tune.rs"]
+mod tune;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -51,6 +53,7 @@ fn main() -> Outcome<()> {
     let clock = Arc::new(SystemClock::new());
     let (hub, housekeeper) = Hub::new(HubConfig::default(), keys.clone(), clock, Arc::new(SystemEntropy))?;
     let listener = TcpListener::bind(options.listen)?;
+    tune::tune(&listener);
     let stopped = stop_on_signals()?;
     options.announce(listener.local_addr()?, &keys, hub.now())?;
     if let Some(requests) = hub.requests() {

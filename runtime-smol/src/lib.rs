@@ -34,7 +34,7 @@ pub mod tls;
 mod transport;
 
 pub use client::{Client, Smol, connect, stream_of};
-pub use listener::{Accepted, Listener};
+pub use listener::{Accepted, Listener, tune};
 pub use serve::{NoWeb, Outcome, Web, serve, serve_connection, serve_connection_from};
 pub use system::{SystemClock, SystemEntropy};
 pub use timer::SmolTimer;

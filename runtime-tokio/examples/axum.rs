@@ -56,8 +56,8 @@ async fn main() -> Outcome<()> {
     let stop = stop_on_signals()?;
     options.announce(listener.local_addr()?, &keys, hub.now())?;
 
-    // Small frames go out at once.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    // Small frames go out at once, and text for slow readers can still be merged.
+    let listener = listener.tap_io(|stream| trunkline_tokio::tune(stream));
     let app = router(App { hub: hub.clone(), requests: Arc::default() });
     let server = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>());
     tokio::select! {

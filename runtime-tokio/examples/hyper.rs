@@ -63,8 +63,8 @@ async fn accept(listener: &TcpListener, hub: &Hub) {
 }
 
 async fn serve(stream: TcpStream, peer: IpAddr, hub: Hub) {
-    // Small frames go out at once.
-    let _ = stream.set_nodelay(true);
+    // Small frames go out at once, and text for slow readers can still be merged.
+    trunkline_tokio::tune(&stream);
     let patience = hub.limits().handshake_deadline;
     let service = service_fn(move |mut request| {
         let response = respond(&hub, &mut request, peer);

@@ -48,8 +48,9 @@ impl Listener for tokio::net::UnixListener {
 }
 
 /// Small frames go out at once, and little lies in the system's own buffer, where a ping would wait behind it and no event could
-/// be merged any more. Where the system refuses either, what is sent only comes later.
-pub(crate) fn tune(stream: &TcpStream) {
+/// be merged any more. [`serve`](crate::serve) does it to every TCP socket; do it to those that another server accepts. Where the system refuses
+/// either, what is sent only comes later.
+pub fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     #[cfg(any(target_os = "linux", target_os = "android"))]
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(trunkline_core::serve::MAX_UNSENT_BYTES);

@@ -19,7 +19,8 @@
 //! - A waker must wake from any thread: effects of other users come by it, while nothing comes from the socket.
 //! - A write that is buffered elsewhere hides that a peer takes nothing. Answer `Pending` until the system has the bytes.
 //! - A full listener must not spin: wait when `accept` fails.
-//! - Small frames must leave at once: set `TCP_NODELAY`.
+//! - Small frames must leave at once: set `TCP_NODELAY`. And little may lie in the system's own buffer, or nobody is seen to be slow: set
+//!   `TCP_NOTSENT_LOWAT` where there is one, to [`MAX_UNSENT_BYTES`](crate::serve::MAX_UNSENT_BYTES).
 //! - A task that is cancelled drops its session, and with it its place in the hub. Nothing else is to be undone.
 //!
 //! The conformance suite in `tests/` takes the address of any server: run it against yours.

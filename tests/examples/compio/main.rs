@@ -14,6 +14,8 @@ mod agent;
 mod options;
 #[path = "../../../core/examples/support/system.rs"]
 mod system;
+#[path = "../../../core/examples/support/tune.rs"]
+mod tune;
 
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ async fn main() -> Outcome<()> {
         compio::runtime::spawn(attend).detach();
     }
     let listener = TcpListener::bind(options.listen).await?;
+    tune::tune(&listener);
     options.announce(listener.local_addr()?, &keys, hub.now())?;
     let stop = async {
         // Where no signal can be watched the server runs on.
