@@ -81,7 +81,7 @@ pub(super) struct Peer {
     /// Pieces of a message of the server that is not whole.
     fragments: Option<Vec<u8>>,
     pub(super) verified: Verified,
-    /// When a step of it last had what it waited for.
+    /// When it began to connect: what the runner does late makes no answer look early.
     pub(super) since: Duration,
     /// What came and went, for people.
     pub(super) log: Vec<String>,
@@ -102,6 +102,7 @@ const LOG: usize = 400;
 
 impl Peer {
     pub(super) async fn connect(net: &dyn Net, narrow: bool, secrets: Secrets) -> Outcome<Self> {
+        let since = net.now();
         let pipe = within(net, END, net.connect(narrow)).await.ok_or("no connection came about in time")?;
         Ok(Self {
             pipe: Some(pipe.map_err(|error| format!("no connection came about: {error}"))?),
@@ -113,7 +114,7 @@ impl Peer {
             answers: true,
             fragments: None,
             verified: Verified::default(),
-            since: net.now(),
+            since,
             log: Vec::new(),
             secrets,
         })

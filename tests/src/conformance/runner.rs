@@ -207,8 +207,7 @@ impl<'a> Run<'a> {
         let Some(outcome) = within(net, patience.within, on(peer)).await else {
             return Err(format!("it did not come within {:?}", patience.within));
         };
-        let since = std::mem::replace(&mut peer.since, net.now());
-        let took = net.now().saturating_sub(since);
+        let took = net.now().saturating_sub(peer.since);
         if outcome.is_ok() && took < patience.not_before {
             return Err(format!("it came after {took:?}, which is before {:?}", patience.not_before));
         }
