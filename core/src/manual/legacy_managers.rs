@@ -71,7 +71,7 @@
 //!
 //! | operation | here |
 //! |---|---|
-//! | `create_manager`, `get_manager` | [`Hub::new`], once; a clone is the same hub |
+//! | `create_manager`, `get_manager`, `get_or_create`, `create_websocket_manager`, `get_websocket_manager` | [`Hub::new`], once; a clone is the same hub |
 //! | `cleanup_manager` | the [`Housekeeper`]: a user's state goes [`Limits::log_retention`] after the last device and the last run |
 //! | `enforce_resource_limits` | [`Limits::connections_per_user`] and [`Limits::at_capacity`], at every attach |
 //! | `force_cleanup_user_managers` | [`Hub::revoke`] |
@@ -113,14 +113,15 @@
 //! | `add_connection`, `add_connection_by_user`, `connect_user`, `handle_connection`, `register_connection` | [`Hub::session`] |
 //! | `remove_connection`, `disconnect_user`, `handle_disconnection`, `unregister_connection` | [`Session::close`], or dropping it |
 //! | `clear_all_connections` | [`Hub::begin_shutdown`] |
-//! | `get_connection`, `get_user_connections`, `find_connection`, `get_connection_info`, `get_connections_for_user` | [`Hub::devices`] |
+//! | `get_connection`, `get_user_connections`, `find_connection`, `find_user_connection`, `get_connection_info`, `get_connections_for_user` | [`Hub::devices`] |
 //! | `wait_for_connection` | None: nobody needs to wait. The log takes an event at any time, and the device gets it after its welcome |
 //! | `send_to_user`, `send_to_user_with_wait` | [`Hub::publish`] |
 //! | `send_to_thread` | [`Hub::publish`] with the thread, which is no user's id |
 //! | `emit_critical_event` | the methods of [`Run`]; an error is of the caller, not of a socket |
 //! | `broadcast`, `broadcast_message` | [`Hub::publish_topic`] |
+//! | `broadcast_to_user` | [`Hub::publish`], which is for all devices of its user |
 //! | `connect_to_job`, `disconnect_from_job` | [`ClientFrame::Subscribe`] and [`ClientFrame::Unsubscribe`] of a topic: rooms had made-up users |
-//! | `handle_message` | [`Hub::requests`] |
+//! | `handle_message`, `route_message` | [`Hub::requests`] |
 //! | `attempt_message_recovery`, `process_recovery_queue` | [`Hello::resume`]: a device says where it stands, and gets what it missed, once |
 //! | `get_error_statistics` | [`Receipt`] and the errors of each operation: nothing fails in secret |
 //! | `cleanup_error_data` | [`Limits::log_retention`] |
@@ -179,6 +180,7 @@
 //! | `record_activity`, `cleanup_stale_connections` | [`Limits::idle_deadline`], [`Limits::eviction_idle`] |
 //! | `force_token_refresh`, `register_connection_token`, `get_current_token` | [`ClientFrame::Refresh`]: a token is verified, and not kept |
 //! | `set_emergency_level` | [`Hub::set_level`] |
+//! | `emit_event` | the methods of [`Run`], [`Hub::publish`] |
 //! | `emit_event_batch` | None: events are batched where they are written, and text is merged for who lags |
 //!
 //! # Frames
