@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use syn::parse::Parser;
 use syn::visit::{self, Visit};
-use syn::{Expr, Item, Pat, Visibility};
+use syn::{Expr, Item, Pat, UseTree, Visibility};
 
 use super::source::{self, Source};
 
@@ -23,8 +23,15 @@ const NAMED: [(&str, &[&str], &str); 3] = [
     ),
 ];
 /// Under these names an adapter sees the core.
-const CORE: [&[&str]; 5] =
-    [&["trunkline_core"], &["crate", "core"], &["core"], &["trunkline_tokio", "core"], &["trunkline_smol", "core"]];
+const CORE: [&[&str]; 7] = [
+    &["trunkline_core"],
+    &["crate", "core"],
+    &["self", "core"],
+    &["super", "core"],
+    &["core"],
+    &["trunkline_tokio", "core"],
+    &["trunkline_smol", "core"],
+];
 
 /// The adapters: both runtime crates without the program, and every example.
 pub(crate) fn adapters() -> Vec<Source> {
@@ -79,7 +86,61 @@ impl Look<'_> {
     }
 }
 
+impl Look<'_> {
+    /// What is decided by has its own name, or nobody could see that it is.
+    fn import(&mut self, tree: &UseTree, before: Option<&syn::Ident>) {
+        let is_state = |ident: &syn::Ident| self.state.contains(&ident.to_string());
+        let hides = match tree {
+            UseTree::Path(path) => return self.import(&path.tree, Some(&path.ident)),
+            UseTree::Group(group) => return group.items.iter().for_each(|tree| self.import(tree, before)),
+            UseTree::Name(_) => before.filter(|of| is_state(of)),
+            // A trait's methods alone: there is no name to hide behind.
+            UseTree::Rename(rename) if rename.rename == "_" => None,
+            UseTree::Rename(rename) if is_state(&rename.ident) => Some(&rename.ident),
+            UseTree::Rename(rename) if before.is_none() && rename.ident == "trunkline_core" => {
+                Some(&rename.ident).filter(|_| rename.rename != "core")
+            }
+            UseTree::Rename(_) => before.filter(|of| is_state(of)),
+            UseTree::Glob(_) => before.filter(|of| is_state(of) || *of == "core" || *of == "trunkline_core"),
+        };
+        if let Some(hidden) = hides {
+            self.faults.push(format!("{}: hides `{hidden}` behind other names", self.source.at(hidden.span())));
+        }
+    }
+
+    /// The innermost of what is compared: `== Some(&State::A)` decides as `== State::A` does.
+    fn compared(&mut self, side: &Expr) {
+        match side {
+            Expr::Call(call) => call.args.iter().for_each(|side| self.compared(side)),
+            Expr::Reference(inner) => self.compared(&inner.expr),
+            Expr::Paren(inner) => self.compared(&inner.expr),
+            Expr::Array(array) => array.elems.iter().for_each(|side| self.compared(side)),
+            Expr::Tuple(tuple) => tuple.elems.iter().for_each(|side| self.compared(side)),
+            Expr::Path(path) => self.decides(&path.path),
+            _ => {}
+        }
+    }
+}
+
 impl<'ast> Visit<'ast> for Look<'_> {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.import(&item.tree, None);
+    }
+
+    fn visit_item_extern_crate(&mut self, item: &'ast syn::ItemExternCrate) {
+        if item.ident == "trunkline_core" && item.rename.is_some() {
+            self.faults.push(format!("{}: hides the core behind another name", self.source.at(item.ident.span())));
+        }
+    }
+
+    fn visit_expr_method_call(&mut self, call: &'ast syn::ExprMethodCall) {
+        if ["contains", "eq", "ne"].iter().any(|name| call.method == name) {
+            self.compared(&call.receiver);
+            call.args.iter().for_each(|side| self.compared(side));
+        }
+        visit::visit_expr_method_call(self, call);
+    }
+
     fn visit_pat(&mut self, pat: &'ast Pat) {
         match pat {
             Pat::TupleStruct(pat) => self.decides(&pat.path),
@@ -92,18 +153,8 @@ impl<'ast> Visit<'ast> for Look<'_> {
 
     fn visit_expr_binary(&mut self, binary: &'ast syn::ExprBinary) {
         if matches!(binary.op, syn::BinOp::Eq(_) | syn::BinOp::Ne(_)) {
-            for side in [&*binary.left, &*binary.right] {
-                let mut side = side;
-                // `== Some(State::A)` decides as `== State::A` does.
-                while let Expr::Call(call) = side
-                    && let Some(first) = call.args.first()
-                {
-                    side = first;
-                }
-                if let Expr::Path(path) = side {
-                    self.decides(&path.path);
-                }
-            }
+            self.compared(&binary.left);
+            self.compared(&binary.right);
         }
         visit::visit_expr_binary(self, binary);
     }
@@ -183,6 +234,16 @@ fn an_adapter_that_decides_is_seen() {
         "fn f() -> bool { x == PhaseName::Head }",
         "fn f() -> bool { x.phase() != Some(PhaseName::Head) }",
         "fn f() { select! { PhaseName::Head = x => {} } }",
+        "fn f() -> bool { x == &PhaseName::Head }",
+        "fn f() -> bool { [PhaseName::Head].contains(&x) }",
+        "fn f() -> bool { x.eq(&PhaseName::Head) }",
+        "use trunkline_core::error::PhaseName as P;",
+        "use trunkline_core::error::PhaseName::*;",
+        "use trunkline_core::error::PhaseName::{Head};",
+        "use trunkline_core as other;",
+        "extern crate trunkline_core as other;",
+        "use trunkline_core::*;",
+        "use super::core::protocol::ClientFrame;",
         "use trunkline_core::protocol::ClientFrame;",
         "use trunkline_core::{hub::Hub, codec::frame};",
         "fn f() { crate::core::manager::g() }",
@@ -193,6 +254,8 @@ fn an_adapter_that_decides_is_seen() {
         "use trunkline_core::{hub::{Hub, Session}, codec::upgrade::Refusal, error::CloseReason};",
         "fn f(reason: Option<CloseReason>) -> Outcome { Outcome::Closed(reason) }",
         "fn f() { match request { Request::UserMessage(m) => {}, Request::Command(c) => {} } }",
+        "pub use trunkline_core as core;",
+        "fn f() { session.close(now, PhaseName::Head); }",
         "#[cfg(test)] mod tests { use trunkline_core::protocol::ClientFrame; }",
     ] {
         assert_eq!(planted(good), 0, "{good}");

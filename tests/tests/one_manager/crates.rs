@@ -33,6 +33,8 @@ const OWNERS: [(&str, &[&str]); 9] = [
     ("smol", &["runtime-smol", "tests"]),
     ("axum", &["runtime-tokio", "tests"]),
 ];
+/// Here stands what packages inherit: under its own name, or nobody could tell what a package names.
+const ROOT: &str = ".";
 const PACKAGES: [&str; 5] = ["core", "runtime-tokio", "runtime-smol", "tests", "fuzz"];
 
 fn faults_of_sources(sources: &[Source]) -> Vec<String> {
@@ -76,7 +78,14 @@ fn faults_of_manifests(manifests: &BTreeMap<&str, String>) -> Vec<String> {
     let mut faults = Vec::new();
     for (package, text) in manifests {
         let mut found = BTreeSet::new();
-        dependencies(&text.parse().unwrap_or_else(|error| panic!("{package}/Cargo.toml: {error}")), &mut found);
+        let manifest: toml::Table = text.parse().unwrap_or_else(|error| panic!("{package}/Cargo.toml: {error}"));
+        if *package == ROOT {
+            let inherited = manifest.get("workspace").and_then(|workspace| workspace.get("dependencies")?.as_table());
+            let renamed = inherited.into_iter().flatten().filter(|(_, value)| value.get("package").is_some());
+            faults.extend(renamed.map(|(name, _)| format!("Cargo.toml names `{name}` what has another name")));
+            continue;
+        }
+        dependencies(&manifest, &mut found);
         for (name, packages) in OWNERS.iter().filter(|(name, _)| found.contains(*name)) {
             if !packages.contains(package) {
                 faults.push(format!("{package}/Cargo.toml names `{name}`, which is for {} only", packages.join(", ")));
@@ -94,7 +103,7 @@ fn what_a_module_stands_on_is_named_in_it_alone() {
         (*package, std::fs::read_to_string(path).expect("a package has a manifest"))
     };
     let mut faults = faults_of_sources(&sources);
-    faults.extend(faults_of_manifests(&PACKAGES.iter().map(manifest).collect()));
+    faults.extend(faults_of_manifests(&PACKAGES.iter().chain([&ROOT]).map(manifest).collect()));
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     for (name, folder) in [("tungstenite", "core/src/codec/"), ("jsonwebtoken", "core/src/auth/")] {
         let of = |source: &&Source| source.path.starts_with(folder);
@@ -115,6 +124,7 @@ fn a_crate_outside_of_its_home_is_seen() {
     assert_eq!(planted("core/src/hub/mod.rs", "fn f() { vec![jsonwebtoken::decode(t)]; }"), 1);
     assert_eq!(planted("core/src/auth/mod.rs", "fn f(jsonwebtoken: u8) -> u8 { jsonwebtoken }"), 0);
     assert_eq!(planted("runtime-smol/src/serve.rs", "use tokio::net::TcpStream;"), 1);
+    assert_eq!(planted("core/src/hub/mod.rs", "extern crate tungstenite as frames;"), 1);
     assert_eq!(planted("runtime-tokio/src/serve.rs", "type A = ::smol::Task<()>;"), 1);
 
     let manifest = |package, text: &str| faults_of_manifests(&BTreeMap::from([(package, text.to_owned())])).len();
@@ -124,5 +134,7 @@ fn a_crate_outside_of_its_home_is_seen() {
         manifest("runtime-tokio", "[target.'cfg(unix)'.dev-dependencies]\nx = { package = 'smol', version = '2' }"),
         1
     );
+    assert_eq!(manifest(ROOT, "[workspace.dependencies]\nx = { package = 'tungstenite', version = '1' }"), 1);
+    assert_eq!(manifest(ROOT, "[workspace.dependencies]\ntungstenite = '1'"), 0);
     assert_eq!(manifest("fuzz", "[build-dependencies]\njsonwebtoken = { workspace = true }"), 1);
 }

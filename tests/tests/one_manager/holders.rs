@@ -116,6 +116,15 @@ impl Look<'_> {
         }
     }
 
+    /// A type that is named without a field: an alias, a variable's, one that is made.
+    fn collection(&mut self, ident: &syn::Ident, ty: &impl ToTokens) {
+        let words = words(ty);
+        let has = |names: &[&str]| words.iter().any(|word| names.contains(&word.as_str()));
+        if !self.holds() && has(&COLLECTIONS) && has(&CONNECTIONS) {
+            self.fault(ident, "holds connections: only a shard of the manager does");
+        }
+    }
+
     fn shared_static(&mut self, ident: &syn::Ident, ty: &syn::Type) {
         let shared = words(ty).iter().any(|word| SHARED.contains(&word.as_str()) || word.starts_with("Atomic"));
         let allowed = STATICS.iter().any(|(path, name, _)| self.source.path == *path && ident == name);
@@ -145,7 +154,24 @@ impl<'ast> Visit<'ast> for Look<'_> {
 
     fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
         self.name(&item.ident);
+        self.collection(&item.ident, &item.ty);
         visit::visit_item_type(self, item);
+    }
+
+    fn visit_local(&mut self, local: &'ast syn::Local) {
+        if let syn::Pat::Type(typed) = &local.pat
+            && let syn::Pat::Ident(name) = &*typed.pat
+        {
+            self.collection(&name.ident, &typed.ty);
+        }
+        visit::visit_local(self, local);
+    }
+
+    fn visit_expr_path(&mut self, expr: &'ast syn::ExprPath) {
+        if let Some(first) = expr.path.segments.first() {
+            self.collection(&first.ident, &expr.path);
+        }
+        visit::visit_expr_path(self, expr);
     }
 
     fn visit_item_static(&mut self, item: &'ast syn::ItemStatic) {
@@ -205,6 +231,9 @@ fn a_second_holder_is_seen() {
         "struct Sockets { open: BTreeMap<u64, Session> }",
         "pub struct S(Vec<Arc<Mailbox<Control>>>);",
         "enum E { A { all: std::collections::HashMap<UserId, Vec<ConnectionId>> }, B }",
+        "type Sockets = BTreeMap<u64, Session>;",
+        "fn f() { let mut open: Vec<Session> = make(); }",
+        "fn f() { let mut open = HashMap::<u64, Session>::new(); }",
         "struct ConnectionManager;",
         "trait SocketFactory {}",
         "type UserRegistry = ();",

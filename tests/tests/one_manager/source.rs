@@ -211,6 +211,10 @@ impl<'ast> Visit<'ast> for Names {
         self.spell(&item.tree, Vec::new());
     }
 
+    fn visit_item_extern_crate(&mut self, item: &'ast syn::ItemExternCrate) {
+        self.add(Vec::new(), item.ident.clone());
+    }
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let segments = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         let span = path.segments.first().map_or_else(Span::call_site, |segment| segment.ident.span());
