@@ -131,7 +131,7 @@ impl Server {
         let mut turn = BTreeSet::new();
         loop {
             if self.accepts {
-                self.accept(&mut turn)?;
+                self.accept(&mut turn);
             }
             self.answer_all();
             // After all that may move a deadline.
@@ -176,13 +176,13 @@ impl Server {
     }
 
     /// Every socket that waits. During the drain too: whoever comes is told that there is no room.
-    fn accept(&mut self, turn: &mut BTreeSet<Token>) -> io::Result<()> {
+    fn accept(&mut self, turn: &mut BTreeSet<Token>) {
         loop {
             let (mut stream, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     self.accepts = error.kind() != io::ErrorKind::WouldBlock;
-                    return Ok(());
+                    return;
                 }
             };
             match self.hub.session_from(peer.ip()) {
@@ -190,7 +190,11 @@ impl Server {
                     let token = Token(self.last.0 + 1);
                     self.last = token;
                     let _ = stream.set_nodelay(true);
-                    self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    if self.poll.registry().register(&mut stream, token, interest).is_err() {
+                        // The system watches no more sockets: this one goes, with its place, and the others stay.
+                        continue;
+                    }
                     let waker = self.woken.waker(token);
                     let socket = Socket { session, stream, waker, readable: false, writable: false, due: None };
                     self.sockets.insert(token, socket);
