@@ -344,7 +344,7 @@ mod tests {
     #[test]
     fn what_is_unknown_is_refused_with_its_line() {
         let cases = [
-            ("open a as ann\nnonsense b", 6, "nonsense"),
+            ("open a as ann\nnonsense b", 6, "\"b\""),
             ("open a as ann wronng", 5, "wronng"),
             ("open a as ann\n\na < {\"type\": \"<anny>\"}", 7, "<anny>"),
             ("open a as ann\na < {\"type\": }", 6, "JSON"),
