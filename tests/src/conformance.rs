@@ -1,7 +1,7 @@
 //! One suite that holds any server of this protocol to `core/PROTOCOL.md`, over the wire and by nothing else.
 //!
 //! The scenarios are data, in `tests/conformance/*.toml`; the README beside them explains their language. [`load`](language::load)
-//! reads them, [`Suite::run`] runs them against a [`Target`], and what comes out is a [`Report`](report::Report). Every scenario
+//! reads them, [`Suite::run`] runs them against a [`Target`], and what comes out is a [`Report`]. Every scenario
 //! has users, topics and keys of its own, so that all run at once, and the same server can be tested again.
 //!
 //! Authors of adapters run it as a program:
