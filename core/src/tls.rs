@@ -40,7 +40,7 @@ pub enum TlsError {
     #[error("the private key is not that of the first certificate")]
     Mismatch,
     /// The certificates to trust.
-    #[error("the trusted certificates {0}")]
+    #[error("the certificates to trust: {0}")]
     Roots(String),
     /// A file that cannot be read.
     #[error("{0}")]
@@ -191,7 +191,7 @@ fn parse(certificates: &[u8], key: &[u8]) -> Result<CertifiedKey, TlsError> {
         return Err(TlsError::File("a file of certificates or of a key is over 1 MiB".into()));
     }
     let chain = CertificateDer::pem_slice_iter(certificates).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| TlsError::Certificates(format!("are not PEM: {error}")))?;
+    let chain = chain.map_err(|error| TlsError::Certificates(format!("this is no PEM: {error}")))?;
     if chain.is_empty() {
         return Err(TlsError::Certificates("are not there: the file has none in PEM".into()));
     }
@@ -219,9 +219,9 @@ fn root_store(roots: &Roots) -> Result<RootCertStore, TlsError> {
         Roots::Pem(pem) => {
             for certificate in CertificateDer::pem_slice_iter(pem) {
                 let certificate = certificate.map_err(|error| TlsError::Roots(format!("are not PEM: {error}")))?;
-                store.add(certificate).map_err(|error| TlsError::Roots(format!("are bad: {error}")))?;
+                store.add(certificate).map_err(|error| TlsError::Roots(format!("one is bad: {error}")))?;
             }
         }
     }
-    if store.is_empty() { Err(TlsError::Roots("are none".into())) } else { Ok(store) }
+    if store.is_empty() { Err(TlsError::Roots("there is none in PEM".into())) } else { Ok(store) }
 }

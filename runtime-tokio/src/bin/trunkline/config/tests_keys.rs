@@ -56,7 +56,7 @@ fn mistakes_name_the_setting() {
         ),
         (
             &[URL, ("TRUNKLINE_JWKS_CA_FILE", empty)],
-            "`jwks_ca_file` (environment variable TRUNKLINE_JWKS_CA_FILE): has no",
+            "`jwks_ca_file` (environment variable TRUNKLINE_JWKS_CA_FILE): the certificates to trust: there is none",
         ),
         (
             &[URL, ("TRUNKLINE_JWKS_CA_FILE", "/nonexistent")],
