@@ -87,7 +87,8 @@ fn run(options: &Options) -> Result<bool, String> {
         reach(addr).await?;
         let_in(&all, &target).await?;
         let longest = suite.scenarios.iter().map(Scenario::lasts).max().unwrap_or_default();
-        eprintln!("{} scenarios against {url}: some wait for {longest:?} and more", suite.scenarios.len());
+        let patience = if longest.is_zero() { String::new() } else { format!("; the longest waits {longest:?}") };
+        eprintln!("{} scenarios against {url}{patience}", suite.scenarios.len());
         Ok::<_, String>(suite.run(&target).await)
     })?;
     print(&if options.json { format!("{}\n", report.to_json()) } else { report.to_string() })?;
