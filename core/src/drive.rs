@@ -3,7 +3,7 @@
 //! A runtime brings a [`Transport`] and a [`Timer`], each a few lines; the loop is the same for every runtime and for both
 //! ends of the protocol.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -291,6 +291,17 @@ where
     }
 }
 
+/// Writes all of `rest`, and what the stream holds back of it.
+pub(crate) async fn write_all<T: Transport + Unpin>(transport: &mut T, mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        match poll_fn(|cx| Pin::new(&mut *transport).poll_write(cx, rest)).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => rest = rest.get(n..).unwrap_or_default(),
+        }
+    }
+    poll_fn(|cx| Pin::new(&mut *transport).poll_flush(cx)).await
+}
+
 /// Writes what there is; says whether the socket took anything.
 pub(crate) fn write<M: Machine, T: Transport + Unpin>(
     machine: &mut M,
@@ -358,5 +369,33 @@ mod tests {
         assert!(alarm.fires(&mut cx, Timestamp::ZERO + Duration::from_secs(1)));
         assert!(!alarm.fires(&mut cx, Timestamp::MAX));
         assert!(alarm.fires(&mut cx, Timestamp::ZERO + Duration::from_secs(2)));
+    }
+
+    /// It takes one byte at a time, and none once it has as many as this.
+    struct Narrow(usize);
+
+    impl Transport for Narrow {
+        fn poll_read(self: Pin<&mut Self>, _cx: &mut Context<'_>, _buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_write(mut self: Pin<&mut Self>, _cx: &mut Context<'_>, _bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let n = self.0.min(1);
+            self.0 -= n;
+            Poll::Ready(Ok(n))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_stream_that_takes_nothing_more_is_broken_and_loses_no_byte_in_silence() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for (room, whole) in [(3, true), (2, false)] {
+            let outcome = std::pin::pin!(write_all(&mut Narrow(room), b"abc")).poll(&mut cx);
+            assert!(matches!(outcome, Poll::Ready(written) if written.is_ok() == whole), "room for {room}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::drive::{Driver, Machine as _, Timer, Transport};
+use crate::drive::{Driver, Machine as _, Timer, Transport, write_all};
 use crate::error::CloseReason;
 use crate::hub::{Hub, Rejected, Session};
 use crate::sync::{Budget, Gate, Pass};
@@ -273,7 +273,7 @@ where
     K: Timer + Unpin,
 {
     let told = async {
-        api::write(&mut transport, bytes).await?;
+        write_all(&mut transport, bytes).await.ok()?;
         poll_fn(|cx| Pin::new(&mut transport).poll_shutdown(cx)).await.ok()?;
         let (mut heard, mut buf) = (0, [0; 256]);
         while heard < listens {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{say, within};
 use crate::api::{Answer, Head, MAX_BODY_BYTES};
 use crate::codec::upgrade::{Head as Parsed, HeadScanner, Refusal, Request, parse_head};
-use crate::drive::{Timer, Transport};
+use crate::drive::{Timer, Transport, write_all};
 use crate::hub::Hub;
 use crate::time::Clock as _;
 
@@ -82,7 +82,7 @@ async fn respond<T: Transport + Unpin>(
         return Some(Ok(Answer::too_large()));
     }
     if body.len() < length && request.headers("expect").any(|value| value.eq_ignore_ascii_case(b"100-continue")) {
-        write(transport, CONTINUE).await?;
+        write_all(transport, CONTINUE).await.ok()?;
     }
     while body.len() < length {
         read(transport, &mut body).await?;
@@ -143,13 +143,4 @@ async fn read<T: Transport + Unpin>(transport: &mut T, bytes: &mut Vec<u8>) -> O
     let n = poll_fn(|cx| Pin::new(&mut *transport).poll_read(cx, &mut buf)).await.ok()?;
     bytes.extend_from_slice(buf.get(..n)?);
     (n > 0).then_some(())
-}
-
-pub(super) async fn write<T: Transport + Unpin>(transport: &mut T, bytes: &[u8]) -> Option<()> {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let n = poll_fn(|cx| Pin::new(&mut *transport).poll_write(cx, rest)).await.ok()?;
-        rest = rest.get(n.max(1)..).unwrap_or_default();
-    }
-    poll_fn(|cx| Pin::new(&mut *transport).poll_flush(cx)).await.ok()
 }

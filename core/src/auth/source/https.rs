@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{FetchError, KeyUrl};
 use crate::auth::MAX_JWKS_BYTES;
 use crate::codec::response::ResponseReader;
-use crate::drive::Transport;
+use crate::drive::{Transport, write_all};
 
 /// How long it may take from the name to a connection, its certificate checked.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ impl KeyUrl {
     /// # Errors
     /// When the connection breaks, or the answer is not 200 with a whole document.
     pub async fn get<T: Transport + Unpin>(&self, mut transport: T) -> Result<Vec<u8>, FetchError> {
-        write(&mut transport, self.request().as_bytes()).await.map_err(|error| FetchError::of(&error))?;
+        write_all(&mut transport, self.request().as_bytes()).await.map_err(|error| FetchError::of(&error))?;
         let mut reader = ResponseReader::new(MAX_HEAD_BYTES, MAX_JWKS_BYTES);
         let mut buf = vec![0; READ_BYTES];
         loop {
@@ -78,16 +78,6 @@ impl KeyUrl {
             }
         }
     }
-}
-
-async fn write<T: Transport + Unpin>(transport: &mut T, mut rest: &[u8]) -> io::Result<()> {
-    while !rest.is_empty() {
-        match poll_fn(|cx| Pin::new(&mut *transport).poll_write(cx, rest)).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            n => rest = rest.get(n..).unwrap_or_default(),
-        }
-    }
-    poll_fn(|cx| Pin::new(&mut *transport).poll_flush(cx)).await
 }
 
 #[cfg(test)]
