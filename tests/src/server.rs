@@ -425,7 +425,8 @@ pub fn example(name: &str) -> PathBuf {
 /// When it does not build.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| built(&["-p", "trunkline-tokio", "--bin", "trunkline"], "trunkline"))
+    // An example beside it, so that it has the features with which the tests are built: nothing is built twice.
+    BINARY.get_or_init(|| built(&["--workspace", "--bin", "trunkline", "--example", "echo_smol"], "trunkline"))
 }
 
 /// What is built by the cargo that runs the test; cargo itself says where it is.

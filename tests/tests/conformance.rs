@@ -9,7 +9,7 @@ use trunkline_tests::conformance::language::Need;
 use trunkline_tests::conformance::report::{Report, Verdict};
 use trunkline_tests::conformance::target::{Simulated, Started, Target};
 use trunkline_tests::conformance::token::Issuer;
-use trunkline_tests::server::{Program, SECRET};
+use trunkline_tests::server::{Program, SECRET, binary, example};
 use trunkline_tests::simulator::Weather;
 
 const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
@@ -94,6 +94,14 @@ fn suite() -> Suite {
 fn reports() -> &'static BTreeMap<&'static str, Report> {
     static REPORTS: OnceLock<BTreeMap<&'static str, Report>> = OnceLock::new();
     REPORTS.get_or_init(|| {
+        // Before any deadline runs: a compiler takes all the time that there is.
+        for candidate in CANDIDATES {
+            match candidate.name {
+                "simulator" => {}
+                "program" => drop(binary()),
+                name => drop(example(name)),
+            }
+        }
         let start = Instant::now();
         let reports = std::thread::scope(|scope| {
             let running = CANDIDATES.each_ref().map(|candidate| (candidate.name, scope.spawn(|| candidate.tested())));
