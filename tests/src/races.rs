@@ -1,9 +1,12 @@
 //! The table of races and failures that must be impossible, and the check that each one has.
 //!
 //! `races.toml` is the data, and its head says how an entry is written. [`Table::parse`] accepts a table only if every
-//! number stands in it exactly once and every entry is whole; [`Table::missing_checks`] looks up every check by name.
+//! number stands in it exactly once and every entry is whole; [`Table::missing_checks`] looks up every check by name,
+//! [`Table::not_run`] those that a run of the tests left out, and [`Table::page`] writes it as a page of the manual.
 
 mod lookup;
+mod page;
+mod ran;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +16,7 @@ use std::fmt;
 use serde::Deserialize;
 
 pub use lookup::{CheckName, Missing};
+pub use ran::Log;
 
 /// The causes run from R1 to this.
 pub const LAST_CAUSE: u16 = 102;
@@ -61,6 +65,8 @@ pub enum Kind {
     Property,
     /// Every interleaving of a small model.
     Loom,
+    /// Every state of a small world.
+    Exploration,
     /// Oracles over simulated worlds.
     Simulation,
     /// A conformance suite.

@@ -13,8 +13,8 @@ const MARKER_REACH: usize = 8;
 /// The name of a check: a file from the root of the workspace, and what to find in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckName {
-    file: String,
-    name: String,
+    pub(super) file: String,
+    pub(super) name: String,
 }
 
 impl CheckName {
