@@ -1,5 +1,6 @@
 //! What is tested across packages.
 
+pub mod breakages;
 pub mod conformance;
 pub mod contract;
 pub mod http;
