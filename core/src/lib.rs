@@ -38,6 +38,10 @@
     allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects and fails on the rest")
 )]
 
+#[cfg(test)]
+#[macro_use]
+mod property;
+
 pub mod admission;
 pub mod api;
 pub mod auth;

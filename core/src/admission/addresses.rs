@@ -293,7 +293,7 @@ mod tests {
         ]
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn counts_are_the_sizes_of_the_sets_and_the_table_is_bounded_and_shrinks(
             steps in prop::collection::vec(step(), 0..200),

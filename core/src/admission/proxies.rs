@@ -290,7 +290,7 @@ mod tests {
         assert_eq!("via".parse::<ForwardedHeader>(), Err(()));
     }
 
-    proptest! {
+    properties! {
         /// Whatever a client sends: what its proxy adds about it is what counts, or nothing is.
         #[test]
         fn a_client_cannot_choose_its_address(text in r#"[for=;," \\.:\[\]0-9a-z]{0,60}"#, same_line: bool) {

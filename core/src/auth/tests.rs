@@ -352,7 +352,7 @@ fn debug_and_errors_show_no_secret() {
     assert_eq!(AuthError::Invalid("x").to_string(), "the token does not hold: x");
 }
 
-proptest! {
+properties! {
     #[test]
     fn what_is_issued_is_granted(
         (tenant, sub) in (prop::option::of("[^\\p{Cc}]{1,60}"), "[^\\p{Cc}]{1,60}"),

@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(format!("{tickets:?}"), "Tickets(1)");
     }
 
-    proptest! {
+    properties! {
         /// Against a list of what was issued: nothing is good twice, nothing after its life, and no count drifts.
         #[test]
         fn tickets_are_what_a_list_says(steps in prop::collection::vec((any::<bool>(), 0..6_u8, 0..3_u8, 0..12_u64), 1..80)) {

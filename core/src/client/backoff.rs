@@ -164,8 +164,8 @@ mod tests {
         if held { 0 } else { count }
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    properties! {
+        cases = 512;
 
         /// The ceiling of each wait is that of the sockets which came to nothing since the last stable session, and
         /// every wait from zero to it may come; what the server asked comes on top, once.

@@ -227,7 +227,7 @@ mod tests {
         assert!(shown.contains("/ws") && !shown.contains("secret"), "{shown}");
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn any_text_is_an_endpoint_or_none(text in "(ws|wss|WS)://[ -~]{0,20}|\\PC{0,30}") {
             if let Ok(endpoint) = text.parse::<Endpoint>() {

@@ -127,8 +127,8 @@ mod tests {
         Timestamp::from_micros(micros)
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    properties! {
+        cases = 512;
 
         /// Of any token that lives for 1 s to 24 h, announced or not: it is asked about in the second half of its life, each wait
         /// is shorter than what is left then, three tries at least come before its end, and they are few.

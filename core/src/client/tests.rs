@@ -375,9 +375,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     #[test]
     fn hostile_bytes_never_panic_and_never_deliver_twice_or_out_of_order(
         stage in 0..3, pieces in prop::collection::vec(piece(), 0..30), size in 1_usize..60,

@@ -405,9 +405,7 @@ mod tests {
         ]
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+    properties! {
         /// And nothing of it makes the reader keep more than it may, which `read` looks at.
         #[test]
         fn an_answer_is_the_same_in_whatever_pieces(

@@ -90,9 +90,7 @@ mod tests {
         }
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+    properties! {
         /// Whatever tokens come, and whatever the calendar does meanwhile: the expiry never moves backward, and a later one is
         /// told of once, ahead of it.
         #[test]

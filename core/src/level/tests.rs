@@ -307,9 +307,7 @@ fn by_definition(history: &[ServiceLevel], rise: usize, fall: usize) -> ServiceL
     reached.unwrap_or(ServiceLevel::Normal)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     /// Reports at every second, in any order: the level is what the definition says, whether the timer is served or not.
     #[test]
     fn the_level_is_a_function_of_reports_and_how_long_they_have_lasted(

@@ -300,9 +300,7 @@ mod tests {
         ]
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+    properties! {
         /// Whatever a producer sends: what enters under `repair` is in order, so a strict run takes all of it.
         #[test]
         fn what_a_repair_lets_in_is_in_order(events in proptest::collection::vec(events(), 1..30)) {

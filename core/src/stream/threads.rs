@@ -95,7 +95,7 @@ mod tests {
             .prop_map(|parts| parts.concat())
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn an_entry_is_shown_where_its_thread_is_among_them(
             watched in prop::collection::vec(name(), 1..6), thread in prop::option::of(name()), user in name(), text in name(),

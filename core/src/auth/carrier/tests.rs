@@ -317,7 +317,7 @@ fn debug_shows_no_token() {
     assert!(shown.contains("Ticket(..)") && !shown.contains(TICKET_TEXT), "{shown}");
 }
 
-proptest! {
+properties! {
     #[test]
     fn spellings_of_one_token_are_one_token(
         jwt in "[A-Za-z0-9_-]{1,40}\\.[A-Za-z0-9_-]{1,80}\\.[A-Za-z0-9_-]{1,43}",

@@ -310,8 +310,8 @@ fn play(world: &mut World, steps: &[Step], mut answered: impl FnMut(&World, &str
     world.until(now + ms(30_000));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 512;
 
     /// Whatever tokens name: after a fetch that succeeded the next one waits for the cooldown at least.
     #[test]

@@ -62,9 +62,7 @@ fn a_client_tells_of_a_runs_end_but_not_soon_after_it_has_told() {
     assert!(acks(&mut client).is_empty());
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     /// Whatever comes, and however late the timer is: acks rise, have their least time between them, and in the end at most
     /// so many events are not told of.
     #[test]

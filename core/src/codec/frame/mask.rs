@@ -21,7 +21,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    proptest! {
+    properties! {
         #[test]
         fn words_agree_with_single_bytes(bytes: Vec<u8>, mask: [u8; 4]) {
             let mut fast = bytes.clone();

@@ -132,8 +132,8 @@ fn we_read(bytes: &[u8], pieces: &[usize]) -> (Vec<Message>, Option<Fault>) {
     (all, None)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+properties! {
+    cases = 1_000;
 
     #[test]
     fn any_chunking_reads_the_same(frames in frames(), pieces in prop::collection::vec(1_usize..50, 1..8)) {

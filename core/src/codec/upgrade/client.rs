@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(format!("{:?}", handshake()), "ClientHandshake { .. }");
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn every_nonce_is_a_key_of_its_own(nonce: [u8; 16], other: [u8; 16]) {
             let client = client_request("a", "/", nonce, &[], None).unwrap();

@@ -97,7 +97,7 @@ mod tests {
         }
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn what_is_written_ends_where_the_head_ends(method: String, target: String, name: String, value: Vec<u8>) {
             let head = GivenHead { method: &method, target: &target, headers: &[(&name, &value)], ..GOOD };

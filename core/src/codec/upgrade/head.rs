@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(format!("{request:?}"), "Request(GET /ws, 1 headers)");
     }
 
-    proptest! {
+    properties! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>, text in "[GET /HTP1.0:a\r\n?,]{0,80}") {
             for input in [&bytes[..], text.as_bytes(), format!("GET / HTTP/1.1\r\n{text}\r\n\r\n").as_bytes()] {

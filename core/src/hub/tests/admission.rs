@@ -182,8 +182,8 @@ fn sent(world: &World, from: u8, what: u8) -> Vec<u8> {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+properties! {
+    cases = 64;
 
     #[test]
     fn counts_are_those_of_the_open_sockets_whatever_becomes_of_them(steps in prop::collection::vec(step(), 0..80)) {

@@ -286,8 +286,8 @@ impl Play {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 96;
 
     #[test]
     fn a_client_that_comes_back_misses_nothing_and_does_nothing_twice(ops in prop::collection::vec(op(), 1..80)) {

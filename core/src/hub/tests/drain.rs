@@ -171,8 +171,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 128;
 
     /// Whatever the runs do: a connection closes only at a boundary or at the end of its share, has everything by then,
     /// and all are closed in time.

@@ -434,8 +434,8 @@ fn differ(with: &[u8], without: &[u8]) -> String {
     format!("at byte {at}:\nwith the others:    {}\nwithout the others: {}", show(with), show(without))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+properties! {
+    cases = 96;
 
     #[test]
     fn with_and_without_the_others_a_user_gets_the_same_bytes(steps in prop::collection::vec(step(), 10..160)) {

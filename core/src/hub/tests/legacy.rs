@@ -390,8 +390,8 @@ fn texts() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec(prop_oneof![4 => text, 1 => ".*"], 1..20)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+properties! {
+    cases = 64;
 
     #[test]
     fn nothing_a_legacy_device_says_reaches_another_user_or_breaks_the_profile(texts in texts()) {
@@ -401,7 +401,7 @@ proptest! {
         let mut requests = world.hub.requests().unwrap();
         for text in &texts {
             ann.say(&world, text);
-            while let std::task::Poll::Ready(Some(crate::hub::Request::UserMessage(message))) = super::harness::poll_now(requests.next()) {
+            while let std::task::Poll::Ready(Some(crate::hub::Request::UserMessage(message))) = crate::hub::tests::harness::poll_now(requests.next()) {
                 golden(&message.start("a").unwrap());
             }
         }

@@ -78,8 +78,8 @@ fn event(event: crate::client::ClientEvent) -> Option<Event> {
     if let crate::client::ClientEvent::Event(event) = event { Some(*event) } else { None }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+properties! {
+    cases = 64;
 
     #[test]
     fn every_device_sees_every_event_once_and_in_order(steps in prop::collection::vec(step(), 0..60)) {

@@ -382,9 +382,7 @@ fn play(world: &World, requests: &mut Requests, devices: &mut [Vec<Pair>], model
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     #[test]
     fn every_repeat_gets_the_same_answer_and_has_no_second_effect(ops in prop::collection::vec(op(), 0..80)) {
         let world = World::with(limits());

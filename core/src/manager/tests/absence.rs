@@ -101,9 +101,7 @@ fn a_paused_run_is_told_at_the_edges_and_one_that_goes_on_is_not() {
     assert_eq!((drain(&mut shard), shard.poll_timeout()), (vec![], None));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     /// Absences and presences in turn, with the housekeeper as late as it likes within each.
     #[test]
     fn only_an_absence_of_the_whole_grace_cancels(spans in prop::collection::vec((0..2 * GRACE, 0..2 * GRACE), 1..20)) {

@@ -168,7 +168,7 @@ fn nothing_goes_before_the_retention_and_the_newest_entry_never() {
 fn a_user_without_devices_keeps_what_the_log_holds_while_a_run_is_open() {
     let mut shard = shard(limits());
     live(&mut shard, 0, 1);
-    shard.start_run(at(0), super::run_start("ann", 7)).unwrap();
+    shard.start_run(at(0), crate::manager::tests::run_start("ann", 7)).unwrap();
     drain(&mut shard);
     publish(&mut shard, 0, 2);
     ack(&mut shard, 0, 1, 3);
@@ -196,7 +196,7 @@ fn one_pass_sheds_so_many_entries_and_the_next_one_the_rest() {
 
 #[test]
 fn ages_are_bounded_where_nobody_acknowledges_and_make_nothing_older() {
-    let most = super::super::acks::MAX_SPANS as u64;
+    let most = crate::manager::acks::MAX_SPANS as u64;
     let mut shard = shard(limits());
     live(&mut shard, 0, 1);
     for n in 0..=most {
@@ -244,9 +244,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     /// Against a model that knows when each event came and what each device has: what goes is old and nobody's need, and
     /// what is old and nobody's need goes.
     #[test]
@@ -254,7 +252,7 @@ proptest! {
         let mut shard = shard(limits());
         let (mut now, mut born, mut has) = (0, Vec::new(), BTreeMap::<u32, u64>::new());
         // Keeps the user, so that its log has one incarnation.
-        shard.start_run(at(0), super::run_start("ann", 7)).unwrap();
+        shard.start_run(at(0), crate::manager::tests::run_start("ann", 7)).unwrap();
         born.push(0);
         for op in ops {
             match op {
@@ -289,7 +287,7 @@ proptest! {
                 let is_needed = all_have.is_none_or(|all_have| all_have < *seq) || *seq == born.len() as u64;
                 if !after.contains(seq) {
                     prop_assert!(!is_needed && age >= RETENTION, "{seq} went at the age of {age}");
-                } else if !is_needed && ages < super::super::acks::MAX_SPANS {
+                } else if !is_needed && ages < crate::manager::acks::MAX_SPANS {
                     prop_assert!(age < RETENTION + STEP, "{seq} is there at the age of {age}");
                 }
             }

@@ -79,37 +79,6 @@ fn random_limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_appends_leave_what_a_naive_model_leaves(
-        limits in random_limits(),
-        appends in prop::collection::vec((0_usize..8, 0_usize..1_000), 1..120),
-    ) {
-        let (mut shard, mut model, streams) = (shard(limits.clone()), Model::default(), streams());
-        for (stream, bytes) in appends {
-            let owner = &streams[stream];
-            let before: BTreeMap<_, _> = logs(&shard).into_iter().map(|(id, log)| (id, log.clone())).collect();
-            publish(&mut shard, owner, bytes);
-            assert_consistent(&shard);
-            let newest = entries(log(&shard, owner).unwrap()).last().unwrap().bytes();
-            model.append(owner, newest, &limits);
-            let now = logs(&shard);
-            for (id, log) in &now {
-                let sizes: VecDeque<_> = entries(log).iter().map(Entry::bytes).collect();
-                prop_assert_eq!(&sizes, &model.0[id], "{:?}", id);
-            }
-            let fair = shard.fair_share();
-            for (id, log) in before.iter().filter(|(id, log)| *id != owner && log.bytes() <= fair) {
-                prop_assert!(now[id] == log, "{:?} was within its fair part and lost something", id);
-            }
-            let slack = newest.saturating_sub(fair);
-            prop_assert!(shard.logs.total() <= limits.total_log_bytes + slack, "{}", shard.logs.total());
-        }
-    }
-}
-
 #[test]
 fn full_logs_give_way_when_the_shares_shrink() {
     const FULL: usize = 6_000;
@@ -314,8 +283,35 @@ fn replay(entry: &Entry, view: &mut Reducer) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+properties! {
+    cases = 64;
+
+    #[test]
+    fn any_appends_leave_what_a_naive_model_leaves(
+        limits in random_limits(),
+        appends in prop::collection::vec((0_usize..8, 0_usize..1_000), 1..120),
+    ) {
+        let (mut shard, mut model, streams) = (shard(limits.clone()), Model::default(), streams());
+        for (stream, bytes) in appends {
+            let owner = &streams[stream];
+            let before: BTreeMap<_, _> = logs(&shard).into_iter().map(|(id, log)| (id, log.clone())).collect();
+            publish(&mut shard, owner, bytes);
+            assert_consistent(&shard);
+            let newest = entries(log(&shard, owner).unwrap()).last().unwrap().bytes();
+            model.append(owner, newest, &limits);
+            let now = logs(&shard);
+            for (id, log) in &now {
+                let sizes: VecDeque<_> = entries(log).iter().map(Entry::bytes).collect();
+                prop_assert_eq!(&sizes, &model.0[id], "{:?}", id);
+            }
+            let fair = shard.fair_share();
+            for (id, log) in before.iter().filter(|(id, log)| *id != owner && log.bytes() <= fair) {
+                prop_assert!(now[id] == log, "{:?} was within its fair part and lost something", id);
+            }
+            let slack = newest.saturating_sub(fair);
+            prop_assert!(shard.logs.total() <= limits.total_log_bytes + slack, "{}", shard.logs.total());
+        }
+    }
 
     #[test]
     fn full_logs_refuse_nothing_and_join_text_before_they_shed(

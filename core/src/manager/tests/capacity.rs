@@ -141,7 +141,7 @@ struct Known {
     used: u64,
 }
 
-proptest! {
+properties! {
     #[test]
     fn no_living_device_gives_way_while_a_dead_one_is_there_and_the_least_active_goes_first(
         steps in prop::collection::vec(step(), 0..120),

@@ -187,9 +187,7 @@ fn a_run_of_this_process_cannot_be_taken() {
     assert_eq!(send(&mut shard, 0, 1, run, 1, thinking()), Err(RunError::NoRun { run }));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     /// Whatever producers do and whenever they go: every run that started ends once, within its lease, and nothing follows.
     #[test]
     fn every_run_ends_within_its_lease(ops in proptest::collection::vec((0_u8..6, 1_u32..4, 0_usize..4, 1_u64..12), 1..60)) {

@@ -294,9 +294,7 @@ fn limits() -> Limits {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     #[test]
     fn the_shard_is_what_the_model_says_after_every_operation(ops in prop::collection::vec(op(), 0..80)) {
         let mut shard = shard(limits());

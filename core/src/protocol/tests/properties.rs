@@ -123,9 +123,7 @@ pub(in crate::protocol) fn event() -> impl Strategy<Value = Event> {
     })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     #[test]
     fn a_clients_frame_survives_the_wire(frame in client_frame()) {
         let text = frame.encode();

@@ -121,8 +121,8 @@ fn assert_told_once(told: &[Update], taken: u32, waiting: usize) {
     assert!(ends + waiting <= taken as usize && ends + waiting + replies.len() * taken as usize >= taken as usize);
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 512;
 
     /// Whatever a server sends and whatever breaks: no panic, order, no end of a request told twice, no socket more than the back-off allows,
     /// nothing due in the past that does nothing, and a good server finds a client that is live, or one that has said why it stopped.

@@ -320,8 +320,8 @@ fn play(steps: &[Step], how: Play) -> Vec<Seen> {
     devices.into_iter().map(|device| (device.events, texts(&device.view), device.position)).collect()
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 48;
 
     /// At every level, and with levels that change in the middle, a reader ends with the same state and has seen the same events
     /// at the same places: nothing is replaced, reordered or left out.

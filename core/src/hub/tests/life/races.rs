@@ -193,8 +193,8 @@ impl Played {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 128;
 
     /// An expiry never moves backward, and nothing that has expired or was revoked gets an event, or anything done.
     #[test]

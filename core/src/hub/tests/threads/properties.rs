@@ -330,8 +330,8 @@ impl Play {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+properties! {
+    cases = 64;
 
     #[test]
     fn a_device_ends_with_exactly_the_events_of_its_threads(

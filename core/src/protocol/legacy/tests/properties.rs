@@ -110,9 +110,7 @@ fn legacy_text() -> impl Strategy<Value = String> {
         .prop_map(|(kind, one, a, two, b)| format!(r#"{{"type":"{kind}","{one}":{a},"{two}":{b}}}"#))
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     #[test]
     fn a_clients_frame_survives_the_profile_and_back(frame in device_frame()) {
         let Some(text) = spoken(&frame) else { return Ok(()) };
