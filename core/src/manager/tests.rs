@@ -6,6 +6,7 @@ mod bounds;
 mod capacity;
 mod kept;
 mod keys;
+mod language;
 mod leases;
 mod levels;
 mod model;

@@ -11,7 +11,7 @@ use super::harness::{
 };
 use crate::auth::AuthError;
 use crate::codec::frame::{Message, Opcode, is_close_code};
-use crate::connection::{Connection, ConnectionEvent};
+use crate::connection::{Connection, ConnectionEvent, PhaseName};
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::protocol::ServerFrame;
@@ -95,7 +95,8 @@ impl Played {
         self.c.advance(self.now, n);
     }
 
-    fn play(&mut self, op: &Op) {
+    /// What is asked of others by it.
+    fn play(&mut self, op: &Op) -> Option<ConnectionEvent> {
         match op {
             Op::Bytes(bytes) => {
                 self.c.handle_bytes(self.now, bytes);
@@ -117,7 +118,13 @@ impl Played {
             Op::Drain(micros) => self.c.drain_by(after(self.now, Duration::from_micros(*micros)).at),
             Op::Eof => self.c.handle_eof(),
         }
-        self.c.poll_event();
+        self.c.poll_event()
+    }
+
+    fn play_all(&mut self, ops: &[Op]) {
+        for op in ops {
+            self.play(op);
+        }
     }
 }
 
@@ -206,18 +213,16 @@ fn entry() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
+properties! {
     #[test]
     fn there_is_one_close_frame_at_most_with_a_legal_code_and_nothing_follows_it(
         stage in stage(), ops in prop::collection::vec(op(), 0..40), more in prop::collection::vec(op(), 0..20),
     ) {
         let mut played = Played::new(stage);
-        ops.iter().for_each(|op| played.play(op));
+        played.play_all(&ops);
         played.play(&Op::Close(0));
         let reason = played.c.close_reason();
-        more.iter().for_each(|op| played.play(op));
+        played.play_all(&more);
         prop_assert_eq!(played.c.close_reason(), reason, "the first reason stays");
         let refused = played.wire.starts_with(b"HTTP/") && !played.wire.starts_with(b"HTTP/1.1 101 ");
         played.taken(usize::MAX);
@@ -235,12 +240,56 @@ proptest! {
         }
     }
 
+    /// Whoever is not let in is asked of nobody and told nothing, whatever it sends and whatever else happens; and nobody is let
+    /// in whose token nobody has found to hold.
+    #[test]
+    fn nothing_is_dispatched_or_said_before_somebody_is_in(
+        stage in 0_usize..5, holds in any::<bool>(), ops in prop::collection::vec(op(), 0..60),
+    ) {
+        let mut played = Played::new(Stage::ALL[stage]);
+        for op in &ops {
+            if matches!(op, Op::Attached) || (matches!(op, Op::Verdict(true)) && !holds) {
+                continue;
+            }
+            match played.play(op) {
+                Some(ConnectionEvent::Frame(frame)) => prop_assert!(false, "{frame:?} of nobody"),
+                Some(ConnectionEvent::Unreadable(_)) => prop_assert!(false, "an answer to nobody"),
+                Some(ConnectionEvent::Attach(_)) => prop_assert!(holds, "attached without a token that holds"),
+                _ => {}
+            }
+            played.c.send_encoded(played.now, &[b"an event too early"]);
+            played.c.send(played.now, &ServerFrame::Pong { id: None });
+            prop_assert!(played.c.phase() != PhaseName::Live && !played.c.wants_events());
+        }
+        let over = is_over(&played.c);
+        played.taken(usize::MAX);
+        if !over {
+            let found = messages(frames(&played.wire));
+            let said = found.iter().any(|message| matches!(message, Message::Text(_) | Message::Binary(_)));
+            prop_assert!(!said, "{:?}", found);
+        }
+    }
+
+    #[test]
+    fn nothing_is_dispatched_after_the_close(
+        stage in stage(), ops in prop::collection::vec(op(), 0..20), more in prop::collection::vec(op(), 0..40),
+    ) {
+        let mut played = Played::new(stage);
+        played.play_all(&ops);
+        let asked = played.play(&Op::Close(0));
+        prop_assert!(asked.is_none(), "{:?}", asked);
+        for op in &more {
+            let asked = played.play(op);
+            prop_assert!(asked.is_none(), "{:?} asks {:?}", op, asked);
+        }
+    }
+
     #[test]
     fn without_input_every_state_comes_to_its_end_in_bounded_steps(
         stage in stage(), ops in prop::collection::vec(op(), 0..40), flushing in any::<bool>(),
     ) {
         let mut played = Played::new(stage);
-        ops.iter().for_each(|op| played.play(op));
+        played.play_all(&ops);
         let steps = run_out(&mut played.c, played.now, flushing);
         prop_assert!(steps <= 8, "{} steps", steps);
         prop_assert!(played.c.transmit().is_empty());
@@ -249,7 +298,7 @@ proptest! {
     #[test]
     fn a_call_before_the_deadline_does_nothing(stage in stage(), ops in prop::collection::vec(op(), 0..40)) {
         let mut played = Played::new(stage);
-        ops.iter().for_each(|op| played.play(op));
+        played.play_all(&ops);
         let before = (played.c.phase(), played.c.transmit().to_vec(), played.c.poll_timeout());
         let just_before = before.2.map(|(due, _)| due.saturating_since(played.now.at));
         if let Some(just_before) = just_before.and_then(|span| span.checked_sub(Duration::from_micros(1))) {

@@ -20,6 +20,7 @@ mod legacy;
 mod levels;
 mod life;
 mod lifecycle;
+mod liveness;
 mod mixed;
 #[cfg(loom)]
 mod models;

@@ -17,7 +17,7 @@ use crate::drive::Machine;
 use crate::hub::{Hub, HubConfig, Run, RunOptions, ToolCall};
 use crate::id::{RunId, TopicId, TopicName};
 use crate::limits::Limits;
-use crate::protocol::{EventBody, Mode, Position};
+use crate::protocol::{EventBody, Mode, Position, ServerFrame};
 use crate::stream::RunError;
 use crate::sync::Lock;
 use crate::time::UnixTime;
@@ -259,8 +259,8 @@ fn read_all(world: &World) -> Pair {
     world.resuming("ann", Some(Position::NONE), None)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+properties! {
+    cases = 128;
 
     #[test]
     fn each_run_is_seen_from_its_start_to_its_one_end_whatever_goes_on_beside_it(acts in acts()) {
@@ -298,5 +298,34 @@ proptest! {
             (reader.fault().cloned(), reader.client.reducer().clone(), reader.client.position().map(|p| p.seq), lifecycle)
         };
         prop_assert_eq!(view(&merged), view(&plain));
+    }
+
+    /// A log that has shed its beginning, against one that holds everything.
+    #[test]
+    fn a_snapshot_and_its_tail_are_the_replay(acts in acts(), log_entries in 3_usize..30) {
+        let whole = World::with(Limits { log_entries: 100_000, lag_entries: 100_000, ..Limits::default() });
+        let shed = World::with(Limits { log_entries, lag_entries: 100_000, ..Limits::default() });
+        produce(&whole, &acts);
+        produce(&shed, &acts);
+        let mut replayed = read_all(&whole);
+        let ends: BTreeMap<_, _> = replayed.stream().iter().map(|e| (e.run_id.unwrap(), e.position.seq)).collect();
+        let mut reader = read_all(&shed);
+        let mut start = Position::NONE;
+        for event in reader.events() {
+            match event {
+                ClientEvent::Welcome(welcome) => start = welcome.streams[0].event_id,
+                ClientEvent::Frame(frame) => if let ServerFrame::Snapshot(part) = *frame { start = part.event_id },
+                ClientEvent::Event(_) => {}
+            }
+        }
+        let seq = |reader: &Pair| reader.client.position().map(|position| position.seq);
+        prop_assert_eq!((reader.fault(), seq(&reader)), (None, seq(&replayed)));
+        let (seen, all) = (reader.client.reducer().runs(), replayed.client.reducer().runs());
+        for (run, view) in seen {
+            prop_assert_eq!(Some(view), all.get(run));
+        }
+        for (run, end) in ends {
+            prop_assert!(seen.contains_key(&run) || end <= start.seq, "{} goes on to {} behind {:?}", run, end, start);
+        }
     }
 }
