@@ -39,6 +39,8 @@
 )]
 
 #[cfg(test)]
+mod explore;
+#[cfg(test)]
 #[macro_use]
 mod property;
 

@@ -1,5 +1,7 @@
 //! One connection of a client.
 
+#[cfg(test)]
+mod fingerprint;
 mod streams;
 
 use std::fmt;

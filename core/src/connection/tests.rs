@@ -2,6 +2,7 @@
 
 mod carriers;
 mod deadlines;
+mod fingerprint;
 mod harness;
 mod keepalive;
 mod limits;

@@ -30,6 +30,8 @@
 
 mod admission;
 mod approval;
+#[cfg(test)]
+mod fingerprint;
 mod housekeeper;
 mod levels;
 mod producers;

@@ -2,6 +2,8 @@
 //! adapters, tests and simulations all drive it.
 
 mod attaching;
+#[cfg(test)]
+mod fingerprint;
 mod following;
 mod inbound;
 mod leaving;

@@ -76,6 +76,12 @@ impl Denied {
         (!entry.ends || now < entry.over).then_some(entry)
     }
 
+    /// What is revoked, which `Debug` does not show.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> Vec<String> {
+        self.entries.keys().map(|named| named.1.name()).collect()
+    }
+
     /// Which one makes room for `newest`.
     fn goes(&self, now: Timestamp, newest: &Arc<Named>) -> Option<Arc<Named>> {
         let other = |found: &&(Timestamp, Arc<Named>)| found.1 != *newest;

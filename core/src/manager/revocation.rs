@@ -66,6 +66,12 @@ impl Tokens {
         self.expiry(token).is_some()
     }
 
+    /// Their ids and ends, which `Debug` does not show.
+    #[cfg(test)]
+    pub(super) fn names(&self) -> Vec<(&str, UnixTime)> {
+        self.0.iter().map(|(id, expires)| (id.as_str(), *expires)).collect()
+    }
+
     /// When this one of them expires.
     pub fn expiry(&self, token: &TokenId) -> Option<UnixTime> {
         self.0.iter().find(|(known, _)| known == token).map(|(_, expires)| *expires)
@@ -173,6 +179,16 @@ impl<H: Clone> Manager<H> {
 }
 
 impl Revoked {
+    /// What it names, which `Debug` does not show.
+    #[cfg(test)]
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Session(session) => session.to_string(),
+            Self::Token(token) => token.as_str().to_owned(),
+            Self::All => String::new(),
+        }
+    }
+
     fn concerns<H>(&self, device: &Device<H>) -> bool {
         match self {
             Self::Session(session) => device.session == *session,

@@ -4,6 +4,8 @@ mod absence;
 mod acks;
 mod bounds;
 mod capacity;
+mod exploration;
+mod fingerprint;
 mod kept;
 mod keys;
 mod language;

@@ -153,6 +153,12 @@ impl<T, E: Clone> Mailbox<T, E> {
         self.ready.take(waker)
     }
 
+    /// Whether the reader has been told to look, and has not yet.
+    #[cfg(test)]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.ready.is_marked()
+    }
+
     /// Why it is closed, whatever is left in it.
     pub fn end(&self) -> Option<E> {
         self.queue.lock().closed.clone()

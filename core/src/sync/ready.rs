@@ -31,6 +31,12 @@ impl ReadyMark {
         self.waker.lock().take()
     }
 
+    /// Whether the mark is set.
+    #[cfg(test)]
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked.load(Ordering::Acquire)
+    }
+
     /// Registers `waker` for the next mark, then takes the one that is set. While it answers `true` there may be more:
     /// the reader may only sleep after a `false`.
     pub fn take(&self, waker: &Waker) -> bool {

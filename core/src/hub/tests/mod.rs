@@ -10,6 +10,7 @@ mod coming_back;
 mod delivery;
 mod disconnect;
 mod drain;
+mod exploration;
 mod harness;
 mod heap;
 mod identity;
