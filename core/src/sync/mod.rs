@@ -4,12 +4,14 @@
 //! fired after every lock is released. Each primitive is one file, and each has a loom model beside its tests.
 
 mod budget;
+mod current;
 mod gate;
 mod lock;
 mod mailbox;
 mod ready;
 
 pub use budget::{Budget, Lease};
+pub use current::Current;
 pub use gate::{Gate, Pass};
 pub use lock::Lock;
 pub use mailbox::{Mailbox, Popped, PushError};

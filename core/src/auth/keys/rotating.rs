@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::set::KeySet;
 use crate::auth::{AuthError, Grant, TokenVerifier};
-use crate::sync::Lock;
+use crate::sync::Current;
 use crate::time::UnixTime;
 
 /// A [`KeySet`] that another may take the place of without a restart: keys rotate, connections stay.
@@ -12,25 +12,22 @@ use crate::time::UnixTime;
 /// A verification goes by the set that was there when it began. A grant lasts as long as its token: whoever drops a key because
 /// it has leaked also revokes what it signed.
 #[derive(Debug)]
-pub struct RotatingKeys(Lock<Arc<KeySet>>);
+pub struct RotatingKeys(Current<KeySet>);
 
 impl RotatingKeys {
     /// Begins with `keys`.
     pub fn new(keys: KeySet) -> Self {
-        Self(Lock::new(Arc::new(keys)))
+        Self(Current::new(keys))
     }
 
     /// Every verification that begins from now on goes by `keys`.
     pub fn replace(&self, keys: KeySet) {
-        let keys = Arc::new(keys);
-        let old = std::mem::replace(&mut *self.0.lock(), keys);
-        // Freed, secrets wiped, outside the lock.
-        drop(old);
+        self.0.replace(keys);
     }
 
     /// The set that counts now.
     pub fn current(&self) -> Arc<KeySet> {
-        Arc::clone(&self.0.lock())
+        self.0.get()
     }
 }
 
