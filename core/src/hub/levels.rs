@@ -3,7 +3,7 @@
 use std::sync::Arc as Shared;
 use std::task::{Context, Poll, Waker};
 
-use super::{Hub, deliver};
+use super::{Hub, Mail, deliver};
 use crate::id::DependencyName;
 use crate::level::{LevelNotice, LevelStatus, Levels, Report, ServiceLevel, TooManyDependencies};
 use crate::manager::{Control, Output};
@@ -135,12 +135,22 @@ impl Hub {
                 }
             }
         }
-        let producers = self.inner.producers.lock().set_level(notice);
+        self.tell_producers(notice);
+    }
+
+    fn tell_producers(&self, notice: &Shared<LevelNotice>) {
         let mut wakers = Wakers::default();
-        for mail in producers {
-            let told = Output::Control(mail, Control::ServiceLevel(Shared::clone(notice)));
-            deliver(told, &mut wakers, &mut Vec::new());
+        let mut producers = self.inner.producers.lock();
+        // Under their lock, as devices are told under their shard's: of two changes the newer one comes last into a mailbox, where it
+        // takes the place of the other.
+        for mail in producers.set_level(notice) {
+            tell(mail, notice, &mut wakers);
         }
+        drop(producers);
         wakers.wake();
     }
+}
+
+fn tell(mail: Mail, notice: &Shared<LevelNotice>, wakers: &mut Wakers) {
+    deliver(Output::Control(mail, Control::ServiceLevel(Shared::clone(notice))), wakers, &mut Vec::new());
 }
