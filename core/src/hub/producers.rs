@@ -98,8 +98,8 @@ impl Hub {
         } else if again {
             let shard = self.shard_of(ask.user());
             self.on_shard(shard, |shard, _| shard.orphaned(ask.request()));
-            // One that has come before that was noted has not found it.
-            if candidates.is_empty() && self.inner.producers.lock().is_wanted(ask.user()) {
+            // One that has come before that was noted has not found it. Those that refused it have no room, or go.
+            if self.inner.producers.lock().is_wanted_beside(ask.user(), &candidates) {
                 self.on_shard(shard, |shard, _| shard.ask_orphans());
             }
         } else {

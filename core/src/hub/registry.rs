@@ -105,9 +105,10 @@ impl<H: Clone> Registry<H> {
         self.producers.values().any(|producer| producer.connection == connection && producer.wants(user))
     }
 
-    /// Whether anybody wants this user's requests.
-    pub(super) fn is_wanted(&self, user: &UserId) -> bool {
-        self.producers.values().any(|producer| producer.wants(user))
+    /// Whether anybody wants this user's requests who is none of those that were `asked`.
+    pub(super) fn is_wanted_beside(&self, user: &UserId, asked: &[(ConnectionId, H)]) -> bool {
+        let is_asked = |connection| asked.iter().any(|(asked, _)| *asked == connection);
+        self.producers.values().any(|producer| producer.wants(user) && !is_asked(producer.connection))
     }
 
     /// Whom to ask for this user, the one whose turn it is first; all who want it.
@@ -214,6 +215,18 @@ mod tests {
         assert_eq!(asked(&mut registry, "bob"), [2, 3, 4, 1]);
         let rival = UserId::new(Some("rival"), "ann").unwrap();
         assert!(registry.for_user(&rival).is_empty());
+    }
+
+    #[test]
+    fn who_has_come_since_others_were_asked_is_known() {
+        let mut registry = Registry::new(9);
+        registry.join(name("a"), producer(1, "publish", None)).unwrap();
+        let before = registry.for_user(&user("ann"));
+        assert!(!registry.is_wanted_beside(&user("ann"), &before));
+        registry.join(name("b"), producer(2, "publish", Some(&["bob"]))).unwrap();
+        assert!(!registry.is_wanted_beside(&user("ann"), &before), "it wants another's");
+        registry.join(name("c"), producer(3, "publish", None)).unwrap();
+        assert!(registry.is_wanted_beside(&user("ann"), &before));
     }
 
     #[test]
