@@ -7,7 +7,7 @@ use super::{Hub, Mail, deliver};
 use crate::id::DependencyName;
 use crate::level::{LevelNotice, LevelStatus, Levels, Report, ServiceLevel, TooManyDependencies};
 use crate::manager::{Control, Output};
-use crate::sync::Wakers;
+use crate::sync::{Wakers, broken};
 use crate::time::{Clock, Timestamp};
 
 /// How many users are told of a change under one lock.
@@ -139,6 +139,7 @@ impl Hub {
     }
 
     fn tell_producers(&self, notice: &Shared<LevelNotice>) {
+        broken!(TellsProducersLate => self.tell_producers_late(notice));
         let mut wakers = Wakers::default();
         let mut producers = self.inner.producers.lock();
         // Under their lock, as devices are told under their shard's: of two changes the newer one comes last into a mailbox, where it
@@ -151,6 +152,6 @@ impl Hub {
     }
 }
 
-fn tell(mail: Mail, notice: &Shared<LevelNotice>, wakers: &mut Wakers) {
+pub(super) fn tell(mail: Mail, notice: &Shared<LevelNotice>, wakers: &mut Wakers) {
     deliver(Output::Control(mail, Control::ServiceLevel(Shared::clone(notice))), wakers, &mut Vec::new());
 }

@@ -58,7 +58,7 @@ use crate::level::Levels;
 use crate::limits::{Limits, LimitsError};
 use crate::manager::{Ask, Control, Counts, Manager, Output, Pace, RunStart};
 use crate::stream::RunError;
-use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers};
+use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers, broken};
 use crate::time::{Clock, Now, Timestamp};
 
 pub use crate::manager::{Decision, DeviceStatus, OnDisconnect, OpenRunStatus, UserStatus};
@@ -342,6 +342,8 @@ impl Hub {
     }
 
     fn on_shard<R>(&self, shard: usize, operation: impl FnOnce(&mut Manager<Mail>, Now) -> R) -> R {
+        broken!(LetsGoOfTheShard => self.on_a_copy_of_the_shard(shard, operation));
+        broken!(WakesTooEarly => self.on_a_copy_of_the_shard(shard, operation));
         let mut wakers = Wakers::default();
         let mut asks = Vec::new();
         let mut manager = self.inner.shards[shard].lock();

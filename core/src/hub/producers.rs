@@ -9,7 +9,7 @@ use crate::id::{ConnectionId, FrameId, UserId};
 use crate::limits::Limits;
 use crate::manager::{Ask, Control, Credential, Manager, Output, Pace, Revoked, Tokens};
 use crate::protocol::{self, ReplyError, RequestBody, RevokeTarget};
-use crate::sync::{PushError, Wakers};
+use crate::sync::{PushError, Wakers, broken};
 use crate::time::{Clock, Timestamp, UnixTime};
 
 /// How many runs of a producer that is gone are let go under one lock.
@@ -45,6 +45,7 @@ impl Hub {
         grant: &Grant,
         lasts_longer: bool,
     ) -> bool {
+        broken!(RetokensAfterTheLook => self.retoken_after_the_look(name, connection, grant, lasts_longer));
         let token = Credential::of(grant);
         let retoken =
             |change: &dyn Fn(&Tokens) -> Tokens| self.inner.producers.lock().retoken(name, connection, change);
@@ -98,6 +99,7 @@ impl Hub {
         } else if again {
             let shard = self.shard_of(ask.user());
             self.on_shard(shard, |shard, _| shard.orphaned(ask.request()));
+            broken!(OverlooksWhoHasCome => ());
             // One that has come before that was noted has not found it. Those that refused it have no room, or go.
             if self.inner.producers.lock().is_wanted_beside(ask.user(), &candidates) {
                 self.on_shard(shard, |shard, _| shard.ask_orphans());
@@ -163,6 +165,7 @@ impl Hub {
             }
             Err(PushError::Full | PushError::Closed) => return false,
         }
+        broken!(ForgetsWhoHasGone => true);
         // It may have gone, or have lost the user, before that was noted, and has not looked at it then.
         if !self.inner.producers.lock().serves(connection, ask.user()) {
             self.on_shard(shard, |shard, _| shard.ask_again(connection, |user| user == ask.user()));

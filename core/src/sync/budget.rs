@@ -39,6 +39,7 @@ impl Budget {
 impl Count {
     /// Counts `units` more, where they are free.
     fn take(&self, units: usize) -> Option<()> {
+        broken!(LeasesInTwoSteps => self.take_in_two_steps(units));
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
             let after = used.checked_add(units).filter(|after| *after <= self.max)?;
@@ -47,6 +48,12 @@ impl Count {
                 Err(now) => used = now,
             }
         }
+    }
+
+    /// Counts `units` less, of those that were taken.
+    fn give_back(&self, units: usize) {
+        broken!(ReleasesInTwoSteps => self.give_back_in_two_steps(units));
+        self.used.fetch_sub(units, Ordering::AcqRel);
     }
 }
 
@@ -74,9 +81,7 @@ impl Lease {
         match units.checked_sub(self.units) {
             Some(more) if self.count.take(more).is_none() => return false,
             Some(_) => {}
-            None => {
-                self.count.used.fetch_sub(self.units - units, Ordering::AcqRel);
-            }
+            None => self.count.give_back(self.units - units),
         }
         self.units = units;
         true
@@ -85,7 +90,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.count.used.fetch_sub(self.units, Ordering::AcqRel);
+        self.count.give_back(self.units);
     }
 }
 
@@ -114,25 +119,51 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod models {
-    use super::Budget;
+    use loom::sync::atomic::Ordering;
     use loom::thread;
 
-    /// Property: of two racing for one unit at most one has it at a time, and in the end none is in use.
+    use super::{Budget, Count};
+    use crate::sync::models::check;
+
+    /// Broken on purpose.
+    impl Count {
+        pub(super) fn take_in_two_steps(&self, units: usize) -> Option<()> {
+            let after = self.used.load(Ordering::Acquire).checked_add(units).filter(|after| *after <= self.max)?;
+            self.used.store(after, Ordering::Release);
+            Some(())
+        }
+
+        pub(super) fn give_back_in_two_steps(&self, units: usize) {
+            let used = self.used.load(Ordering::Acquire);
+            self.used.store(used.wrapping_sub(units), Ordering::Release);
+        }
+    }
+
+    /// Leases so much, makes it so much, and gives it back. Answers how much of it was there.
+    fn use_some(budget: &Budget, first: usize, then: usize) -> usize {
+        let Some(mut lease) = budget.lease(first) else { return 0 };
+        let within = |units| {
+            let used = budget.used();
+            assert!((units..=3).contains(&used), "the count is {used} where {units} of 3 are leased");
+        };
+        within(lease.units());
+        lease.resize(then);
+        within(lease.units());
+        lease.units()
+    }
+
+    /// Property: against leases that grow, shrink and end, the count is never over the bound, never under what is leased, and zero
+    /// in the end.
     #[test]
     fn never_over_and_back_to_zero() {
-        loom::model(|| {
-            let budget = Budget::new(1);
+        check(|| {
+            let budget = Budget::new(3);
             let other = budget.clone();
-            let racer = thread::spawn(move || {
-                let lease = other.lease(1);
-                assert!(other.used() <= 1);
-                lease.is_some()
-            });
-            let mine = budget.lease(1);
-            assert!(budget.used() <= 1);
-            drop(mine);
-            racer.join().unwrap();
-            assert_eq!(budget.used(), 0);
+            let racer = thread::spawn(move || use_some(&other, 2, 1));
+            let mine = use_some(&budget, 1, 3);
+            let others = racer.join().unwrap();
+            assert!(mine + others > 0, "both were refused");
+            assert_eq!(budget.used(), 0, "the count in the end");
         });
     }
 }

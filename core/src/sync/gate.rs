@@ -36,6 +36,7 @@ impl Gate {
 
     /// Enters, or `None` once the gate is shut.
     pub fn enter(&self) -> Option<Pass> {
+        broken!(EntersInTwoSteps => self.enter_in_two_steps());
         let mut state = self.shared.state.load(Ordering::Relaxed);
         loop {
             if state & SHUT != 0 {
@@ -67,6 +68,7 @@ impl Gate {
 
     /// Ready once the gate is shut and the last one has left. One task may wait.
     pub fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
+        broken!(WaitsBeforeItRegisters => self.look_and_register(cx));
         // Registered before the look, so that whoever leaves in between finds the waker.
         *self.shared.waiting.lock() = Some(cx.waker().clone());
         if self.shared.state.load(Ordering::Acquire) == SHUT { Poll::Ready(()) } else { Poll::Pending }
@@ -118,23 +120,49 @@ mod tests {
 
 #[cfg(all(test, loom))]
 mod models {
-    use super::Gate;
     use loom::future::block_on;
+    use loom::sync::atomic::Ordering;
     use loom::thread;
+    use std::task::{Context, Poll};
 
-    /// Property: whoever entered is waited for, and the waiter is woken when the last one leaves.
+    use super::{Gate, ONE, Pass, SHUT};
+    use crate::sync::Arc;
+    use crate::sync::models::check;
+
+    /// Broken on purpose.
+    impl Gate {
+        pub(super) fn enter_in_two_steps(&self) -> Option<Pass> {
+            if self.is_shut() {
+                return None;
+            }
+            self.shared.state.fetch_add(ONE, Ordering::AcqRel);
+            Some(Pass { shared: Arc::clone(&self.shared) })
+        }
+
+        pub(super) fn look_and_register(&self, cx: &Context<'_>) -> Poll<()> {
+            let state = self.shared.state.load(Ordering::Acquire);
+            *self.shared.waiting.lock() = Some(cx.waker().clone());
+            if state == SHUT { Poll::Ready(()) } else { Poll::Pending }
+        }
+    }
+
+    /// Property: of one who leaves and one who comes while the gate is shut, whoever is inside is waited for, the waiter is woken
+    /// when the last one leaves, and nobody is inside after that.
     #[test]
     fn shutting_waits_for_everybody_inside() {
-        loom::model(|| {
+        check(|| {
             let gate = Gate::new();
+            let inside = gate.enter().unwrap();
+            let leaver = thread::spawn(move || drop(inside));
             let visitor = {
                 let gate = gate.clone();
                 thread::spawn(move || drop(gate.enter()))
             };
-            gate.shut();
+            assert!(gate.shut());
             block_on(std::future::poll_fn(|cx| gate.poll_empty(cx)));
             assert!(gate.enter().is_none());
-            assert_eq!(gate.inside(), 0);
+            assert_eq!(gate.inside(), 0, "somebody is inside a gate that was empty");
+            leaver.join().unwrap();
             visitor.join().unwrap();
         });
     }

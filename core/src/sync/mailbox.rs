@@ -88,6 +88,8 @@ impl<T, E: Clone> Mailbox<T, E> {
         bytes: usize,
         superseded: impl Fn(&T, &T) -> bool,
     ) -> Result<Option<Waker>, PushError> {
+        broken!(ReplacesInTwoSteps => self.replace_in_two_steps(item, bytes, superseded));
+        broken!(KeepsTheBytes => self.replace_without_giving_back(item, bytes, superseded));
         self.put(item, bytes, |queue| queue.max_bytes, superseded).map_err(|(_, error)| error)
     }
 
@@ -98,6 +100,7 @@ impl<T, E: Clone> Mailbox<T, E> {
         max: impl FnOnce(&Queue<T, E>) -> usize,
         superseded: impl Fn(&T, &T) -> bool,
     ) -> Result<Option<Waker>, (T, PushError)> {
+        broken!(PutsInTwoSteps => self.put_in_two_steps(item, bytes, max));
         let mut queue = self.queue.lock();
         if queue.closed.is_some() {
             return Err((item, PushError::Closed));
@@ -144,6 +147,8 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// Ends the mailbox; the first reason stays. The waker is to be fired once no lock is held.
     #[must_use = "the reader sleeps until its waker is fired"]
     pub fn close(&self, reason: E) -> Option<Waker> {
+        broken!(ClosesAfterTheMark => self.close_after_the_mark(reason));
+        broken!(KeepsTheLastReason => self.close_again(reason));
         self.queue.lock().closed.get_or_insert(reason);
         self.ready.mark()
     }
@@ -183,6 +188,9 @@ impl<T, E: Clone> Mailbox<T, E> {
         queue.closed.clone().map_or(Popped::Empty, Popped::Closed)
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -245,186 +253,5 @@ mod tests {
         assert_eq!(mailbox.offer(4, 1).unwrap_err(), (4, PushError::Full));
         assert_eq!(mailbox.pop(), Popped::Item(1));
         mailbox.push(3, 4).unwrap();
-    }
-}
-
-#[cfg(all(test, loom))]
-mod models {
-    use super::{Mailbox, Popped, PushError};
-    use loom::future::block_on;
-    use loom::sync::Arc;
-    use loom::thread;
-    use std::task::{Poll, Waker};
-
-    /// Property: a push against a close is either refused or read before the end, and the reader sees the end.
-    #[test]
-    fn a_push_against_a_close_is_refused_or_read() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(model.preemption_bound.unwrap_or(2));
-        model.check(|| {
-            let mailbox = Arc::new(Mailbox::<u8, ()>::new(8));
-            let pusher = {
-                let mailbox = Arc::clone(&mailbox);
-                thread::spawn(move || match mailbox.push(1, 1) {
-                    Ok(waker) => {
-                        if let Some(waker) = waker {
-                            waker.wake();
-                        }
-                        true
-                    }
-                    Err(_) => false,
-                })
-            };
-            let closer = {
-                let mailbox = Arc::clone(&mailbox);
-                thread::spawn(move || {
-                    if let Some(waker) = mailbox.close(()) {
-                        waker.wake();
-                    }
-                })
-            };
-            let mut read = false;
-            block_on(std::future::poll_fn(|cx| {
-                loop {
-                    match mailbox.pop() {
-                        Popped::Item(_) => read = true,
-                        Popped::Closed(()) => return Poll::Ready(()),
-                        Popped::Empty => {
-                            if !mailbox.take_mark(cx.waker()) {
-                                return Poll::Pending;
-                            }
-                        }
-                    }
-                }
-            }));
-            assert_eq!(pusher.join().unwrap(), read);
-            closer.join().unwrap();
-        });
-    }
-
-    /// Property: of a full mailbox that is read and closed meanwhile, each item offered is read or comes back, once.
-    #[test]
-    fn what_is_offered_is_read_or_comes_back() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(model.preemption_bound.unwrap_or(2));
-        model.check(|| {
-            let mailbox = Arc::new(Mailbox::<u8, ()>::new(1));
-            let offerer = {
-                let mailbox = Arc::clone(&mailbox);
-                thread::spawn(move || {
-                    let mut back = Vec::new();
-                    for item in [1, 2] {
-                        match mailbox.offer(item, 1) {
-                            Ok(waker) => waker.into_iter().for_each(Waker::wake),
-                            Err((item, _)) => back.push(item),
-                        }
-                    }
-                    mailbox.close(()).into_iter().for_each(Waker::wake);
-                    back
-                })
-            };
-            let mut all = read_all(&mailbox);
-            all.extend(offerer.join().unwrap());
-            all.sort_unstable();
-            assert_eq!(all, [1, 2]);
-        });
-    }
-
-    /// How one item takes the place of those of its own last digit.
-    type Replace = fn(&Mailbox<u8, ()>, u8) -> bool;
-
-    fn fire(outcome: Result<Option<Waker>, PushError>) -> bool {
-        outcome.map(|waker| waker.into_iter().for_each(Waker::wake)).is_ok()
-    }
-
-    fn same(item: &u8, earlier: &u8) -> bool {
-        item % 10 == earlier % 10
-    }
-
-    fn replace(mailbox: &Mailbox<u8, ()>, item: u8) -> bool {
-        fire(mailbox.replace(item, 1, same))
-    }
-
-    /// Broken on purpose: what is superseded goes under one lock, and its successor comes under another.
-    fn replace_in_two_steps(mailbox: &Mailbox<u8, ()>, item: u8) -> bool {
-        let mut queue = mailbox.queue.lock();
-        let before = queue.items.len();
-        queue.items.retain(|(earlier, _)| !same(&item, earlier));
-        queue.bytes -= before - queue.items.len();
-        drop(queue);
-        fire(mailbox.push(item, 1))
-    }
-
-    /// Broken on purpose: the bytes of what is superseded stay counted.
-    fn replace_without_giving_back(mailbox: &Mailbox<u8, ()>, item: u8) -> bool {
-        mailbox.queue.lock().items.retain(|(earlier, _)| !same(&item, earlier));
-        fire(mailbox.push(item, 1))
-    }
-
-    /// Reads to the end; the bytes are those of what waits, and within the bound, all the time.
-    fn read_all(mailbox: &Mailbox<u8, ()>) -> Vec<u8> {
-        let mut read = Vec::new();
-        block_on(std::future::poll_fn(|cx| {
-            loop {
-                let popped = mailbox.pop();
-                let queue = mailbox.queue.lock();
-                assert!(queue.bytes == queue.items.len() && queue.bytes <= 2, "{} bytes", queue.bytes);
-                drop(queue);
-                match popped {
-                    Popped::Item(item) => read.push(item),
-                    Popped::Closed(()) => return Poll::Ready(()),
-                    Popped::Empty => {
-                        if !mailbox.take_mark(cx.waker()) {
-                            return Poll::Pending;
-                        }
-                    }
-                }
-            }
-        }));
-        read
-    }
-
-    fn check_replace(replace: Replace) {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(model.preemption_bound.unwrap_or(2));
-        model.check(move || {
-            let mailbox = Arc::new(Mailbox::<u8, ()>::new(2));
-            assert!(fire(mailbox.push(1, 1)) && fire(mailbox.push(5, 1)), "room for two");
-            let replacer = {
-                let mailbox = Arc::clone(&mailbox);
-                thread::spawn(move || replace(&mailbox, 11))
-            };
-            let closer = {
-                let mailbox = Arc::clone(&mailbox);
-                thread::spawn(move || mailbox.close(()).into_iter().for_each(Waker::wake))
-            };
-            let read = read_all(&mailbox);
-            let replaced = replacer.join().unwrap();
-            closer.join().unwrap();
-            assert!(read.contains(&5), "superseded by nothing, and still lost: {read:?}");
-            assert!(read.contains(&1) || read.contains(&11), "superseded and superseding are both lost: {read:?}");
-            assert_eq!(read.contains(&11), replaced, "{read:?}");
-            assert!(read.is_sorted_by_key(|item| u8::from(*item == 11)), "overtaken: {read:?}");
-        });
-    }
-
-    /// Property: an item is read, or gives way to one that is read, against pop and close; the bytes are never over.
-    #[test]
-    fn what_is_superseded_is_read_or_its_successor_is() {
-        check_replace(replace);
-    }
-
-    /// Property: the model above finds the item that is lost between two locks.
-    #[test]
-    #[should_panic(expected = "are both lost")]
-    fn a_replacement_in_two_steps_is_found_out() {
-        check_replace(replace_in_two_steps);
-    }
-
-    /// Property: the model above finds bytes that are not given back.
-    #[test]
-    #[should_panic(expected = "bytes")]
-    fn a_replacement_that_keeps_the_bytes_is_found_out() {
-        check_replace(replace_without_giving_back);
     }
 }

@@ -1,13 +1,29 @@
 //! The only home of locks, atomics and wakers.
 //!
 //! Nothing here waits: a lock is held for a few instructions, a full queue answers so, and a waker is handed back to be
-//! fired after every lock is released. Each primitive is one file, and each has a loom model beside its tests.
+//! fired after every lock is released. Each primitive is one file, and each has a loom model beside its tests. A model must
+//! also fail where the primitive is broken: `broken!` says how it can be, and is nothing outside the models' build.
+
+/// In the build of the models, answers with `$instead` where the fault is on: see [`faults`]. Anywhere else it is nothing.
+macro_rules! broken {
+    ($fault:ident => $instead:expr) => {
+        #[cfg(all(test, loom))]
+        if $crate::sync::faults::is_on($crate::sync::faults::Fault::$fault) {
+            return $instead;
+        }
+    };
+}
+pub(crate) use broken;
 
 mod budget;
 mod current;
+#[cfg(all(test, loom))]
+pub(crate) mod faults;
 mod gate;
 mod lock;
 mod mailbox;
+#[cfg(all(test, loom))]
+pub(crate) mod models;
 mod ready;
 
 pub use budget::{Budget, Lease};

@@ -40,12 +40,18 @@ impl ReadyMark {
     /// Registers `waker` for the next mark, then takes the one that is set. While it answers `true` there may be more:
     /// the reader may only sleep after a `false`.
     pub fn take(&self, waker: &Waker) -> bool {
+        broken!(RegistersTooLate => self.take_and_register(waker));
+        broken!(KeepsTheFirstWaker => self.take_for_the_first(waker));
+        broken!(TakesTheMarkInTwoSteps => self.take_in_two_steps(waker));
+        self.register(waker);
+        self.marked.swap(false, Ordering::AcqRel)
+    }
+
+    fn register(&self, waker: &Waker) {
         let mut slot = self.waker.lock();
         if !slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
-        drop(slot);
-        self.marked.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -70,42 +76,75 @@ mod models {
     use loom::sync::Arc;
     use loom::sync::atomic::{AtomicUsize, Ordering};
     use loom::thread;
-    use std::task::Poll;
+    use std::future::poll_fn;
+    use std::task::{Poll, Waker};
 
     use super::ReadyMark;
+    use crate::sync::models::check;
 
-    /// Property: with two publishers against a reader that sleeps after every `false`, each publication is seen; a lost
-    /// wake-up is a deadlock, which loom reports.
+    /// Broken on purpose.
+    impl ReadyMark {
+        pub(super) fn take_and_register(&self, waker: &Waker) -> bool {
+            let marked = self.marked.swap(false, Ordering::AcqRel);
+            self.register(waker);
+            marked
+        }
+
+        pub(super) fn take_for_the_first(&self, waker: &Waker) -> bool {
+            self.waker.lock().get_or_insert_with(|| waker.clone());
+            self.marked.swap(false, Ordering::AcqRel)
+        }
+
+        pub(super) fn take_in_two_steps(&self, waker: &Waker) -> bool {
+            self.register(waker);
+            let marked = self.marked.load(Ordering::Acquire);
+            self.marked.store(false, Ordering::Release);
+            marked
+        }
+    }
+
+    /// Property: with two publishers against a reader that looks for a mark and for nothing else, each publication is seen, and
+    /// no mark is taken twice; a lost wake-up is a deadlock, which loom reports.
     #[test]
     fn no_wake_up_is_lost() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(model.preemption_bound.unwrap_or(2));
-        model.check(|| {
+        check(|| {
             let shared = Arc::new((ReadyMark::default(), AtomicUsize::new(0)));
-            let publishers: Vec<_> = (0..2)
-                .map(|_| {
-                    let shared = Arc::clone(&shared);
-                    thread::spawn(move || {
-                        shared.1.fetch_add(1, Ordering::Release);
-                        if let Some(waker) = shared.0.mark() {
-                            waker.wake();
-                        }
-                    })
+            let publishers = [0, 1].map(|_| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    shared.1.fetch_add(1, Ordering::Release);
+                    shared.0.mark().into_iter().for_each(Waker::wake);
                 })
-                .collect();
-            block_on(std::future::poll_fn(|cx| {
-                loop {
-                    if shared.1.load(Ordering::Acquire) == 2 {
-                        return Poll::Ready(());
-                    }
-                    if !shared.0.take(cx.waker()) {
-                        return Poll::Pending;
-                    }
+            });
+            let (mut taken, mut seen) = (0, 0);
+            block_on(poll_fn(|cx| {
+                while shared.0.take(cx.waker()) {
+                    taken += 1;
+                    seen = shared.1.load(Ordering::Acquire);
                 }
+                if seen == 2 { Poll::Ready(()) } else { Poll::Pending }
             }));
-            for publisher in publishers {
-                publisher.join().unwrap();
-            }
+            publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+            assert!(taken + usize::from(shared.0.take(Waker::noop())) <= 2, "a mark is taken twice");
+        });
+    }
+
+    /// Property: where another task goes on with the reading while the mark is set, it finds the mark, or is woken by it.
+    #[test]
+    fn whoever_takes_over_the_reading_is_woken() {
+        check(|| {
+            let ready = Arc::new(ReadyMark::default());
+            let publisher = {
+                let ready = Arc::clone(&ready);
+                thread::spawn(move || ready.mark().into_iter().for_each(Waker::wake))
+            };
+            let mut marked = ready.take(Waker::noop());
+            block_on(poll_fn(|cx| {
+                marked |= ready.take(cx.waker());
+                if marked { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            publisher.join().unwrap();
+            assert!(!ready.take(Waker::noop()), "a mark is taken twice");
         });
     }
 }

@@ -1,48 +1,64 @@
-//! The order of locks, checked by loom: a publisher marks and fills mailboxes under its shard's lock, a reader takes its
-//! mailbox and the shard one after the other. First with the hub itself, then with the real lock and mailbox alone, where
-//! what must not be done can be tried too.
+//! The hub on several threads, checked by loom: publishers, operators and devices that come and go, on the real hub with real
+//! sessions and clients. [`small`] has the real lock and mailbox alone, where readers can be broken too.
+
+mod broken;
+mod coming;
+mod ending;
+mod producing;
+mod revoking;
+mod shards;
+mod small;
 
 use std::future::poll_fn;
 use std::sync::Arc as Shared;
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use loom::future::block_on;
-use loom::sync::Arc;
-use loom::thread;
+use loom::thread::JoinHandle;
 
 use crate::auth::fake::FakeKeys;
-use crate::auth::{ClaimRules, Grant, NewToken, Scopes, Ticket, TicketBounds, Tickets};
+use crate::auth::{ClaimRules, NewToken};
 use crate::client::{Client, ClientConfig, ClientEvent};
 use crate::drive::Machine;
-use crate::hub::{Hub, HubConfig, Session};
-use crate::id::{Entropy, UserId};
-use crate::protocol::Receipt;
-use crate::sync::{Lock, Mailbox, Popped};
+use crate::hub::{Housekeeper, Hub, HubConfig, Session};
+use crate::id::{Entropy, SessionId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{Position, ProducerHello, Receipt, ServerFrame, StreamName, Welcome};
+use crate::sync::models::{check, spawn};
 use crate::time::{Clock, Now, Timestamp, UnixTime};
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
-/// Time that stands still and numbers that are all the same: neither adds a lock to what is checked.
-struct Fixed;
+/// A clock that stands still until it is turned. It adds no lock to what is checked.
+#[derive(Default)]
+struct Hand(AtomicU64);
 
-impl Clock for Fixed {
+impl Hand {
+    fn turn(&self, by: Duration) {
+        self.0.fetch_add(by.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Hand {
     fn now(&self) -> Now {
-        Now { at: Timestamp::from_micros(1), unix: UnixTime::from_secs(1_800_000_000) }
+        let micros = self.0.load(Ordering::Relaxed);
+        Now { at: Timestamp::from_micros(micros), unix: UnixTime::from_micros(1_800_000_000_000_000 + micros) }
     }
 }
 
-impl Entropy for Fixed {
+/// Numbers that are all different. Their order is no part of what is checked, so that loom need not see it.
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl Entropy for Counted {
     fn fill(&self, out: &mut [u8]) {
-        out.fill(7);
+        for chunk in out.chunks_mut(8) {
+            let number = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+            chunk.copy_from_slice(&number.to_be_bytes()[..chunk.len()]);
+        }
     }
-}
-
-fn check(model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(2));
-    builder.max_branches = 20_000;
-    builder.check(model);
 }
 
 fn ann() -> UserId {
@@ -50,64 +66,185 @@ fn ann() -> UserId {
 }
 
 fn hub() -> Hub {
+    world(1, Limits::default()).0
+}
+
+fn world(shards: usize, limits: Limits) -> (Hub, Housekeeper, Shared<Hand>) {
     let verifier = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let config = HubConfig { shards: 1, ..HubConfig::default() };
-    Hub::new(config, Shared::new(verifier), Shared::new(Fixed), Shared::new(Fixed)).unwrap().0
+    let config = HubConfig { shards, limits, ..HubConfig::default() };
+    let clock = Shared::new(Hand::default());
+    let (verifier, entropy) = (Shared::new(verifier), Shared::new(Counted::default()));
+    let (hub, keeper) = Hub::new(config, verifier, Shared::clone(&clock) as _, entropy).unwrap();
+    (hub, keeper, clock)
 }
 
-/// A device that is in, with its client.
-fn device(hub: &Hub) -> (Session, Client) {
-    let keys = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
-    let (issued_at, ttl) = (Fixed.now().unix, Duration::from_secs(60));
-    let token = keys.issue(&NewToken { user: &ann(), issued_at, ttl, scope: "", token_id: None }).unwrap();
-    let (host, target, name) = ("localhost".into(), "/ws".into(), "model".into());
-    let (session, resume, threads, producer) = (None, None, Vec::new(), None);
-    let config = ClientConfig { host, target, token, session, resume, threads, producer, name };
-    let mut client = Client::new(Fixed.now(), config, Shared::new(Fixed)).unwrap();
-    let mut session = hub.session().unwrap();
-    while !matches!(client.poll_event(), Some(ClientEvent::Welcome(_))) {
-        let up = client.transmit().to_vec();
-        client.advance(up.len());
-        session.handle_bytes(Fixed.now(), &up);
-        carry(&mut session, &mut client, Waker::noop());
+/// How somebody comes.
+#[derive(Clone, Copy)]
+struct Coming {
+    user: &'static str,
+    scope: &'static str,
+    token_id: Option<&'static str>,
+    resume: Option<Position>,
+    session: Option<SessionId>,
+    /// As the producer of this name.
+    producer: Option<&'static str>,
+}
+
+impl Default for Coming {
+    fn default() -> Self {
+        Self { user: "ann", scope: "", token_id: None, resume: None, session: None, producer: None }
     }
-    (session, client)
 }
 
-/// As the driver does it: look, write, and look again until nothing comes.
-fn carry(session: &mut Session, client: &mut Client, waker: &Waker) {
-    loop {
-        session.poll_ready(Fixed.now(), waker);
-        let down = session.transmit().to_vec();
-        if down.is_empty() {
-            return;
+impl Coming {
+    fn producer(name: &'static str) -> Self {
+        Self { user: "agent", scope: "publish", producer: Some(name), ..Self::default() }
+    }
+
+    fn token(self, now: Now) -> String {
+        let keys = FakeKeys::new(SECRET, ClaimRules::default()).unwrap();
+        let (issued_at, ttl) = (now.unix, Duration::from_secs(60));
+        let Self { user, scope, token_id, .. } = self;
+        let user = UserId::new(None, user).unwrap();
+        keys.issue(&NewToken { user: &user, issued_at, ttl, scope, token_id }).unwrap()
+    }
+}
+
+/// A server's session and a client with a wire between them.
+struct Device {
+    session: Session,
+    client: Client,
+}
+
+impl Device {
+    /// One that is in as soon as it [enters](Device::enter) with its hello, which is answered too.
+    fn outside(hub: &Hub, coming: Coming) -> (Self, Vec<u8>) {
+        let (host, target, name) = ("localhost".into(), "/ws".into(), "model".into());
+        let (token, threads) = (coming.token(hub.now()), Vec::new());
+        let Coming { resume, session, producer, .. } = coming;
+        let producer = producer.map(|id| ProducerHello { id: id.parse().unwrap(), users: None });
+        let config = ClientConfig { host, target, token, session, resume, threads, producer, name };
+        let client = Client::new(hub.now(), config, Shared::new(Counted::default())).unwrap();
+        let mut device = Self { session: hub.session().unwrap(), client };
+        device.send();
+        device.carry(Waker::noop());
+        let hello = device.client.transmit().to_vec();
+        device.client.advance(hello.len());
+        (device, hello)
+    }
+
+    /// One that is in.
+    fn inside(hub: &Hub, coming: Coming) -> Self {
+        let (mut device, hello) = Self::outside(hub, coming);
+        device.enter(&hello);
+        assert_eq!(device.hear(), ["welcome"]);
+        device
+    }
+
+    fn now(&self) -> Now {
+        self.session.hub().now()
+    }
+
+    fn enter(&mut self, hello: &[u8]) {
+        let now = self.now();
+        self.session.handle_bytes(now, hello);
+    }
+
+    /// What the client has to send goes to the server.
+    fn send(&mut self) {
+        let up = self.client.transmit().to_vec();
+        self.client.advance(up.len());
+        let now = self.now();
+        self.session.handle_bytes(now, &up);
+    }
+
+    /// As the driver does it: look, write, and look again until nothing comes.
+    fn carry(&mut self, waker: &Waker) {
+        let now = self.now();
+        loop {
+            self.session.poll_ready(now, waker);
+            let down = self.session.transmit().to_vec();
+            if down.is_empty() {
+                return;
+            }
+            self.session.advance(now, down.len());
+            self.client.handle_bytes(now, &down);
         }
-        session.advance(Fixed.now(), down.len());
-        client.handle_bytes(Fixed.now(), &down);
+    }
+
+    /// What the client is told now: events by their numbers, those of a topic with its name, answers by their outcome, and other
+    /// frames by their names.
+    fn hear(&mut self) -> Vec<String> {
+        self.carry(Waker::noop());
+        self.told()
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        let told = std::iter::from_fn(|| self.client.poll_event()).map(|event| match event {
+            ClientEvent::Event(event) => match event.stream {
+                StreamName::User => event.position.seq.to_string(),
+                StreamName::Topic(topic) => format!("{topic} {}", event.position.seq),
+            },
+            ClientEvent::Frame(frame) => match *frame {
+                ServerFrame::Reply(reply) => {
+                    reply.outcome.map_or_else(|error| error.code.as_str().to_owned(), |_| "ok".into())
+                }
+                ServerFrame::ServiceLevel { level, .. } => level.as_str().to_owned(),
+                other => other.type_name().to_owned(),
+            },
+            ClientEvent::Welcome(_) => "welcome".to_owned(),
+        });
+        told.collect()
+    }
+
+    /// Its welcome, which has come.
+    fn welcome(&mut self) -> Welcome {
+        self.carry(Waker::noop());
+        match self.client.poll_event() {
+            Some(ClientEvent::Welcome(welcome)) => *welcome,
+            other => panic!("{other:?}, {:?}", self.client.end()),
+        }
+    }
+
+    /// What it is told until that is enough; asleep while nothing comes.
+    fn listen(&mut self, mut is_enough: impl FnMut(&[String], &Client) -> bool) -> Vec<String> {
+        let mut told = Vec::new();
+        let mut poll = |cx: &mut Context<'_>| {
+            self.carry(cx.waker());
+            told.extend(self.told());
+            if is_enough(&told, &self.client) { Poll::Ready(()) } else { Poll::Pending }
+        };
+        block_on(poll_fn(&mut poll));
+        told
+    }
+
+    /// The same for one that stays, until there is `count` of it.
+    fn listen_for(&mut self, count: usize) -> Vec<String> {
+        self.listen(|told, client| {
+            assert_eq!(client.end(), None, "a gap or a repetition");
+            told.len() >= count
+        })
+    }
+
+    /// The same until it is closed.
+    fn listen_to_the_end(&mut self) -> Vec<String> {
+        self.listen(|_, client| client.end().is_some())
+    }
+
+    /// The code with which it was closed.
+    fn closed_with(&self) -> Option<u16> {
+        self.client.end().map(|end| end.as_ref().map_or(0, |(code, _)| *code))
     }
 }
 
-/// What the client has been told, by the numbers of events and the names of other frames, until there is `count` of it.
-fn told(session: &mut Session, client: &mut Client, count: usize) -> Vec<String> {
-    let mut told = Vec::new();
-    block_on(poll_fn(|cx| {
-        carry(session, client, cx.waker());
-        told.extend(std::iter::from_fn(|| client.poll_event()).map(|event| match event {
-            ClientEvent::Event(event) => event.position.seq.to_string(),
-            ClientEvent::Frame(frame) => frame.type_name().to_owned(),
-            ClientEvent::Welcome(_) => "welcome".to_owned(),
-        }));
-        assert_eq!(client.end(), None, "a gap or a repetition");
-        if told.len() < count { Poll::Pending } else { Poll::Ready(()) }
-    }));
-    told
+fn publish(hub: &Hub) -> Receipt {
+    hub.publish(&ann(), None, "n", &1).unwrap()
 }
 
-fn publisher(hub: &Hub) -> thread::JoinHandle<()> {
+/// Runs `step` on the hub in a thread of its own.
+fn with<R: Send + 'static>(hub: &Hub, step: impl FnOnce(&Hub) -> R + Send + 'static) -> JoinHandle<R> {
     let hub = hub.clone();
-    thread::spawn(move || {
-        assert_eq!(hub.publish(&ann(), None, "n", &1).unwrap(), Receipt::DeliveredTo(1));
-    })
+    spawn(move || step(&hub))
 }
 
 /// Property: two publishers and a reader never wait for each other for ever, no wake-up is lost, and each event is read once, in order.
@@ -115,10 +252,12 @@ fn publisher(hub: &Hub) -> thread::JoinHandle<()> {
 fn publishers_against_a_reader_of_the_hub() {
     check(|| {
         let hub = hub();
-        let (mut session, mut client) = device(&hub);
-        let publishers = [publisher(&hub), publisher(&hub)];
-        assert_eq!(told(&mut session, &mut client, 2), ["1", "2"]);
-        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
+        let mut device = Device::inside(&hub, Coming::default());
+        let publishers = [0, 1].map(|_| with(&hub, publish));
+        assert_eq!(device.listen_for(2), ["1", "2"]);
+        for publisher in publishers {
+            assert_eq!(publisher.join().unwrap(), Receipt::DeliveredTo(1));
+        }
     });
 }
 
@@ -127,190 +266,13 @@ fn publishers_against_a_reader_of_the_hub() {
 fn a_shutdown_against_a_publisher_and_a_reader_of_the_hub() {
     check(|| {
         let hub = hub();
-        let (mut session, mut client) = device(&hub);
-        let publisher = publisher(&hub);
-        let shutdown = {
-            let hub = hub.clone();
-            thread::spawn(move || hub.begin_shutdown())
-        };
-        let mut told = told(&mut session, &mut client, 2);
+        let mut device = Device::inside(&hub, Coming::default());
+        let publisher = with(&hub, publish);
+        let shutdown = with(&hub, Hub::begin_shutdown);
+        let mut told = device.listen_for(2);
         told.sort();
         assert_eq!(told, ["1", "going_away"]);
-        publisher.join().unwrap();
+        assert_eq!(publisher.join().unwrap(), Receipt::DeliveredTo(1));
         shutdown.join().unwrap();
     });
-}
-
-/// A log under a shard's lock, and the mailbox of its one reader.
-struct Small {
-    log: Lock<Vec<usize>>,
-    mail: Mailbox<usize, ()>,
-}
-
-impl Small {
-    /// As the hub does it: append and leave word under the lock, wake after it.
-    fn publish(&self) {
-        let mut log = self.log.lock();
-        let next = log.len() + 1;
-        log.push(next);
-        let waker = self.mail.push(next, 1).unwrap();
-        drop(log);
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// What a reader does after it has registered itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    /// Takes the mailbox, then the shard.
-    Sound,
-    /// Broken on purpose: looks first and registers afterwards, whatever the mark says.
-    LooksFirst,
-    /// Broken on purpose: reads the log and takes its length under two locks.
-    TwoLocks,
-    /// Broken on purpose: takes the shard's lock while it holds the mailbox's.
-    Nested,
-}
-
-#[derive(Default)]
-struct Seen {
-    words: Vec<usize>,
-    entries: Vec<usize>,
-    cursor: usize,
-    nested: bool,
-}
-
-impl Seen {
-    fn look(&mut self, small: &Small, reader: Reader) {
-        if reader == Reader::Nested && !std::mem::replace(&mut self.nested, true) {
-            // What asks whether an item is superseded is called under the mailbox's lock.
-            let _ = small.mail.replace(0, 0, |_, _| small.log.lock().is_empty());
-        }
-        while let Popped::Item(word) = small.mail.pop() {
-            self.words.push(word);
-        }
-        let log = small.log.lock();
-        self.entries.extend(&log[self.cursor..]);
-        self.cursor = log.len();
-        if reader == Reader::TwoLocks {
-            drop(log);
-            self.cursor = small.log.lock().len();
-        }
-    }
-}
-
-fn check_small(reader: Reader) {
-    check(move || {
-        let small = Arc::new(Small { log: Lock::new(Vec::new()), mail: Mailbox::new(8) });
-        let publishers = [0, 1].map(|_| {
-            let small = Arc::clone(&small);
-            thread::spawn(move || small.publish())
-        });
-        let mut seen = Seen::default();
-        block_on(poll_fn(|cx| {
-            if reader == Reader::LooksFirst {
-                seen.look(&small, reader);
-                let _ = small.mail.take_mark(cx.waker());
-            } else {
-                while small.mail.take_mark(cx.waker()) {
-                    seen.look(&small, reader);
-                }
-            }
-            if seen.cursor < 2 { Poll::Pending } else { Poll::Ready(()) }
-        }));
-        publishers.into_iter().for_each(|publisher| publisher.join().unwrap());
-        seen.look(&small, Reader::Sound);
-        seen.words.retain(|word| *word != 0);
-        assert_eq!((seen.words, seen.entries), (vec![1, 2], vec![1, 2]));
-    });
-}
-
-/// Property: with the mailbox's lock inside the shard's and never the other way round, nothing waits for ever and nothing is read twice.
-#[test]
-fn a_shard_and_a_mailbox_one_after_the_other() {
-    check_small(Reader::Sound);
-}
-
-#[derive(Clone, Copy)]
-enum Taker {
-    /// Looks and takes under one lock.
-    Sound,
-    /// Looks, lets go, and takes.
-    LooksFirst,
-}
-
-/// Two connects show one ticket. Answers in how many the ticket was good.
-fn takes_one_ticket(taker: Taker) -> usize {
-    let bounds = TicketBounds { all: 4, per_user: 4, life: Duration::from_secs(30) };
-    let ticket = Ticket::from_bits([7; 32]);
-    let expires = Fixed.now().unix + Duration::from_secs(60);
-    let grant = Grant { user: ann(), issued_at: None, expires, token_id: None, scopes: Scopes::default() };
-    let mut tickets = Tickets::new(bounds);
-    tickets.issue(Fixed.now(), &ticket, grant).unwrap();
-    let tickets = Arc::new(Lock::new(tickets));
-    let take = {
-        let tickets = Arc::clone(&tickets);
-        move || match taker {
-            Taker::Sound => tickets.lock().take(Fixed.now(), &ticket).is_some(),
-            Taker::LooksFirst => {
-                let good = tickets.lock().clone().take(Fixed.now(), &ticket).is_some();
-                tickets.lock().take(Fixed.now(), &ticket);
-                good
-            }
-        }
-    };
-    let other = thread::spawn(take.clone());
-    let won = usize::from(take()) + usize::from(other.join().unwrap());
-    assert_eq!(tickets.lock().len(), 0);
-    won
-}
-
-/// Property: of two connects that show one ticket at once, exactly one comes in.
-#[test]
-fn a_ticket_is_taken_by_exactly_one_of_two() {
-    check(|| assert_eq!(takes_one_ticket(Taker::Sound), 1));
-}
-
-/// Property: loom finds each of the broken readers out.
-#[test]
-fn what_is_broken_on_purpose_is_found_out() {
-    let variants = [
-        ("broken_registers_too_late", "deadlock"),
-        ("broken_moves_past_what_it_has_not_read", "left == right"),
-        ("broken_takes_locks_in_a_circle", "deadlock"),
-        ("broken_looks_at_a_ticket_before_it_takes_it", "left == right"),
-    ];
-    for (variant, expected) in variants {
-        // In a process of its own: a deadlock cannot be unwound from.
-        let program = std::env::current_exe().unwrap();
-        let name = format!("hub::tests::models::{variant}");
-        let output = std::process::Command::new(program).args(["--ignored", "--exact", &name]).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        assert!(!output.status.success() && said.contains(expected), "{variant}: {said}");
-    }
-}
-
-#[test]
-#[ignore = "fails on purpose"]
-fn broken_registers_too_late() {
-    check_small(Reader::LooksFirst);
-}
-
-#[test]
-#[ignore = "fails on purpose"]
-fn broken_moves_past_what_it_has_not_read() {
-    check_small(Reader::TwoLocks);
-}
-
-#[test]
-#[ignore = "fails on purpose"]
-fn broken_takes_locks_in_a_circle() {
-    check_small(Reader::Nested);
-}
-
-#[test]
-#[ignore = "fails on purpose"]
-fn broken_looks_at_a_ticket_before_it_takes_it() {
-    check(|| assert_eq!(takes_one_ticket(Taker::LooksFirst), 1));
 }
