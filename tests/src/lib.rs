@@ -11,6 +11,7 @@ pub mod races;
 pub mod raw;
 pub mod script;
 pub mod server;
+pub mod simulation;
 pub mod simulator;
 pub mod wire;
 
