@@ -225,3 +225,16 @@ fn root_store(roots: &Roots) -> Result<RootCertStore, TlsError> {
     }
     if store.is_empty() { Err(TlsError::Roots("there is none in PEM".into())) } else { Ok(store) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_handshake_is_told_in_printable_characters() {
+        let error = io::Error::new(io::ErrorKind::InvalidData, "a b\tc\u{e9}~");
+        assert_eq!(no_handshake(&error).to_string(), "no TLS: a b?c?~");
+        let long = io::Error::other("x".repeat(2 * MAX_REASON_CHARS));
+        assert_eq!(no_handshake(&long).to_string().len(), "no TLS: ".len() + MAX_REASON_CHARS);
+    }
+}
