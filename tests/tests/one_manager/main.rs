@@ -9,6 +9,8 @@
 //! - *interface unification*: the adapters decide nothing ([`adapters`]), stay small ([`size`]), have one public surface
 //!   ([`surface`]), and the core does nothing that only an adapter may ([`purity`]).
 //!
+//! Beside them, no package has unsafe code ([`unsafe_code`]).
+//!
 //! Each rule is held to small planted violations too, so that none passes because it sees nothing.
 
 #![allow(
@@ -25,3 +27,4 @@ mod purity;
 mod size;
 mod source;
 mod surface;
+mod unsafe_code;
