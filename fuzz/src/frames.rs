@@ -1,5 +1,8 @@
 //! Frames, cut into reads in every way.
 
+use std::iter::Cycle;
+use std::slice;
+
 use trunkline_core::codec::frame::{Assembler, Fault, Message, Role};
 
 /// Frames in any bytes: the same messages and the same fault come out however the bytes are cut into reads, and the heap
@@ -13,7 +16,7 @@ pub fn frames(data: &[u8]) {
     let role = if first & 1 == 0 { Role::Server } else { Role::Client };
     let limit = 16 << (first >> 1 & 7);
     let whole = Outcome::of(role, limit, [bytes].into_iter());
-    let cut = Outcome::of(role, limit, Cuts { bytes, sizes: sizes.iter().cycle() });
+    let cut = Outcome::of(role, limit, Cuts::new(bytes, sizes));
     assert_eq!(whole, cut);
 }
 
@@ -69,12 +72,19 @@ fn check(message: &Message, limit: usize) {
     assert!(len <= limit);
 }
 
-struct Cuts<'a, S> {
+/// The bytes in reads of these sizes, less one, in turns.
+pub(crate) struct Cuts<'a> {
     bytes: &'a [u8],
-    sizes: S,
+    sizes: Cycle<slice::Iter<'a, u8>>,
 }
 
-impl<'a, S: Iterator<Item = &'a u8>> Iterator for Cuts<'a, S> {
+impl<'a> Cuts<'a> {
+    pub(crate) fn new(bytes: &'a [u8], sizes: &'a [u8]) -> Self {
+        Self { bytes, sizes: sizes.iter().cycle() }
+    }
+}
+
+impl<'a> Iterator for Cuts<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {

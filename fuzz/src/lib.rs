@@ -4,15 +4,21 @@
 
 mod client;
 mod codec;
+mod differential;
 mod frames;
 mod keys;
+mod manager;
+mod scenario;
 mod session;
 mod texts;
 
 pub use client::client;
 pub use codec::head;
+pub use differential::{STRICTER, differential};
 pub use frames::frames;
 pub use keys::{jwks, token};
+pub use manager::manager;
+pub use scenario::scenario;
 pub use session::session;
 pub use texts::client_frame;
 

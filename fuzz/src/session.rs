@@ -3,7 +3,7 @@
 mod bystander;
 mod peers;
 mod stranger;
-mod world;
+pub(crate) mod world;
 
 use bystander::Bystander;
 use peers::Peers;

@@ -54,3 +54,20 @@ fn session() {
 fn client() {
     replay("client", trunkline_fuzz::client);
 }
+
+#[test]
+fn differential() {
+    replay("differential", trunkline_fuzz::differential);
+    // Frames for the one are frames for the other.
+    replay("frames", trunkline_fuzz::differential);
+}
+
+#[test]
+fn manager() {
+    replay("manager", trunkline_fuzz::manager);
+}
+
+#[test]
+fn scenario() {
+    replay("scenario", trunkline_fuzz::scenario);
+}

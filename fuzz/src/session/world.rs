@@ -12,7 +12,7 @@ use trunkline_core::limits::Limits;
 use trunkline_core::time::{Clock, Now, Timestamp, UnixTime};
 
 /// Small, so that short inputs reach them.
-pub(super) fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         handshake_bytes: 1 << 10,
         message_bytes: 2 << 10,
@@ -41,10 +41,10 @@ pub(super) fn limits() -> Limits {
 }
 
 /// How long a run may outlive its producer here.
-pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(20);
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(20);
 
-pub(super) struct World {
-    pub(super) hub: Hub,
+pub(crate) struct World {
+    pub(crate) hub: Hub,
     housekeeper: Housekeeper,
     clock: Arc<TestClock>,
     verifier: Arc<Watching>,
@@ -53,33 +53,42 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::within(limits())
+    }
+
+    /// With room for several devices of a user that lose their sockets.
+    pub(crate) fn roomy() -> Self {
+        Self::within(Limits { connections_per_user: 8, message_bytes: 8 << 10, hello_bytes: 4 << 10, ..limits() })
+    }
+
+    fn within(limits: Limits) -> Self {
         let (clock, verifier) = (Arc::new(TestClock::default()), Arc::new(Watching::default()));
-        let config = HubConfig { limits: limits(), shards: 2, ..HubConfig::default() };
+        let config = HubConfig { limits, shards: 2, ..HubConfig::default() };
         let (hub, housekeeper) =
             Hub::new(config, verifier.clone(), clock.clone(), Arc::new(Counting::default())).expect("sound limits");
         let requests = hub.requests().expect("the first to ask");
         Self { hub, housekeeper, clock, verifier, requests, runs: Vec::new() }
     }
 
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         self.clock.now()
     }
 
-    pub(super) fn pass(&self, millis: u64) {
+    pub(crate) fn pass(&self, millis: u64) {
         self.clock.micros.fetch_add(millis * 1_000, Ordering::Relaxed);
         let next = self.housekeeper.handle_timeout();
         assert!(next.is_none_or(|at| at > self.now().at), "what is due is done");
     }
 
     /// Whether the stranger's good token for this user was verified.
-    pub(super) fn verified(&self, user: &UserId) -> bool {
+    pub(crate) fn verified(&self, user: &UserId) -> bool {
         let seen = if *user == USERS.producer { &self.verifier.producer } else { &self.verifier.stranger };
         seen.load(Ordering::Relaxed)
     }
 
     /// Ends one run of those that are open, and starts one for each message that waits.
-    pub(super) fn answer(&mut self) {
+    pub(crate) fn answer(&mut self) {
         if let Some(run) = self.runs.pop() {
             // It may have ended, such as by cancellation: then it says so.
             let _ = run.completed(Some("done".into()));
@@ -96,7 +105,7 @@ impl World {
         }
     }
 
-    pub(super) fn refuse(&mut self) {
+    pub(crate) fn refuse(&mut self) {
         while let Some(request) = self.next() {
             match request {
                 Request::UserMessage(message) => message.refuse("no"),
@@ -106,12 +115,12 @@ impl World {
         }
     }
 
-    pub(super) fn end_runs(&mut self) {
+    pub(crate) fn end_runs(&mut self) {
         self.runs.clear();
         self.refuse();
     }
 
-    pub(super) fn publish_to_stranger(&self) {
+    pub(crate) fn publish_to_stranger(&self) {
         self.hub.publish(&USERS.stranger, None, "news", &"for the stranger").expect("room in the log");
     }
 
@@ -124,24 +133,24 @@ impl World {
 }
 
 /// Who is who, and their tokens.
-pub(super) struct Users {
+pub(crate) struct Users {
     /// What each token grants. Nothing is signed here: that is what the target `token` is about.
     grants: Vec<(String, Grant)>,
-    pub(super) stranger: UserId,
-    pub(super) stranger_token: String,
+    pub(crate) stranger: UserId,
+    pub(crate) stranger_token: String,
     /// A back end that may act for the stranger's user and nobody else.
-    pub(super) producer: UserId,
+    pub(crate) producer: UserId,
     /// What the stranger has of it.
-    pub(super) producer_token: String,
+    pub(crate) producer_token: String,
     /// What a sound client has of it.
-    pub(super) agent_token: String,
+    pub(crate) agent_token: String,
     /// Another token of the stranger's user, which a sound client has.
-    pub(super) asker_token: String,
-    pub(super) bystander: UserId,
-    pub(super) bystander_token: String,
+    pub(crate) asker_token: String,
+    pub(crate) bystander: UserId,
+    pub(crate) bystander_token: String,
 }
 
-pub(super) static USERS: LazyLock<Users> = LazyLock::new(|| {
+pub(crate) static USERS: LazyLock<Users> = LazyLock::new(|| {
     let mut grants = Vec::new();
     let mut token = |user: &UserId, secs, scope| {
         let scopes = Scopes::parse(scope, user).expect("a few words");
@@ -189,7 +198,7 @@ impl Clock for TestClock {
 
 /// The same in every run, and never the same twice in one.
 #[derive(Default)]
-pub(super) struct Counting(AtomicU64);
+pub(crate) struct Counting(AtomicU64);
 
 impl Entropy for Counting {
     fn fill(&self, out: &mut [u8]) {

@@ -23,7 +23,7 @@ const HOMES: [(&str, &[&str]); 11] = [
 
 /// A dependency as manifests name it, and the only packages that may have it.
 const OWNERS: [(&str, &[&str]); 9] = [
-    ("tungstenite", &["core"]),
+    ("tungstenite", &["core", "fuzz"]),
     ("tokio-tungstenite", &["tests"]),
     ("httparse", &["core"]),
     ("jsonwebtoken", &["core", "tests"]),
