@@ -80,7 +80,10 @@ impl Scene {
         let device = |user, token| Device::new(&world, user, token, Arc::new(Counting::default()));
         let (one, other) = ((&USERS.stranger, &*USERS.asker_token), (&USERS.bystander, &*USERS.bystander_token));
         let devices = [one, one, other, other].map(|(user, token)| device(user, token));
-        Self { devices, truth: Truth::default(), world }
+        let mut scene = Self { devices, truth: Truth::default(), world };
+        // What they want first is theirs to say.
+        scene.settle();
+        scene
     }
 
     fn play(&mut self, operation: u8, much: u8) {
