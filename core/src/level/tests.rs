@@ -1,5 +1,7 @@
 //! The automaton: by a table, by every path through a small world, and by chance against a slower definition.
 
+mod exploration;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;

@@ -54,6 +54,8 @@ enum Op {
     /// The session of a half-open socket is told of its end, its task having run before.
     Bury(usize),
     Refresh(usize),
+    /// By a token that ends before the one that it stands on.
+    RefreshShorter(usize),
     Publish(usize),
     RevokeFirst(usize),
     RevokeSession(usize),
@@ -233,12 +235,19 @@ impl Explored {
         user.attached.push(Attached { device: at, generation, session, first: true });
     }
 
+    fn refresh(&mut self, at: usize, life: Duration) {
+        self.left.refreshes -= 1;
+        self.lane(at);
+        self.devices[at].refresh(&self.world, life);
+    }
+
     /// A second token has come: it counts where the connection does.
     fn refreshed(&mut self, at: usize) {
         let device = &mut self.devices[at];
         let (user, generation) = (&mut self.users[device.user], device.generation);
         let revoked = user.all_since.is_some_and(|since| device.second_issued() <= since);
-        let late = self.world.now().unix >= device.ends();
+        let now = self.world.now().unix;
+        let late = now >= device.ends() || now >= device.second_ends();
         let known = user.attached.iter_mut().find(|other| (other.device, other.generation) == (at, generation));
         if let Some(known) = known.filter(|_| !revoked && !late) {
             known.first &= !device.renewed();
@@ -345,7 +354,9 @@ impl Model for Explored {
             ops.extend((left.losses > 0 && device.session.is_some()).then_some(Op::Lose(at)));
             ops.extend((left.halves > 0 && device.session.is_some()).then_some(Op::LoseHalf(at)));
             ops.extend((!device.ghosts.is_empty()).then_some(Op::Bury(at)));
-            ops.extend((left.refreshes > 0 && device.is_live()).then_some(Op::Refresh(at)));
+            if left.refreshes > 0 && device.is_live() {
+                ops.extend([Op::Refresh(at), Op::RefreshShorter(at)]);
+            }
             ops.extend((left.revocations > 0 && device.session_id.is_some()).then_some(Op::RevokeSession(at)));
         }
         for of in (0..USERS.len()).filter(|of| left.devices[*of] > 0) {
@@ -377,12 +388,8 @@ impl Model for Explored {
                 self.devices[at].lose_half();
             }
             Op::Bury(at) => self.devices[at].bury(&self.world),
-            Op::Refresh(at) => {
-                self.left.refreshes -= 1;
-                self.lane(at);
-                let life = self.left.life.saturating_mul(2);
-                self.devices[at].refresh(&self.world, life);
-            }
+            Op::Refresh(at) => self.refresh(at, self.left.life.saturating_mul(2)),
+            Op::RefreshShorter(at) => self.refresh(at, self.left.life / 2),
             Op::Publish(of) => self.publish(of),
             Op::RevokeFirst(of) => {
                 self.revoke(of, &RevokeTarget::Token(device::FIRST.parse().unwrap()), |attached| attached.first);

@@ -337,6 +337,20 @@ const NOTHING: Budget =
 
 #[test]
 fn a_few_orders_of_operations_on_one_shard() {
-    let few = Budget { attaches: 2, events: 2, refreshes: 1, revocations: 1, ..NOTHING };
-    explored("shard_small", few, 11_766);
+    let few = Budget { attaches: 2, events: 1, refreshes: 1, revocations: 1, ..NOTHING };
+    explored("shard_small", few, 5_700);
+}
+
+#[test]
+#[ignore = "takes a minute without optimisation"]
+fn every_order_of_coming_going_and_sending_on_one_shard() {
+    let coming = Budget { attaches: 3, events: 3, drains: 1, ..NOTHING };
+    explored("shard_coming_and_going", coming, 11_756);
+}
+
+#[test]
+#[ignore = "takes a minute without optimisation"]
+fn every_order_of_sending_refreshing_and_revoking_on_one_shard() {
+    let tokens = Budget { attaches: 2, events: 2, refreshes: 1, revocations: 1, ..NOTHING };
+    explored("shard_tokens", tokens, 11_766);
 }

@@ -96,6 +96,11 @@ impl Device {
         self.socket.second.expect("one was asked for").0
     }
 
+    /// When the second token is over, its leeway included.
+    pub(super) fn second_ends(&self) -> UnixTime {
+        self.socket.second.expect("one was asked for").1
+    }
+
     /// The refresh has been granted. Says whether the second token takes the place of the first.
     pub(super) fn renewed(&mut self) -> bool {
         let (_, ends) = self.socket.second.expect("one was asked for");
