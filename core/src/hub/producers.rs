@@ -116,7 +116,7 @@ impl Hub {
     /// With [`RevokeTarget::All`] the claim `iat` decides, against this hub's clock: a token that has none is refused, and so is one of
     /// the same second where `iat` has whole seconds. Sessions from before it are forgotten: who names one gets another.
     ///
-    /// `expires` says when all that is revoked has expired, where the caller knows. The revocation is remembered until then, or
+    /// `expires` says when all that is revoked has expired, where the caller knows. The revocation is remembered at least until then, or
     /// until a connected token that it names expires; where neither is known, for [`Limits::revocation_memory`] at least, and
     /// [`Limits::revocations`] bounds what is remembered.
     pub fn revoke(&self, user: &UserId, target: &RevokeTarget, expires: Option<UnixTime>) -> u32 {

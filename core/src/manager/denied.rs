@@ -14,7 +14,8 @@ type Ordered = BTreeSet<(Timestamp, Arc<Named>)>;
 
 /// The entries by name, and in the order in which they are over.
 ///
-/// An entry is over once all that it is about has expired. Where nobody knows when that is, it counts on until its room is needed.
+/// An entry is over once all that it is about has expired; what names tokens is still known then, until its room is needed. Where
+/// nobody knows when that is, it counts on until then.
 /// Of too many, those that are over go first; then the tenant that has most gives the one that is over next, so that nobody who
 /// revokes much takes the room of others.
 #[derive(Clone, Debug)]
@@ -72,8 +73,12 @@ impl Denied {
 
     /// What counts of a user at `now`.
     pub(super) fn get(&self, now: Timestamp, user: &UserId, revoked: Revoked) -> Option<Entry> {
-        let entry = self.entries.get(&(user.clone(), revoked)).copied()?;
-        (!entry.ends || now < entry.over).then_some(entry)
+        self.known(user, revoked).filter(|entry| !entry.ends || now < entry.over)
+    }
+
+    /// The same with what is over and whose room nobody has needed yet.
+    pub(super) fn known(&self, user: &UserId, revoked: Revoked) -> Option<Entry> {
+        self.entries.get(&(user.clone(), revoked)).copied()
     }
 
     /// What is revoked, which `Debug` does not show.

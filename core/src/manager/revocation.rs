@@ -112,7 +112,7 @@ impl std::fmt::Debug for Revoked {
 impl<H: Clone> Manager<H> {
     /// Revokes, and takes out and closes what is connected by it. Answers how many connections that were.
     ///
-    /// The revocation is remembered until `expires`, or until a connected token that it names expires where that is later. Where
+    /// The revocation is remembered at least until `expires`, or until a connected token that it names expires where that is later. Where
     /// neither is known it is for [`Limits::revocation_memory`](crate::limits::Limits::revocation_memory) at least.
     pub fn revoke(&mut self, now: Now, id: &UserId, revoked: &Revoked, expires: Option<UnixTime>) -> u32 {
         self.assert_drained();
@@ -138,11 +138,15 @@ impl<H: Clone> Manager<H> {
         if self.denied.is_empty() {
             return false;
         }
-        let denied = |what| self.denied.get(now.at, id, what);
-        let too_old = |all: Entry| token.issued_at.is_none_or(|issued| issued <= all.since);
-        denied(Revoked::All).is_some_and(too_old)
-            || session.is_some_and(|session| denied(Revoked::Session(session)).is_some())
-            || token.id.as_ref().is_some_and(|token| denied(Revoked::Token(token.clone())).is_some())
+        let counts = |what| self.denied.get(now.at, id, what).is_some();
+        // Those expire, and a calendar that is set back makes them good again: they are denied as long as they are known.
+        let known = |what| self.denied.known(id, what);
+        let all = known(Revoked::All).is_some_and(|all| match token.issued_at {
+            Some(issued) => issued <= all.since,
+            None => counts(Revoked::All),
+        });
+        all || session.is_some_and(|session| counts(Revoked::Session(session)))
+            || token.id.as_ref().is_some_and(|token| known(Revoked::Token(token.clone())).is_some())
     }
 
     /// The session that a connection continues: one from before all of the user's were revoked is forgotten.
@@ -200,7 +204,11 @@ impl Revoked {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::limits::Limits;
+    use crate::time::Timestamp;
 
     #[test]
     fn a_connection_stands_on_the_token_that_lasts_longest_and_on_the_latest() {
@@ -224,5 +232,27 @@ mod tests {
         let both = Tokens::new(&token("a")).with(&token("bb"));
         assert_eq!(both.expiry(&"bb".parse().unwrap()), Some(UnixTime::from_secs(2)));
         assert_eq!(both.expiry(&"c".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_was_revoked_stays_so_where_the_calendar_is_set_back_after_its_end() {
+        let at =
+            |secs: u64, unix| Now { at: Timestamp::from_micros(secs * 1_000_000), unix: UnixTime::from_secs(unix) };
+        let token = |id: &str, issued| Credential {
+            id: id.parse().ok(),
+            issued_at: Some(issued).filter(|issued| *issued > 0).map(UnixTime::from_secs),
+            expires: UnixTime::from_secs(1_060),
+        };
+        let ann = UserId::new(None, "ann").unwrap();
+        for what in [Revoked::Token("a".parse().unwrap()), Revoked::All] {
+            let mut shard: Manager<u32> = Manager::new(Arc::new(Limits::default()), 1);
+            shard.revoke(at(0, 1_010), &ann, &what, Some(UnixTime::from_secs(1_060)));
+            // Its end is 55 s later; the calendar says 1,020 again.
+            let later = at(100, 1_020);
+            assert!(shard.is_revoked(later, &ann, None, &token("a", 1_000)), "{what:?}");
+            assert!(!shard.is_revoked(later, &ann, None, &token("b", 1_011)), "{what:?}");
+            // Nobody can tell when this one was issued, so it must come in again at some time.
+            assert!(!shard.is_revoked(later, &ann, None, &token("b", 0)), "{what:?}");
+        }
     }
 }
