@@ -31,7 +31,7 @@ pub(super) struct Seen {
     ends_at: Cell<Timestamp>,
     /// Whose its first token was.
     owner: Cell<Option<usize>>,
-    /// The tokens it was shown.
+    /// The tokens it was shown, without those that were revoked by then.
     pub(super) tokens: RefCell<Vec<u64>>,
 }
 
@@ -107,7 +107,9 @@ impl Watched {
 
     fn take_tokens(&self, now: Now) {
         for shown in self.ctx.issuer.take_shown() {
-            self.seen.tokens.borrow_mut().push(shown.id);
+            if !shown.revoked {
+                self.seen.tokens.borrow_mut().push(shown.id);
+            }
             self.seen.owner.set(self.seen.owner.get().or(Some(shown.user)));
             if self.seen.user.get().is_some() && !shown.revoked {
                 self.ctx.tally.count(Counted::Refreshed);
