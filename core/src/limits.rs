@@ -122,7 +122,7 @@ pub struct Limits {
     /// beyond, those are forgotten that are over, then of the tenant that has most the one that is over next.
     pub revocations: usize,
     /// How long a revocation is remembered at least where nobody knows when the tokens expire that it is about: as long as tokens
-    /// live. 24 h; from then on it counts until its room is needed. Where it is known, it is remembered until then.
+    /// live. 24 h; from then on it counts until its room is needed. Where it is known, it is remembered at least until then.
     pub revocation_memory: Duration,
     /// One-time tickets that are issued and not used, in all; each holds what it grants. 10,000; beyond, none is issued for now.
     pub tickets: usize,

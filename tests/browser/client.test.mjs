@@ -643,7 +643,7 @@ test("close ends everything, also from within a listener", async () => {
   assert.equal(eager.clock.timers.size, 0);
 });
 
-test("positions", () => {
+test("a position is one pair, which is parsed and compared whole", () => {
   assert.deepEqual(parsePosition("7-12"), { epoch: "7", seq: 12 });
   for (const bad of ["", "7", "7-", "-1", "07-1", "7-01", "7-1.5", "7-9007199254740992", undefined, null]) assert.throws(() => parsePosition(bad), StreamFault);
   assert.deepEqual(checkFollows({ epoch: "7", seq: 3 }, { event_id: "7-8", prev: 3 }), { epoch: "7", seq: 8 });

@@ -53,7 +53,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// The strongest kind of check among those of an entry.
+/// The kind of check that says the most about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -82,7 +82,7 @@ pub enum Kind {
 pub enum Status {
     /// Checks do.
     Checked {
-        /// The strongest kind among them.
+        /// The kind among them that says the most.
         kind: Kind,
         /// Their names, at least one.
         by: Vec<CheckName>,

@@ -145,7 +145,7 @@ const MODELS: &[(&str, Finds)] = &[
     ),
 ];
 
-/// Explores `model` with each of its faults, which it must find, and then as it is: with at most two preemptions where
+/// Explores `model` as it is, and then with each of its faults, which it must find: with at most two preemptions where
 /// `LOOM_MAX_PREEMPTIONS` does not say otherwise.
 pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
     let test = std::thread::current().name().expect("a test's thread has its name").to_owned();
@@ -154,10 +154,10 @@ pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
         explore(model);
         return;
     }
+    let count = explore(model);
     for (fault, says) in *finds {
         must_find(&test, *fault, says);
     }
-    let count = explore(model);
     let name = test.rsplit("::").next().unwrap_or(&test);
     println!("evidence loom {name} {count} interleavings");
 }

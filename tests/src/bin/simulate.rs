@@ -95,7 +95,7 @@ fn report(options: &Options, harvest: &Harvest, start: Instant) {
     if options.counters || harvest.steps >= LARGE {
         harvest.counters.each().iter().for_each(|(name, count)| println!("{count:>12} {name}"));
     }
-    println!("evidence simulation runs {} seeds", harvest.seeds);
+    println!("evidence simulation all {} seeds", harvest.seeds);
     println!("evidence simulation all {} steps", harvest.steps);
 }
 

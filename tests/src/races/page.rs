@@ -23,7 +23,7 @@ What must be impossible here, and the check that each of it has.
 `R1` to `R102` are causes of failures that were found in the managers which this one takes the place of, each with the property
 that rules it out; `I1` to `I15` are invariants whose violations stand in public bug reports of other realtime systems.
 A check is a test of this repository, by its file. All of them run at every commit, which fails where one named here did not
-run. The strongest kind among the checks of a line stands before them:
+run. The kind that says the most about a line stands before its checks:
 
 | kind | what it is |
 |---|---|

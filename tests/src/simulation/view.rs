@@ -74,6 +74,10 @@ impl View {
                 self.restoring = true;
             }
         }
+        let knows_all = before == Some(entry.head);
+        ctx.hold(!knows_all || matches!(entry.mode, Mode::Live), "I5", || {
+            format!("device {name} was at the end, {before:?}, and is told of {:?}", entry.mode)
+        });
         if matches!(entry.mode, Mode::Live | Mode::Replay) {
             let whole = before.is_none_or(|before| before == entry.event_id) && entry.lost.is_none();
             ctx.hold(whole, "I2", || format!("device {name} was at {before:?} and goes on at {}", entry.event_id));

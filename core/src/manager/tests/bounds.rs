@@ -284,7 +284,7 @@ fn replay(entry: &Entry, view: &mut Reducer) {
 }
 
 properties! {
-    cases = 64;
+    cases = 128;
 
     #[test]
     fn any_appends_leave_what_a_naive_model_leaves(
