@@ -4,8 +4,7 @@
     core/mutants.py [--from 0] [--below 0.012] [--timeout 120] [--least 85]
 
 Each mutant has a place between 0 and 1: the hash of its name, which is its file and what is changed in which function. So
-the sample is the same in every run, and as the code changes only what is about changed code comes or goes. The defaults
-are what CI runs.
+the sample is the same in every run, and as the code changes only what is about changed code comes or goes.
 """
 
 import argparse
