@@ -24,12 +24,10 @@ struct Options {
     /// Only the first check of each way that is left
     #[arg(long)]
     first: bool,
-    /// Where the copy is
-    #[arg(long, value_name = "FOLDER", default_value = "target/breakages/tree")]
-    tree: PathBuf,
-    /// Where it is built; `target` takes the dependencies that are built already
-    #[arg(long, value_name = "FOLDER", default_value = "target/breakages/target")]
-    target: PathBuf,
+    /// Where the broken copies are built: a folder of their own, since cargo takes what is built of a copy for what is built of
+    /// the sources
+    #[arg(long, value_name = "FOLDER", default_value = "target/breakages")]
+    folder: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -47,8 +45,9 @@ fn run(options: &Options) -> Result<bool, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the package lies in the workspace's root")?;
     let read = |file: &str| fs::read_to_string(root.join(file)).ok();
     let table = parse(&read("tests/breakages.toml").ok_or("tests/breakages.toml is not there")?)?;
-    let copy = Copy { tree: root.join(&options.tree), target: root.join(&options.target) };
-    copy.renew(root).map_err(|error| format!("the sources cannot be copied to {}: {error}", copy.tree.display()))?;
+    let folder = root.join(&options.folder);
+    let copy = Copy { tree: folder.join("tree"), target: folder.join("target") };
+    copy.renew(root).map_err(|error| format!("the sources cannot be copied to {}: {error}", folder.display()))?;
     let (mut caught, mut missed) = (0, 0);
     for breakage in table.iter().filter(|breakage| breakage.name.contains(&options.filter)) {
         let broken = breakage.apply(read).map_err(|stale| format!("{}: {stale}", breakage.name))?;

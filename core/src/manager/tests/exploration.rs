@@ -354,3 +354,9 @@ fn every_order_of_sending_refreshing_and_revoking_on_one_shard() {
     let tokens = Budget { attaches: 2, events: 2, refreshes: 1, revocations: 1, ..NOTHING };
     explored("shard_tokens", tokens, 11_766);
 }
+
+#[test]
+fn every_order_of_coming_and_going_as_time_passes_on_one_shard() {
+    let waits = Budget { attaches: 2, events: 2, waits: 2, ..NOTHING };
+    explored("shard_waiting", waits, 891);
+}
