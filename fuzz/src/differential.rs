@@ -46,10 +46,14 @@ pub fn differential(data: &[u8]) {
 }
 
 /// The faults that are none for tungstenite, and the rule of RFC 6455 that makes them one.
-pub const STRICTER: [(&str, &str); 2] = [
+pub const STRICTER: [(&str, &str); 3] = [
     (
         "the length is not in its shortest form",
         "5.2: the minimal number of bytes MUST be used to encode the length; tungstenite takes any",
+    ),
+    (
+        "a control frame carries at most 125 bytes",
+        "5.5 and 5.2: so its length is never an extended one; tungstenite takes an extended one of up to 125",
     ),
     (
         "the close code may not stand on the wire",
@@ -153,8 +157,9 @@ mod tests {
     #[test]
     fn what_is_refused_here_alone_is_what_is_listed() {
         let long = &[0x81, 0xfe, 0, 2, 0, 0, 0, 0, b'h', b'i'][..];
+        let control = &[0x89, 0xfe, 0, 2, 0, 0, 0, 0, b'h', b'i'][..];
         let code = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed][..];
-        for (frame, (fault, _)) in [long, code].into_iter().zip(STRICTER) {
+        for (frame, (fault, _)) in [long, control, code].into_iter().zip(STRICTER) {
             let (messages, ours) = we_read(Role::Server, 16, Cuts::new(frame, &[255]));
             assert_eq!((messages, ours), (vec![], Some(Fault::Protocol(fault))));
             let (messages, refused) = they_read(PeerRole::Server, 16, frame, &[255]);
