@@ -2,7 +2,7 @@
 //!
 //! Each is called `…::properties::<name>`, so that the filter `properties::` runs all of them. `PROPTEST_CASES` scales every
 //! count: 256 is what stands in the code, 2,560 ten times as much. A failure names the seed that repeats it, to be given as
-//! `PROPTEST_RNG_SEED`; nothing is written into the tree. With `--nocapture` each says how many cases it has held for.
+//! `PROPTEST_RNG_SEED`, and its smallest case, unless `PROPTEST_MAX_SHRINK_ITERS` is 0; nothing is written into the tree. With `--nocapture` each says how many cases it has held for.
 
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -30,8 +30,9 @@ impl Check {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let (cases, rng_seed) = (self.cases, RngSeed::Fixed(self.seed));
-        Config { cases, rng_seed, failure_persistence: None, max_shrink_iters: 5_000, ..Config::default() }
+        let (cases, rng_seed, given) = (self.cases, RngSeed::Fixed(self.seed), Config::default());
+        let max_shrink_iters = given.max_shrink_iters.min(5_000);
+        Config { cases, rng_seed, failure_persistence: None, max_shrink_iters, ..given }
     }
 
     /// It has held.

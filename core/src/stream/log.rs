@@ -2,6 +2,8 @@
 
 mod ahead;
 mod group;
+#[cfg(test)]
+mod window;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -373,22 +375,22 @@ mod tests {
     }
 
     /// A run of one part, as a manager would append it.
-    struct Writer {
-        log: Log,
-        limits: Limits,
+    pub(super) struct Writer {
+        pub(super) log: Log,
+        pub(super) limits: Limits,
         run: RunId,
         run_seq: u64,
         offset: u64,
     }
 
     impl Writer {
-        fn new(limits: Limits) -> Self {
+        pub(super) fn new(limits: Limits) -> Self {
             let mut writer = Self { log: Log::new(7), limits, run: RunId::from_bits(9), run_seq: 0, offset: 0 };
             writer.event(&EventBody::AgentStarted { parent_run_id: None, message: None });
             writer
         }
 
-        fn event(&mut self, body: &EventBody) {
+        pub(super) fn event(&mut self, body: &EventBody) {
             self.run_seq += 1;
             let timestamp = UnixTime::from_secs(self.run_seq);
             let head = EventHead {
@@ -407,7 +409,7 @@ mod tests {
             self.log.append(Entry::new(self.log.next().seq, frame, body, meta), &self.limits);
         }
 
-        fn say(&mut self, text: &str) {
+        pub(super) fn say(&mut self, text: &str) {
             let part_id = PartId::new("p").unwrap();
             self.event(&EventBody::AgentDelta { part_id, offset: self.offset, text: text.into() });
             self.offset += text.chars().count() as u64;

@@ -11,7 +11,7 @@ use super::harness::{
 };
 use crate::auth::AuthError;
 use crate::codec::frame::{Message, Opcode, is_close_code};
-use crate::connection::{Connection, ConnectionEvent, PhaseName};
+use crate::connection::{Connection, ConnectionEvent, PhaseName, TimerKind};
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::protocol::ServerFrame;
@@ -293,6 +293,34 @@ properties! {
         let steps = run_out(&mut played.c, played.now, flushing);
         prop_assert!(steps <= 8, "{} steps", steps);
         prop_assert!(played.c.transmit().is_empty());
+    }
+
+    /// A peer has so long for its request and so long for its hello, in however many pieces and however slowly they come.
+    #[test]
+    fn no_byte_puts_off_a_deadline_of_the_opening(
+        start in entry(), paces in prop::collection::vec((1_usize..40, 0_u64..4_000_000), 1..30),
+    ) {
+        let limits = Limits::default();
+        let (mut c, mut now, mut rest) = (fresh(limits.clone()), at(0), &start[..]);
+        let mut upgraded = None;
+        for (bytes, micros) in paces.iter().cycle() {
+            let (piece, more) = rest.split_at((*bytes).min(rest.len()));
+            c.handle_bytes(now, piece);
+            rest = more;
+            match c.poll_timeout() {
+                Some((due, TimerKind::Handshake)) => prop_assert_eq!(due, at(0).at + limits.handshake_deadline),
+                Some((due, TimerKind::Hello)) => {
+                    let upgraded = *upgraded.get_or_insert(now.at);
+                    prop_assert_eq!(due, upgraded + limits.hello_deadline);
+                }
+                _ => break,
+            }
+            if c.poll_event().is_some() || rest.is_empty() {
+                break;
+            }
+            now = after(now, Duration::from_micros(*micros));
+            c.handle_timeout(now);
+        }
     }
 
     #[test]

@@ -3,26 +3,46 @@
 use proptest::prelude::*;
 
 use super::harness::{Pair, World, ident, thread};
+use crate::drive::Machine;
 use crate::hub::{Run, RunOptions};
-use crate::protocol::Event;
+use crate::limits::Limits;
+use crate::protocol::{Event, EventBody};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Publish { user: usize },
-    Read { device: usize },
-    Cut { device: usize },
-    Resume { device: usize },
-    EndRun { user: usize },
+    Publish {
+        user: usize,
+    },
+    /// Many at once, so that logs become long.
+    Burst {
+        user: usize,
+    },
+    Read {
+        device: usize,
+    },
+    /// Its socket is gone: broken, or dropped with its task.
+    Cut {
+        device: usize,
+        told: bool,
+    },
+    Resume {
+        device: usize,
+    },
+    EndRun {
+        user: usize,
+    },
 }
 
 const USERS: [&str; 2] = ["ann", "bob"];
 const DEVICES: usize = 4;
+const BURST: usize = 200;
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (0..USERS.len()).prop_map(|user| Step::Publish { user }),
+        1 => (0..USERS.len()).prop_map(|user| Step::Burst { user }),
         2 => (0..DEVICES).prop_map(|device| Step::Read { device }),
-        1 => (0..DEVICES).prop_map(|device| Step::Cut { device }),
+        1 => (0..DEVICES, any::<bool>()).prop_map(|(device, told)| Step::Cut { device, told }),
         2 => (0..DEVICES).prop_map(|device| Step::Resume { device }),
         1 => (0..USERS.len()).prop_map(|user| Step::EndRun { user }),
     ]
@@ -35,7 +55,9 @@ struct Device {
 }
 
 fn play(steps: &[Step], shards: usize) -> Vec<Vec<Event>> {
-    let world = World::sharded(crate::limits::Limits::default(), shards);
+    // Nobody is so far behind that texts are merged for it.
+    let limits = Limits { lag_entries: 1 << 20, log_entries: 1 << 20, log_bytes: 16 << 20, ..Limits::default() };
+    let world = World::sharded(limits, shards);
     let mut runs: Vec<Option<Run>> = vec![None, None];
     let mut devices: Vec<Device> = (0..DEVICES)
         .map(|n| Device { user: n % USERS.len(), pair: world.device(USERS[n % USERS.len()]), seen: Vec::new() })
@@ -52,19 +74,28 @@ fn play(steps: &[Step], shards: usize) -> Vec<Vec<Event>> {
                 let start = || world.hub.start_run(&ident(USERS[user]), thread("t"), RunOptions::named("a")).unwrap();
                 runs[user].get_or_insert_with(start).delta("x").unwrap();
             }
+            Step::Burst { user } => {
+                for n in 0..BURST {
+                    world.hub.publish(&ident(USERS[user]), None, "n", &n).unwrap();
+                }
+            }
             Step::EndRun { user } => drop(runs[user].take()),
             Step::Read { device } => {
                 let device = &mut devices[device];
                 device.seen.extend(device.pair.stream());
             }
-            Step::Cut { device } => {
+            Step::Cut { device, told } => {
                 let device = &mut devices[device];
                 device.seen.extend(std::iter::from_fn(|| device.pair.client.poll_event()).filter_map(event));
+                if let Some(session) = device.pair.session.as_mut().filter(|_| told) {
+                    session.handle_broken(world.now());
+                }
                 device.pair.cut();
             }
             Step::Resume { device } => resume(&mut devices[device]),
         }
-        assert_eq!(world.hub.counts().connections, devices.iter().filter(|d| d.pair.session.is_some()).count());
+        let there = devices.iter().filter(|device| device.pair.session.is_some()).count();
+        assert_eq!((world.hub.counts().connections, world.hub.sockets(), world.hub.inside()), (there, there, there));
     }
     for device in &mut devices {
         resume(device);
@@ -89,9 +120,14 @@ properties! {
             prop_assert!(seen[user].iter().zip(1..).all(|(event, seq)| event.position.seq == seq));
             prop_assert!(seen[user].iter().all(|event| event.user_id.as_deref() == Some(USERS[user])));
         }
-        let published = steps.iter().filter(|step| matches!(step, Step::Publish { .. })).count();
-        let deltas = |seen: &Vec<Event>| seen.iter().filter(|e| !e.body.is_lifecycle()).count();
-        prop_assert_eq!(deltas(&seen[0]) + deltas(&seen[1]), published);
+        let published = |step: &Step| match step {
+            Step::Publish { .. } => 1,
+            Step::Burst { .. } => BURST,
+            Step::Read { .. } | Step::Cut { .. } | Step::Resume { .. } | Step::EndRun { .. } => 0,
+        };
+        let of_a_run = |event: &&Event| matches!(event.body, EventBody::AgentStarted { .. }) || event.body.is_terminal();
+        let said = |seen: &Vec<Event>| seen.len() - seen.iter().filter(of_a_run).count();
+        prop_assert_eq!(said(&seen[0]) + said(&seen[1]), steps.iter().map(published).sum::<usize>());
     }
 
     #[test]

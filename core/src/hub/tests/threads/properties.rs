@@ -94,6 +94,8 @@ struct Device {
     covered: Vec<(u64, u64, Covered)>,
     /// It was given everything since the stream's first event.
     whole: bool,
+    /// Its welcome says that nothing is missing, and nothing was published since.
+    promised: bool,
     connections: u64,
 }
 
@@ -102,7 +104,11 @@ impl Device {
         let filter: Vec<ThreadId> = filter.iter().map(|at| thread(THREADS[*at])).collect();
         let pair = world.watching("ann", &filter, None);
         let (view, covered) = (Reducer::default(), Vec::new());
-        Self { filter, pair, position: None, view, covered, whole: true, connections: 1 }
+        let (position, whole, promised, connections) = (None, true, false, 1);
+        let mut device = Self { filter, pair, position, view, covered, whole, promised, connections };
+        device.take();
+        device.promised = false;
+        device
     }
 
     fn watches(&self, of: Option<&ThreadId>) -> bool {
@@ -128,6 +134,8 @@ impl Device {
         if self.pair.session.is_none() {
             self.pair = world.watching("ann", &self.filter, self.position);
             self.connections += 1;
+            self.take();
+            self.promised = false;
         }
     }
 
@@ -146,7 +154,8 @@ impl Device {
                     let entry = &welcome.streams[0];
                     let known = self.position.is_none_or(|known| known == entry.event_id);
                     assert!(known || entry.lost.is_some(), "the position is taken, or it says what is lost");
-                    self.whole &= matches!(entry.mode, Mode::Live | Mode::Replay);
+                    self.promised = matches!(entry.mode, Mode::Live | Mode::Replay);
+                    self.whole &= self.promised;
                     if entry.mode == Mode::Reset {
                         self.view.clear();
                     }
@@ -181,6 +190,7 @@ impl Device {
 
     fn snapshot(&mut self, part: &Snapshot) {
         assert!(part.runs.iter().all(|run| self.watches(run.thread_id.as_ref())));
+        assert!(!self.promised, "what the welcome promised is not there");
         self.whole = false;
         if part.part == 1 {
             self.view.clear();
