@@ -45,17 +45,19 @@ mod truth;
 mod view;
 mod watched;
 mod world;
+mod wrong;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use counters::Counters;
 pub use farm::{Harvest, farm};
-pub use judge::Broken;
+pub use judge::{Broken, RULES};
 pub use lie::Lie;
 pub use op::Op;
 pub use paste::paste;
 pub use shrink::shrink;
 use world::World;
+pub use wrong::Wrong;
 
 /// What a simulation came to.
 #[derive(Clone, Debug)]

@@ -155,6 +155,11 @@ impl Agents {
         }
     }
 
+    /// The agent of a run is gone, and nothing of the run's ends.
+    pub(super) fn forget(&mut self) {
+        self.open.pop().into_iter().for_each(std::mem::forget);
+    }
+
     /// The process is gone: nothing of it is told to anybody any more.
     pub(super) fn die(&mut self) {
         *self = Self::default();

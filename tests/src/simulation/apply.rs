@@ -63,7 +63,9 @@ impl World {
             Op::Narrow { device, hundreds } => {
                 self.pipe(device, false, |pipe| pipe.narrow(100 * usize::from(hundreds.max(1))));
             }
-            Op::Lie { device, lie } => self.pipe(device, false, |pipe| pipe.lie = Some(lie)),
+            Op::Lie { device, lie } if lie.is_about_the_next() => self.device(device).next_lie = Some(lie),
+            Op::Lie { device, lie } => self.pipe(device, lie.is_upward(), |pipe| pipe.lie = Some(lie)),
+            Op::Wrong { at, wrong } => self.go_wrong(at, wrong),
             Op::Offline { device } => self.device(device).offline = true,
             Op::Online { device } => self.online(device),
             Op::Delay { device } => self.device(device).delay = true,

@@ -13,6 +13,7 @@ use trunkline_core::time::{Clock as _, Now, Timestamp};
 use super::cast;
 use super::clock::Flag;
 use super::issuer::Issuer;
+use super::lie::Lie;
 use super::pipe::Read;
 use super::server::{Line, Server};
 use super::topics::Topics;
@@ -32,6 +33,10 @@ pub(super) struct Device {
     pub(super) ghosts: Vec<Line>,
     /// No socket opens.
     pub(super) offline: bool,
+    /// None does any more, whatever ends.
+    pub(super) unreachable: bool,
+    /// What the network makes of the beginning of the next.
+    pub(super) next_lie: Option<Lie>,
     /// The next socket opens, and what it sends waits.
     pub(super) delay: bool,
     /// What nobody answered yet.
@@ -87,6 +92,8 @@ impl Device {
             token: (0, String::new()),
             ghosts: Vec::new(),
             offline: false,
+            unreachable: false,
+            next_lie: None,
             delay: false,
             ask: None,
             opening: None,
@@ -110,12 +117,17 @@ impl Device {
         if afresh {
             self.view.forget();
         }
+        self.start_over(ctx);
+        (self.gone, self.may_stop, self.failures, self.welcomed, self.lasted) = (false, false, 0, None, false);
+    }
+
+    /// Another client takes the place of the one that there was.
+    pub(super) fn start_over(&mut self, ctx: &Ctx) {
         // What was seen of topics is with the client that is gone.
         self.topics = Topics::new(self.view.user);
         // Runs that it knows of go on where it was.
         self.client = machine(ctx, self.view.filter, self.view.at, &self.topics);
         (self.ask, self.opening, self.line, self.session) = (None, None, None, None);
-        (self.gone, self.may_stop, self.failures, self.welcomed, self.lasted) = (false, false, 0, None, false);
         self.requests.clear();
         self.flag.set();
     }
@@ -159,7 +171,7 @@ impl Device {
     pub(super) fn open(&mut self, ctx: &Ctx, server: &mut Server) {
         let Some(attempt) = self.opening.take() else { return };
         let now = ctx.clock.now();
-        if self.offline {
+        if self.offline || self.unreachable {
             self.client.handle_open(now, attempt, Err("offline".to_owned()));
             return;
         }
@@ -172,6 +184,7 @@ impl Device {
                 line.up.borrow_mut().hold();
             }
             line.down.borrow_mut().wake_when_readable(&self.waker);
+            line.down.borrow_mut().lie = self.next_lie.take();
             self.limit = None;
             self.line = Some(line);
         }

@@ -4,10 +4,16 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
+/// The rules: of the table of races where they are called as there.
+pub const RULES: &[&str] = &[
+    "I1", "I2", "I3", "I4", "I5", "I7", "I8", "I9", "I10", "I11", "I12", "I13", "I14", "I15", "R2", "R5", "R8", "R17",
+    "R20", "R33", "R37", "R40", "R49", "R61", "R63", "R68", "R74", "R77", "R95", "R102", "liveness", "panic",
+];
+
 /// A rule that did not hold, and how that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// The rule's name, as `I1` of the table of races where it is one of them.
+    /// The rule's name, one of [`RULES`].
     pub rule: &'static str,
     /// What was seen.
     pub what: String,
@@ -39,6 +45,7 @@ impl Judge {
 
     /// Says that a rule is broken.
     pub(super) fn blame(&self, rule: &'static str, what: impl FnOnce() -> String) {
+        debug_assert!(RULES.contains(&rule), "{rule} is no rule");
         let mut first = self.0.first.borrow_mut();
         if first.is_none() {
             *first = Some(Broken { rule, what: what(), step: self.0.step.get() });

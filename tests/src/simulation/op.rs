@@ -1,6 +1,7 @@
 //! What can happen. A simulation is a list of these: it draws nothing while it runs, so that any part of the list runs too.
 
 use super::lie::Lie;
+use super::wrong::Wrong;
 
 /// One operation. Numbers name the devices, users, runs and producers there are, counted round where there are fewer; what finds
 /// nothing to act on does nothing.
@@ -134,6 +135,8 @@ pub enum Op {
     Restart,
     /// The network lies about the next event for a device. No seed draws it: it is there for oracles to be seen to fail.
     Lie { device: u8, lie: Lie },
+    /// Something else is wrong on purpose, with a device or a back end where it is about one. No seed draws it either.
+    Wrong { at: u8, wrong: Wrong },
     /// The service goes by this level: 0 is all well, 1 degraded, 2 an emergency, 3 whatever it finds.
     Level { level: u8 },
 }

@@ -105,6 +105,10 @@ impl Producer {
         self.flag.set();
     }
 
+    pub(super) fn line(&self) -> Option<&Line> {
+        self.link.as_ref().map(|(_, line)| line)
+    }
+
     /// Its connection is reset.
     pub(super) fn cut(&mut self, ctx: &Ctx, truth: &mut Truth) {
         if let Some((_, line)) = self.link.take() {

@@ -19,6 +19,7 @@ use super::clock::{Flag, SimTimer, Watch};
 use super::pipe::{Channel, Shared, Side};
 use super::watched::{Bounds, Seen, Watched};
 use super::world::Ctx;
+use super::wrong::Wrong;
 
 /// What one direction of a connection holds.
 const CAPACITY: usize = 64 << 10;
@@ -33,6 +34,9 @@ pub(super) struct Server {
     pub(super) requests: Option<Requests>,
     pub(super) sockets: BTreeMap<u64, Socket>,
     bounds: Rc<Bounds>,
+    keeps: bool,
+    /// It hears of no revocation.
+    pub(super) is_deaf: bool,
     /// Since when it shuts down.
     pub(super) draining: Option<Timestamp>,
     /// Something may be in a log that did not come from this process.
@@ -60,6 +64,12 @@ pub(super) struct Line {
     pub(super) down: Shared,
 }
 
+impl Socket {
+    pub(super) fn wake(&self) {
+        self.flag.set();
+    }
+}
+
 impl Server {
     pub(super) fn new(limits: &Limits, shards: usize, ctx: &Ctx) -> Self {
         let config = HubConfig { limits: limits.clone(), shards, ..HubConfig::default() };
@@ -79,11 +89,23 @@ impl Server {
             requests,
             sockets: BTreeMap::new(),
             bounds: Bounds::new(limits),
+            keeps: true,
+            is_deaf: false,
             draining: None,
             wire_news: false,
             devices_decide: false,
             hub,
         }
+    }
+
+    /// What its sessions are held to, where that is not what it is told.
+    pub(super) fn hold_to(&mut self, limits: &Limits) {
+        self.bounds = Bounds::new(limits);
+    }
+
+    /// The housekeeper sleeps from now on.
+    pub(super) const fn stop_keeping(&mut self) {
+        (self.keeps, self.keeper_due) = (false, Timestamp::MAX);
     }
 
     /// Accepts a connection.
@@ -121,12 +143,17 @@ impl Server {
     /// Lets the housekeeper and every socket that was woken go on; says whether there was any.
     pub(super) fn turn(&mut self, now: Timestamp) -> bool {
         let mut went_on = false;
-        if self.keeper_flag.take() || self.keeper_due <= now {
+        if self.keeps && (self.keeper_flag.take() || self.keeper_due <= now) {
             self.keeper_due = self.keeper.poll(&self.keeper_waker).unwrap_or(Timestamp::MAX);
             (went_on, self.wire_news) = (true, true);
         }
         let mut over = Vec::new();
         for (number, socket) in &mut self.sockets {
+            let wrong = socket.seen.wrong.get();
+            if wrong == Some(Wrong::Asleep) {
+                socket.due.set(Timestamp::MAX);
+                continue;
+            }
             if socket.due.get() <= now {
                 socket.flag.set();
             }
@@ -135,8 +162,14 @@ impl Server {
             }
             went_on = true;
             self.wire_news |= self.devices_decide || socket.seen.user.get().is_some_and(|user| user >= cast::PEOPLE);
-            if let Poll::Ready(_parts) = Pin::new(&mut socket.driver).poll(&mut Context::from_waker(&socket.waker)) {
+            if let Poll::Ready(parts) = Pin::new(&mut socket.driver).poll(&mut Context::from_waker(&socket.waker)) {
                 over.push(*number);
+                if wrong == Some(Wrong::Leak) {
+                    std::mem::forget(parts);
+                }
+            }
+            if wrong == Some(Wrong::Restless) {
+                socket.flag.set();
             }
         }
         over.iter().for_each(|number| drop(self.sockets.remove(number)));
@@ -188,11 +221,6 @@ impl Server {
         ctx.hold(counts.log_bytes <= most && hub.inbound_bytes() <= limits.total_inbound_bytes, "I14", || {
             format!("the logs have {} bytes", counts.log_bytes)
         });
-        if let Some(since) = self.draining {
-            let took = ctx.clock.at().saturating_since(since);
-            let late = took > limits.drain_deadline + limits.close_deadline;
-            ctx.hold(!late || attached == 0, "R74", || format!("{attached} are there {took:?} after the drain began"));
-        }
         if thorough {
             (0..cast::PEOPLE).for_each(|user| self.check_index(ctx, user));
         }

@@ -14,6 +14,7 @@ use trunkline_core::time::{Now, Timestamp, UnixTime};
 
 use super::counters::Counted;
 use super::world::Ctx;
+use super::wrong::Wrong;
 
 /// What is known of a server's end of a connection.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct Seen {
     expires: Cell<UnixTime>,
     /// When that is over, the leeway included.
     ends_at: Cell<Timestamp>,
+    /// What is wrong with it on purpose.
+    pub(super) wrong: Cell<Option<Wrong>>,
     /// Whose its first token was.
     owner: Cell<Option<usize>>,
     /// The tokens it was shown, without those that were revoked by then.
@@ -79,6 +82,7 @@ impl Watched {
             closing_since: Cell::new(None),
             expires: Cell::new(UnixTime::default()),
             ends_at: Cell::new(Timestamp::ZERO),
+            wrong: Cell::new(None),
             owner: Cell::new(None),
             tokens: RefCell::default(),
         });
@@ -204,6 +208,12 @@ impl Seen {
 
 impl Machine for Watched {
     fn poll_ready(&mut self, now: Now, waker: &Waker) {
+        if self.seen.wrong.get() == Some(Wrong::Reborn)
+            && self.session.close_reason().is_some()
+            && let Ok(session) = self.session.hub().session()
+        {
+            self.session = session;
+        }
         self.session.poll_ready(now, waker);
         self.look(now);
     }

@@ -102,7 +102,7 @@ pub(super) struct World {
 }
 
 /// What lies between two servers.
-const RESTART: Duration = Duration::from_micros(2_003);
+pub(super) const RESTART: Duration = Duration::from_micros(2_003);
 /// How often everybody may go on without time that passes, before that counts as for ever.
 const ROUNDS: u32 = 20_000;
 
@@ -172,8 +172,12 @@ impl World {
     /// Another server takes the place of one that has shut down.
     fn replace_drained(&mut self) {
         let Some(since) = self.server.draining else { return };
-        let late =
-            self.ctx.clock.at().saturating_since(since) > self.limits.drain_deadline + self.limits.close_deadline;
+        let took = self.ctx.clock.at().saturating_since(since);
+        let late = took > self.limits.drain_deadline + self.limits.close_deadline;
+        if late {
+            let attached = self.server.sockets.values().filter(|socket| socket.seen.user.get().is_some()).count();
+            self.ctx.hold(attached == 0, "R74", || format!("{attached} are there {took:?} after the drain began"));
+        }
         if self.server.sockets.is_empty() || late {
             self.restart();
         }
@@ -181,6 +185,11 @@ impl World {
 
     /// The server is gone, and another one is there.
     pub(super) fn restart(&mut self) {
+        self.restart_as(&self.limits.clone());
+    }
+
+    /// The same with these limits.
+    pub(super) fn restart_as(&mut self, limits: &Limits) {
         let Self { ctx, truth, producers, .. } = self;
         for socket in std::mem::take(&mut self.server.sockets).into_values() {
             drop(socket);
@@ -191,7 +200,8 @@ impl World {
         ctx.issuer.forget_revocations();
         // A server does not come again within the microsecond: epochs go by that.
         ctx.clock.move_to(ctx.clock.at() + RESTART);
-        self.server = Server::new(&self.limits, self.shards, ctx);
+        self.server = Server::new(limits, self.shards, ctx);
+        self.server.hold_to(&self.limits);
         self.devices.iter_mut().for_each(|device| device.limit = None);
         self.settle();
     }
