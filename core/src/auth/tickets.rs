@@ -149,6 +149,9 @@ impl fmt::Debug for Tickets {
 }
 
 #[cfg(test)]
+mod exploration;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
@@ -156,17 +159,17 @@ mod tests {
     use crate::auth::Scopes;
     use crate::time::UnixTime;
 
-    const BOUNDS: Bounds = Bounds { all: 3, per_user: 2, life: Duration::from_secs(30) };
+    pub(super) const BOUNDS: Bounds = Bounds { all: 3, per_user: 2, life: Duration::from_secs(30) };
 
-    fn at(secs: u64) -> Now {
+    pub(super) fn at(secs: u64) -> Now {
         Now { at: Timestamp::from_micros(secs * 1_000_000), unix: UnixTime::from_secs(1_800_000_000 + secs) }
     }
 
-    fn ticket(n: u8) -> Ticket {
+    pub(super) fn ticket(n: u8) -> Ticket {
         Ticket::from_bits([n; TICKET_BYTES])
     }
 
-    fn grant(sub: &str) -> Grant {
+    pub(super) fn grant(sub: &str) -> Grant {
         Grant {
             issued_at: None,
             user: UserId::new(None, sub).unwrap(),
