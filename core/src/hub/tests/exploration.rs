@@ -290,9 +290,10 @@ impl Explored {
         self.world.keeper.handle_timeout();
     }
 
+    /// The next deadline of anybody's that is not so far away that it stands for none.
     fn next(&self) -> Option<Timestamp> {
         let due = self.devices.iter().flat_map(Device::sessions).filter_map(Machine::poll_timeout);
-        due.filter(|due| *due > self.now()).min()
+        due.filter(|due| (self.now()..Timestamp::ZERO + FAR).contains(due) && *due > self.now()).min()
     }
 
     /// Who is not live any more is out: by a close of its own, or since its token has expired.
@@ -371,6 +372,11 @@ impl Model for Explored {
     }
 
     fn play(&mut self, op: &Op) {
+        self.replay(op);
+        self.check();
+    }
+
+    fn replay(&mut self, op: &Op) {
         match *op {
             Op::Connect(at) => self.connect(at),
             Op::Send(at) => self.send(at),
@@ -413,7 +419,6 @@ impl Model for Explored {
             }
         }
         self.settle();
-        self.check();
     }
 
     fn end(&mut self) {

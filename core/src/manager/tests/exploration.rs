@@ -342,14 +342,14 @@ fn a_few_orders_of_operations_on_one_shard() {
 }
 
 #[test]
-#[ignore = "takes a minute without optimisation"]
+#[ignore = "takes minutes without optimisation"]
 fn every_order_of_coming_going_and_sending_on_one_shard() {
     let coming = Budget { attaches: 3, events: 3, drains: 1, ..NOTHING };
     explored("shard_coming_and_going", coming, 11_756);
 }
 
 #[test]
-#[ignore = "takes a minute without optimisation"]
+#[ignore = "takes minutes without optimisation"]
 fn every_order_of_sending_refreshing_and_revoking_on_one_shard() {
     let tokens = Budget { attaches: 2, events: 2, refreshes: 1, revocations: 1, ..NOTHING };
     explored("shard_tokens", tokens, 11_766);
@@ -359,4 +359,14 @@ fn every_order_of_sending_refreshing_and_revoking_on_one_shard() {
 fn every_order_of_coming_and_going_as_time_passes_on_one_shard() {
     let waits = Budget { attaches: 2, events: 2, waits: 2, ..NOTHING };
     explored("shard_waiting", waits, 891);
+}
+
+/// The whole product of two users, two devices each, and three events: all come, each may leave, and once each a token is replaced,
+/// something is revoked, time passes and the shard drains.
+#[test]
+#[ignore = "takes minutes without optimisation"]
+fn every_order_of_everything_on_one_shard() {
+    let everything =
+        Budget { generations: 1, attaches: 4, events: 3, refreshes: 1, revocations: 1, waits: 1, drains: 1, ..NOTHING };
+    explored("shard_whole", everything, 694_669);
 }
