@@ -237,3 +237,6 @@ impl Drop for Link {
         wake(self.incoming.close(Err(Fault::Lost)));
     }
 }
+
+#[cfg(test)]
+mod tests;
