@@ -98,3 +98,18 @@ impl<H: Clone> Manager<H> {
         Err(if known { ReplyError::new(ErrorCode::AlreadyDecided, "another decision came first") } else { not_found() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decision_counts_in_a_mailbox_as_its_word_and_its_data() {
+        let bytes = |data: Option<&str>| {
+            let data = data.map(|data| RawValue::from_string(data.to_owned()).unwrap());
+            let decision = Decision { decision: "allow".into(), data };
+            Control::Decided { run: RunId::from_bits(1), approval_id: ApprovalId::new("a").unwrap(), decision }.bytes()
+        };
+        assert_eq!([bytes(Some("[1,2,3]")) - bytes(None), bytes(None) - 256], [7, 5]);
+    }
+}
