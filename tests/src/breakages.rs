@@ -32,12 +32,12 @@ pub struct Edit {
 }
 
 /// A test that must fail.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// Where it is found.
     pub kind: Kind,
-    /// A part of its name, as the test harness filters.
+    /// Its name from the root of its crate, or the beginning of the names of several of which one must fail.
     pub test: String,
 }
 
@@ -53,8 +53,6 @@ pub enum Kind {
     Property,
     /// Whole servers and clients on a simulated network.
     Simulation,
-    /// The committed seeds of a fuzz target.
-    Fuzz,
 }
 
 impl Kind {
@@ -65,17 +63,37 @@ impl Kind {
             Self::Exploration => "exploration",
             Self::Property => "property",
             Self::Simulation => "simulation",
-            Self::Fuzz => "fuzz",
         }
     }
 
-    /// What follows `cargo`, up to the name of the test.
-    pub const fn arguments(self) -> &'static [&'static str] {
+    /// What follows `cargo` to build the program that has the check. Of checks that differ in what is built, each makes every way
+    /// of breaking the code longer: those of the core are in one program, without what verifies signatures.
+    pub const fn build(self) -> &'static [&'static str] {
         match self {
-            Self::Loom => &["test", "-p", "trunkline-core", "--lib", "--release", "--no-default-features"],
-            Self::Exploration | Self::Property => &["test", "-p", "trunkline-core", "--lib"],
-            Self::Simulation => &["test", "-p", "trunkline-tests", "--test", "simulation"],
-            Self::Fuzz => &["test", "-p", "trunkline-fuzz", "--test", "seeds"],
+            Self::Loom | Self::Exploration | Self::Property => {
+                &["test", "--no-run", "--profile", "mutants", "-p", "trunkline-core", "--lib", "--no-default-features"]
+            }
+            Self::Simulation => {
+                &["test", "--no-run", "--profile", "mutants", "-p", "trunkline-tests", "--test", "simulation"]
+            }
+        }
+    }
+
+    /// The folder of the package.
+    pub const fn package(self) -> &'static str {
+        match self {
+            Self::Loom | Self::Exploration | Self::Property => "core",
+            Self::Simulation => "tests",
+        }
+    }
+
+    /// A part of the names of all checks of this kind.
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Self::Loom => "models",
+            Self::Exploration => "exploration",
+            Self::Property => "properties",
+            Self::Simulation => "",
         }
     }
 }
@@ -99,6 +117,11 @@ impl fmt::Display for Stale {
 }
 
 impl Breakage {
+    /// Its name without spaces, as lines of evidence have it.
+    pub fn key(&self) -> String {
+        self.name.replace(' ', "_")
+    }
+
     /// The files that change, each with its new text. `read` gives the text of a file by its path from the root of the
     /// workspace, or nothing if there is none.
     ///
@@ -127,7 +150,8 @@ impl Breakage {
 /// Reads the table.
 ///
 /// # Errors
-/// When it is no TOML of the right shape, an entry has no edit or no check, or two have one name; in words.
+/// When it is no TOML of the right shape, an entry has no edit or no check, two have one name, or a check is not called as those
+/// of its kind are; in words.
 pub fn parse(text: &str) -> Result<Vec<Breakage>, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -141,6 +165,9 @@ pub fn parse(text: &str) -> Result<Vec<Breakage>, String> {
         }
         if all.iter().take(at).any(|earlier| earlier.name == breakage.name) {
             return Err(format!("{:?} is there twice", breakage.name));
+        }
+        if let Some(check) = breakage.caught_by.iter().find(|check| !check.test.contains(check.kind.mark())) {
+            return Err(format!("{} is no check of the kind {}", check.test, check.kind.name()));
         }
     }
     Ok(all)
@@ -183,5 +210,18 @@ mod tests {
     fn a_table_with_nothing_to_do_is_refused() {
         assert!(parse("[[breakage]]\nname = \"x\"\nedits = []\ncaught_by = []\n").is_err());
         assert!(parse("[[breakage]]\nname = \"x\"\n").is_err());
+    }
+
+    #[test]
+    fn a_check_of_another_kind_is_refused() {
+        let table = |kind: &str, test: &str| {
+            let edits = r#"[{ file = "a.rs", find = "one", replace = "two" }]"#;
+            format!(
+                "[[breakage]]\nname = \"x\"\nedits = {edits}\ncaught_by = [{{ kind = {kind:?}, test = {test:?} }}]\n"
+            )
+        };
+        assert!(parse(&table("property", "a::properties::b")).is_ok());
+        assert!(parse(&table("property", "a::tests::b")).is_err());
+        assert!(parse(&table("exploration", "a::properties::b")).is_err());
     }
 }
