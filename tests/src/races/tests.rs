@@ -123,6 +123,7 @@ fn finds_tests_of_every_sort() {
             &format!("    {marker}\n    #[should_panic]\n    // Why.\n    async fn holds() {{}}"),
         );
     }
+    exists("a.rs::holds", "exploration", "#[test]\n#[ignore = \"takes minutes\"]\nfn holds() {}");
     exists("a.rs::holds", "property", "proptest! {\n    /// Why.\n    fn holds(x in 0..9) {\n    }\n}");
     exists(
         "a.rs::holds",
