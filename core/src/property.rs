@@ -5,7 +5,8 @@
 //! `PROPTEST_RNG_SEED`, and its smallest case, unless `PROPTEST_MAX_SHRINK_ITERS` is 0; nothing is written into the tree. With `--nocapture` each says how many cases it has held for.
 
 use proptest::prelude::Rng as _;
-use proptest::test_runner::{Config, RngSeed, TestRunner};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngSeed, TestCaseResult, TestRunner};
 
 /// What `PROPTEST_CASES` is where nobody sets it.
 const USUAL: u64 = 256;
@@ -29,15 +30,18 @@ impl Check {
         Self { name, seed, cases: scaled(cases, given.cases) }
     }
 
-    pub(crate) fn config(&self) -> Config {
+    /// Checks what `holds` says over all cases. `proptest!` would take `PROPTEST_CASES` for the number of them.
+    pub(crate) fn run<S: Strategy>(&self, cases: &S, holds: impl Fn(S::Value) -> TestCaseResult) {
+        if let Err(failure) = TestRunner::new(self.config()).run(cases, holds) {
+            panic!("{}: {failure}", self.name);
+        }
+        println!("evidence property {} {} cases", self.name, self.cases);
+    }
+
+    fn config(&self) -> Config {
         let (cases, rng_seed, given) = (self.cases, RngSeed::Fixed(self.seed), Config::default());
         let max_shrink_iters = given.max_shrink_iters.min(5_000);
         Config { cases, rng_seed, failure_persistence: None, max_shrink_iters, ..given }
-    }
-
-    /// It has held.
-    pub(crate) fn held(&self) {
-        println!("evidence property {} {} cases", self.name, self.cases);
     }
 }
 
@@ -57,19 +61,20 @@ fn scaled(cases: u32, asked: u32) -> u32 {
 /// Tests over generated cases, written as in `proptest!`, in a module `properties` of their own. `cases` is how many; 256
 /// where it is left out.
 macro_rules! properties {
-    (cases = $cases:expr; $($(#[$meta:meta])* fn $name:ident($($args:tt)+) $body:block)+) => {
+    (cases = $cases:expr; $($(#[$meta:meta])* fn $name:ident($($value:pat in $from:expr),+ $(,)?) $body:block)+) => {
         mod properties {
             use super::*;
 
             $($(#[$meta])* fn $name() {
-                let check = $crate::property::Check::new(stringify!($name), $cases);
-                proptest::proptest!(check.config(), |($($args)+)| $body);
-                check.held();
+                $crate::property::Check::new(stringify!($name), $cases).run(&($($from,)+), |($($value,)+)| {
+                    $body
+                    Ok(())
+                });
             })+
         }
     };
-    ($($(#[$meta:meta])* fn $name:ident($($args:tt)+) $body:block)+) => {
-        properties! { cases = 256; $($(#[$meta])* fn $name($($args)+) $body)+ }
+    ($($(#[$meta:meta])* fn $name:ident($($values:tt)+) $body:block)+) => {
+        properties! { cases = 256; $($(#[$meta])* fn $name($($values)+) $body)+ }
     };
 }
 
@@ -80,10 +85,12 @@ fn the_number_of_cases_grows_and_shrinks_with_what_is_asked() {
 }
 
 #[test]
-#[should_panic(expected = "minimal failing input: n = 10")]
+#[should_panic(expected = "minimal failing input: 10")]
 fn a_property_that_does_not_hold_fails_with_its_smallest_case() {
-    let check = Check::new("below_ten", 256);
-    proptest::proptest!(check.config(), |(n in 0_u32..1_000)| proptest::prop_assert!(n < 10));
+    Check::new("below_ten", 256).run(&(0_u32..1_000), |n| {
+        proptest::prop_assert!(n < 10);
+        Ok(())
+    });
 }
 
 #[test]

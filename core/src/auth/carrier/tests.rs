@@ -323,7 +323,7 @@ properties! {
         jwt in "[A-Za-z0-9_-]{1,40}\\.[A-Za-z0-9_-]{1,80}\\.[A-Za-z0-9_-]{1,43}",
         picks in prop::collection::vec((0..9_usize, "[ \t]{0,2}", any::<bool>()), 1..8),
         others in prop::collection::vec("[a-z.]{0,6}", 0..4),
-        quoted: bool,
+        quoted in any::<bool>(),
     ) {
         let all = spellings(&jwt);
         let mut offered = vec![others.join(",")];

@@ -23,7 +23,7 @@ mod tests {
 
     properties! {
         #[test]
-        fn words_agree_with_single_bytes(bytes: Vec<u8>, mask: [u8; 4]) {
+        fn words_agree_with_single_bytes(bytes in any::<Vec<u8>>(), mask in any::<[u8; 4]>()) {
             let mut fast = bytes.clone();
             apply_mask(&mut fast, mask);
             let naive: Vec<u8> = bytes.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]).collect();

@@ -150,9 +150,9 @@ properties! {
 
     #[test]
     fn what_is_encoded_reads_back(
-        payload: Vec<u8>,
-        text: String,
-        mask: [u8; 4],
+        payload in any::<Vec<u8>>(),
+        text in any::<String>(),
+        mask in any::<[u8; 4]>(),
         control in prop::collection::vec(any::<u8>(), 0..=125),
     ) {
         for (role, mask) in [(Role::Server, Some(mask)), (Role::Client, None)] {
@@ -171,9 +171,9 @@ properties! {
 
     #[test]
     fn arbitrary_bytes_neither_panic_nor_pile_up(
-        bytes: Vec<u8>,
+        bytes in any::<Vec<u8>>(),
         start in prop::sample::select(vec![0x01_u8, 0x02, 0x81, 0x82, 0x89]),
-        client: bool,
+        client in any::<bool>(),
         piece in 1_usize..20,
     ) {
         let role = if client { Role::Client } else { Role::Server };

@@ -288,7 +288,7 @@ mod tests {
 
     properties! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes: Vec<u8>, text in "[GET /HTP1.0:a\r\n?,]{0,80}") {
+        fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>(), text in "[GET /HTP1.0:a\r\n?,]{0,80}") {
             for input in [&bytes[..], text.as_bytes(), format!("GET / HTTP/1.1\r\n{text}\r\n\r\n").as_bytes()] {
                 if let Ok(Head::Complete { request, len }) = parse_head(input, &Limits::default()) {
                     prop_assert!(len <= input.len());
