@@ -234,3 +234,18 @@ fn a_merged_window_is_bounded_as_it_is_encoded() {
     assert!(sizes.len() > 3 && sizes.iter().all(|size| *size <= 33 << 10), "{sizes:?}");
     assert!(frames.iter().all(|frame| frame.frame.len() <= 64 << 10));
 }
+
+#[test]
+fn a_merged_window_keeps_the_parts_of_a_run_apart() {
+    let mut run = Writer::new(Limits::default());
+    for (part, text) in [("a", "1"), ("b", "2"), ("a", "3"), ("b", "4")] {
+        run.say(part, text);
+    }
+    let frames = frames_for(&StreamName::User, Some(USER), run.log.start(), &run.entries(), true);
+    let [window] = frames.as_slice() else { panic!("{frames:?}") };
+    let ServerFrame::Deltas(deltas) = ServerFrame::parse(std::str::from_utf8(&window.frame).unwrap()).unwrap() else {
+        panic!("no window")
+    };
+    let parts = deltas.parts.iter().map(|part| (part.part_id.as_str(), part.offset, part.text.as_str()));
+    assert!(parts.eq([("a", 0, "13"), ("b", 1, "24")]), "{deltas:?}");
+}
