@@ -84,32 +84,46 @@ struct Search<'a, M: Model, F> {
     again: F,
     seen: BTreeSet<u128>,
     path: Vec<M::Op>,
+    /// The states on the path, the one of the moment included.
+    trail: Vec<u128>,
     explored: Explored,
 }
 
 impl<'a, M: Model, F: Fn(&M, &[M::Op]) -> M> Search<'a, M, F> {
     fn run(name: &'a str, start: M, again: F) -> Explored {
-        let mut search = Self { name, again, seen: BTreeSet::new(), path: Vec::new(), explored: Explored::default() };
+        let mut search = Self {
+            name,
+            again,
+            seen: BTreeSet::new(),
+            path: Vec::new(),
+            trail: Vec::new(),
+            explored: Explored::default(),
+        };
         search.visit(start);
         search.explored
     }
 
     fn visit(&mut self, mut model: M) {
-        if !self.seen.insert(Fingerprint::of(&model)) {
+        let state = Fingerprint::of(&model);
+        if !self.seen.insert(state) {
+            assert!(!self.trail.contains(&state), "it goes round for ever");
             return;
         }
+        self.trail.push(state);
         self.explored.states += 1;
         self.explored.longest = self.explored.longest.max(self.path.len());
         let mut ops = model.ops();
-        let Some(last) = ops.pop() else {
+        if let Some(last) = ops.pop() {
+            for op in ops {
+                let next = (self.again)(&model, &self.path);
+                self.go(next, op);
+            }
+            self.go(model, last);
+        } else {
             self.explored.ends += 1;
-            return model.end();
-        };
-        for op in ops {
-            let next = (self.again)(&model, &self.path);
-            self.go(next, op);
+            model.end();
         }
-        self.go(model, last);
+        self.trail.pop();
     }
 
     fn go(&mut self, mut model: M, op: M::Op) {
@@ -203,4 +217,30 @@ fn every_state_is_seen_once_whether_by_copies_or_by_replay() {
 #[should_panic(expected = "both are full")]
 fn what_does_not_hold_is_found() {
     explore("counters_with_a_flaw", Counters { at: [0; 2], flawed: true });
+}
+
+/// A light that is switched on and off for ever.
+#[derive(Clone)]
+struct Light(bool);
+
+impl Model for Light {
+    type Op = ();
+
+    fn ops(&self) -> Vec<()> {
+        vec![()]
+    }
+
+    fn play(&mut self, (): &()) {
+        self.0 = !self.0;
+    }
+
+    fn fingerprint(&self, out: &mut Fingerprint) {
+        out.shown(&self.0);
+    }
+}
+
+#[test]
+#[should_panic(expected = "it goes round for ever")]
+fn what_never_comes_to_an_end_is_found() {
+    explore("light", Light(false));
 }

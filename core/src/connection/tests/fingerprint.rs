@@ -1,6 +1,7 @@
 //! What an exploration knows the states of a connection by.
 
 use crate::connection::Connection;
+use crate::connection::phase::Phase;
 use crate::explore::Fingerprint;
 
 impl Connection {
@@ -9,5 +10,14 @@ impl Connection {
         let Self { settings: _, phase, phase_deadline, wire, event, entrance, secure, reason, heard } = self;
         out.shown(&(phase, phase_deadline, wire, event, entrance, secure, reason, heard));
         out.bytes(wire.unsent());
+        // `Debug` of a phase is its name. A head comes in one piece here, and no verification takes time.
+        match phase {
+            Phase::AwaitHello(greeting) => out.shown(greeting),
+            Phase::Attaching(entering) => out.shown(entering),
+            Phase::Live(live) => out.shown(live),
+            Phase::Closing(closing) => out.shown(closing),
+            Phase::Head(_) | Phase::Reserving(_) | Phase::VerifyUpgrade(_) | Phase::VerifyHello(_) => {}
+            Phase::Handoff(_) | Phase::Closed => {}
+        }
     }
 }

@@ -338,6 +338,24 @@ impl Explored {
     }
 }
 
+impl Explored {
+    /// Time passes until the drain has closed everybody.
+    fn finish(&mut self) {
+        let mut deadlines = 0;
+        while let Some(due) = self.devices.iter().flat_map(Device::sessions).filter_map(Machine::poll_timeout).min() {
+            deadlines += 1;
+            assert!(deadlines < 100 && due < Timestamp::ZERO + FAR, "the drain does not end");
+            self.world.clock.turn(due.saturating_since(self.now()));
+            self.world.keeper.handle_timeout();
+            self.settle();
+            while let Some(op) = self.ops().into_iter().find(|op| matches!(op, Op::Send(_) | Op::Read(_) | Op::Tick(_)))
+            {
+                self.play(&op);
+            }
+        }
+    }
+}
+
 impl Model for Explored {
     type Op = Op;
 
@@ -415,7 +433,7 @@ impl Model for Explored {
                 self.left.drains -= 1;
                 self.draining = true;
                 self.world.hub.begin_shutdown();
-                self.devices.iter_mut().for_each(Device::may_restart);
+                self.devices.iter_mut().for_each(Device::drains);
             }
         }
         self.settle();
@@ -423,6 +441,9 @@ impl Model for Explored {
 
     fn end(&mut self) {
         self.check_end();
+        if self.draining {
+            self.finish();
+        }
     }
 
     fn fingerprint(&self, out: &mut Fingerprint) {

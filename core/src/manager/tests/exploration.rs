@@ -249,7 +249,8 @@ impl World {
         }
         for (of, run) in self.runs.iter().enumerate() {
             let lost = RunEvent::Cancelled { by: "a".into(), reason: "r".into() };
-            let _ended = run.map(|run| shard.run_event(at(self.now), &user(USERS[of]), run, lost));
+            let ended = run.map(|run| shard.run_event(at(self.now), &user(USERS[of]), run, lost).is_err());
+            assert!(ended.is_none_or(|refused| refused == (self.expected.events(of) == 3)), "nothing follows the end");
             assert_eq!(drain(&mut shard), [], "nobody is there to be told");
         }
         let mut deadlines = 0;
@@ -353,6 +354,13 @@ fn every_order_of_coming_going_and_sending_on_one_shard() {
 fn every_order_of_sending_refreshing_and_revoking_on_one_shard() {
     let tokens = Budget { attaches: 2, events: 2, refreshes: 1, revocations: 1, ..NOTHING };
     explored("shard_tokens", tokens, 11_766);
+}
+
+/// A second device of a user is one too many.
+#[test]
+fn every_order_of_coming_and_going_within_the_cap_of_one_shard() {
+    let capped = Budget { attaches: 3, events: 1, per_user: 1, ..NOTHING };
+    explored("shard_capped", capped, 674);
 }
 
 #[test]

@@ -51,6 +51,17 @@ pub(super) struct Ghost {
     generation: u32,
     session: Session,
     was_in: bool,
+    /// Why others have taken it out.
+    blamed: Option<CloseReason>,
+}
+
+impl Ghost {
+    /// Its task has run: who was taken out is told why, unless the end of the token came first.
+    fn check(&self) {
+        let why = self.session.close_reason();
+        let expired = why == Some(CloseReason::TokenExpired);
+        assert!(self.blamed.is_none() || why == self.blamed || expired, "{:?}, not {why:?}", self.blamed);
+    }
 }
 
 /// What is true of the socket of the moment.
@@ -68,6 +79,11 @@ struct Socket {
     /// Nothing after this number is for it.
     may_see: Option<usize>,
     heard: Vec<usize>,
+    /// The hub began to drain while it was in, and it was told so.
+    drained: bool,
+    told: bool,
+    /// It has heard that the server restarts.
+    restarted: bool,
     expires: Option<UnixTime>,
 }
 
@@ -159,7 +175,10 @@ impl Device {
             client.handle_bytes(now, &down);
         }
         let events: Vec<ClientEvent> = std::iter::from_fn(|| client.poll_event()).collect();
+        let heard = self.socket.heard.len();
         events.into_iter().for_each(|event| self.hear(event));
+        let is_over = now.unix >= self.socket.ends;
+        assert!(!is_over || self.socket.heard.len() == heard, "it hears something after its token's end");
         self.bury_closed(world.now());
     }
 
@@ -191,7 +210,7 @@ impl Device {
         self.keep();
         if let Some(session) = self.session.take() {
             let (generation, was_in) = (self.generation, self.socket.was_in);
-            self.ghosts.push(Ghost { generation, session, was_in });
+            self.ghosts.push(Ghost { generation, session, was_in, blamed: None });
         }
     }
 
@@ -199,6 +218,7 @@ impl Device {
     pub(super) fn bury(&mut self, world: &World) {
         let mut ghost = self.ghosts.remove(0);
         drop_all(&mut ghost.session, &world.clock);
+        ghost.check();
         ghost.session.handle_broken(world.now());
         if ghost.was_in {
             self.over.push(ghost.generation);
@@ -218,11 +238,14 @@ impl Device {
             self.judge(now, session.close_reason());
             if let Some(client) = &mut self.client {
                 client.handle_eof();
+                let code = client.end().and_then(|end| end.as_ref().ok()).map(|(code, _)| *code);
+                self.socket.restarted = code == Some(CloseReason::Restart.code());
             }
             self.check_close();
             self.lose();
         }
         for ghost in self.ghosts.extract_if(.., |ghost| ghost.session.is_closed()) {
+            ghost.check();
             self.over.extend(ghost.was_in.then_some(ghost.generation));
         }
     }
@@ -232,6 +255,8 @@ impl Device {
         if generation == self.generation {
             self.blame(reason);
             self.socket.may_see.get_or_insert(published);
+        } else if let Some(ghost) = self.ghosts.iter_mut().find(|ghost| ghost.generation == generation) {
+            ghost.blamed.get_or_insert(reason);
         }
     }
 
@@ -239,8 +264,9 @@ impl Device {
         self.socket.causes.insert(reason.code());
     }
 
-    pub(super) fn may_restart(&mut self) {
+    pub(super) fn drains(&mut self) {
         self.blame(CloseReason::Restart);
+        self.socket.drained = self.is_in();
     }
 
     /// Takes note of what has become of its sockets; answers those that are not in any more.
@@ -255,6 +281,10 @@ impl Device {
                 self.socket.may_see.get_or_insert(published);
                 self.over.push(self.generation);
             }
+        }
+        if self.socket.drained && std::mem::take(&mut self.socket.restarted) {
+            assert!(self.socket.told, "the close comes unannounced");
+            assert_eq!(Some(self.seen), self.socket.may_see.or(Some(published)), "the close comes before the events");
         }
         let gone = self.ghosts.iter().filter(|ghost| ghost.was_in && ghost.session.user().is_none());
         self.over.extend(gone.map(|ghost| ghost.generation));
@@ -318,7 +348,8 @@ impl Device {
 
     fn frame(&mut self, frame: &ServerFrame) {
         match frame {
-            ServerFrame::Reply(_) | ServerFrame::AuthExpiring { .. } | ServerFrame::GoingAway { .. } => {}
+            ServerFrame::Reply(_) | ServerFrame::AuthExpiring { .. } => {}
+            ServerFrame::GoingAway { .. } => self.socket.told = true,
             ServerFrame::Snapshot(part) if part.part == part.of => {
                 let lost = part.lost.expect("no run is open");
                 self.skip(lost.from, lost.to);
@@ -398,8 +429,8 @@ impl Device {
         out.shown(&(user, lane, generation, over, position, session_id, seen, socket, client.is_some()));
         client.iter().for_each(|client| client.fingerprint(out));
         session.iter().for_each(|session| session.fingerprint(out));
-        for Ghost { generation, session, was_in } in ghosts {
-            out.shown(&(generation, was_in));
+        for Ghost { generation, session, was_in, blamed } in ghosts {
+            out.shown(&(generation, was_in, blamed));
             session.fingerprint(out);
         }
     }
