@@ -139,13 +139,14 @@ impl<H: Clone> Manager<H> {
             return false;
         }
         let counts = |what| self.denied.get(now.at, id, what).is_some();
-        // Those expire, and a calendar that is set back makes them good again: they are denied as long as they are known.
+        // What expires is good again where the calendar is set back: it is denied as long as it is known. A session's id is never
+        // given again.
         let known = |what| self.denied.known(id, what);
         let all = known(Revoked::All).is_some_and(|all| match token.issued_at {
             Some(issued) => issued <= all.since,
             None => counts(Revoked::All),
         });
-        all || session.is_some_and(|session| counts(Revoked::Session(session)))
+        all || session.is_some_and(|session| known(Revoked::Session(session)).is_some())
             || token.id.as_ref().is_some_and(|token| known(Revoked::Token(token.clone())).is_some())
     }
 
