@@ -22,5 +22,5 @@ export MIRIFLAGS=-Zmiri-disable-isolation PROPTEST_CASES=4 CARGO_TARGET_DIR=targ
 cargo +nightly miri test -p trunkline-core --no-default-features --lib -- "${filters[@]}" --skip exploration 2>&1 | tee "$log"
 passed=$(sed -nE 's/^test result: ok\. ([0-9]+) passed.*/\1/p' "$log")
 # A filter that fits nothing would pass.
-((passed > 0))
+((passed > 0)) || { echo "miri: no test fits"; exit 1; }
 echo "evidence miri core $passed tests"

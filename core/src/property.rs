@@ -2,7 +2,8 @@
 //!
 //! Each is called `…::properties::<name>`, so that the filter `properties::` runs all of them. `PROPTEST_CASES` scales every
 //! count: 256 is what stands in the code, 2,560 ten times as much. A failure names the seed that repeats it, to be given as
-//! `PROPTEST_RNG_SEED`, and its smallest case, unless `PROPTEST_MAX_SHRINK_ITERS` is 0; nothing is written into the tree. With `--nocapture` each says how many cases it has held for.
+//! `PROPTEST_RNG_SEED`, and its smallest case, unless `PROPTEST_MAX_SHRINK_ITERS` is 0; nothing is written into the tree. With
+//! `--nocapture` each says how many cases it has held for.
 
 use proptest::prelude::Rng as _;
 use proptest::strategy::Strategy;
