@@ -5,7 +5,7 @@ use std::path::Path;
 use trunkline_tests::breakages::parse;
 
 /// How many ways there are at least: none is taken out because nothing catches it.
-const COUNT: usize = 12;
+const COUNT: usize = 15;
 
 #[test]
 fn every_edit_fits_the_sources() {

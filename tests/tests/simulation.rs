@@ -43,7 +43,7 @@ fn any_part_of_a_list_is_a_list() {
     }
 }
 
-/// Every oracle is seen to fail: what is wrong on purpose breaks the rule that it should, and there is no other rule.
+/// Every rule is seen to be broken once: what is wrong on purpose breaks the one that it should.
 #[test]
 fn every_rule_is_found_to_be_broken_where_it_is() {
     let mut left: BTreeSet<&str> = RULES.iter().copied().collect();
