@@ -17,6 +17,20 @@ fn a_few_orders_of_coming_in_and_being_lost() {
     explore("hub_small", few, 317);
 }
 
+/// One device comes again while its old socket stands.
+#[test]
+fn a_few_orders_of_taking_over_a_half_open_socket() {
+    let few = Budget { devices: [1, 0], in_at_start: [1, 0], connects: 1, halves: 1, events: 1, ..NOTHING };
+    explore("hub_takeover_small", few, 33);
+}
+
+/// One device is told of an event and that the server restarts.
+#[test]
+fn a_few_orders_of_draining() {
+    let few = Budget { devices: [1, 0], in_at_start: [1, 0], events: 1, waits: 1, drains: 1, ..NOTHING };
+    explore("hub_drain_small", few, 88);
+}
+
 /// Two users, two devices each: all come.
 #[test]
 #[ignore = "takes minutes without optimisation"]
