@@ -7,8 +7,8 @@ fn explore(name: &str, budget: Budget, states: usize) {
     explore_by_replay(name, || Explored::new(budget)).is_all(name, states);
 }
 
-/// How long a token lives where that matters.
-const SHORT: Duration = Duration::from_secs(60);
+/// One event, one new token and one revocation, where tokens live short enough to expire.
+const TOKENS: Budget = Budget { events: 1, refreshes: 1, revocations: 1, life: Duration::from_secs(60), ..NOTHING };
 
 /// Two users, one device each: both come, are told of an event, and one of them is lost.
 #[test]
@@ -77,17 +77,7 @@ fn every_order_of_taking_over_half_open_sockets() {
 #[test]
 #[ignore = "takes minutes without optimisation"]
 fn every_order_of_refreshing_revoking_and_expiring() {
-    let tokens = Budget {
-        in_at_start: [1, 0],
-        devices: [1, 0],
-        generations: 1,
-        events: 1,
-        refreshes: 1,
-        revocations: 1,
-        waits: 2,
-        life: SHORT,
-        ..NOTHING
-    };
+    let tokens = Budget { in_at_start: [1, 0], devices: [1, 0], generations: 1, waits: 2, ..TOKENS };
     explore("hub_tokens", tokens, 20_539);
 }
 
@@ -95,18 +85,7 @@ fn every_order_of_refreshing_revoking_and_expiring() {
 #[test]
 #[ignore = "takes minutes without optimisation"]
 fn every_order_of_coming_back_with_a_token_that_was_revoked_or_has_expired() {
-    let tokens = Budget {
-        in_at_start: [1, 0],
-        devices: [1, 0],
-        connects: 1,
-        losses: 1,
-        events: 1,
-        refreshes: 1,
-        revocations: 1,
-        waits: 1,
-        life: SHORT,
-        ..NOTHING
-    };
+    let tokens = Budget { in_at_start: [1, 0], devices: [1, 0], connects: 1, losses: 1, waits: 1, ..TOKENS };
     explore("hub_tokens_come_back", tokens, 15_532);
 }
 
@@ -114,17 +93,7 @@ fn every_order_of_coming_back_with_a_token_that_was_revoked_or_has_expired() {
 #[test]
 #[ignore = "takes minutes without optimisation"]
 fn every_order_of_refreshing_revoking_and_expiring_of_two_devices() {
-    let tokens = Budget {
-        in_at_start: [2, 0],
-        devices: [2, 0],
-        generations: 1,
-        events: 1,
-        refreshes: 1,
-        revocations: 1,
-        waits: 1,
-        life: SHORT,
-        ..NOTHING
-    };
+    let tokens = Budget { in_at_start: [2, 0], devices: [2, 0], generations: 1, waits: 1, ..TOKENS };
     explore("hub_tokens_of_two", tokens, 96_891);
 }
 
