@@ -43,7 +43,7 @@ def tool():
         said = subprocess.run([found, "mutants", "--version"], check=True, capture_output=True, text=True).stdout
         if said.split()[-1] == VERSION:
             return found
-    install = ["cargo", "install", f"cargo-mutants@{VERSION}", "--locked", "--root", str(WORK / "tool")]
+    install = ["cargo", "install", f"cargo-mutants@{VERSION}", "--locked", "--debug", "--root", str(WORK / "tool")]
     subprocess.run(install, check=True)
     return str(WORK / "tool" / "bin" / "cargo-mutants")
 

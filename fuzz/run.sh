@@ -11,7 +11,7 @@ seconds=${1:-10}
 shift || true
 if (($#)); then targets=("$@"); else mapfile -t targets < <(ls fuzz/targets | sed 's/\.rs$//'); fi
 
-command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --debug
 export RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0
 # Linked ten times: what the linker would gain there costs more than the runs.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
