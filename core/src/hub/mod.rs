@@ -58,7 +58,7 @@ use crate::level::Levels;
 use crate::limits::{Limits, LimitsError};
 use crate::manager::{Ask, Control, Counts, Manager, Output, Pace, RunStart};
 use crate::stream::RunError;
-use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, PushError, ReadyMark, Wakers, broken};
+use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, Moment, PushError, ReadyMark, Wakers, broken};
 use crate::time::{Clock, Now, Timestamp};
 
 pub use crate::manager::{Decision, DeviceStatus, OnDisconnect, OpenRunStatus, UserStatus};
@@ -107,8 +107,10 @@ struct Inner {
     levels: Lock<Levels>,
     /// Set when the level has changed.
     level_changed: ReadyMark,
-    /// Set when a shard's earliest deadline, or the levels', has moved earlier.
+    /// Set when a shard's earliest deadline has moved earlier than what the housekeeper is armed for, or the levels' at all.
     rearm: ReadyMark,
+    /// When the housekeeper comes without being told.
+    armed: Moment,
 }
 
 /// How a hub is set up.
@@ -218,6 +220,7 @@ impl Hub {
             levels,
             level_changed: ReadyMark::default(),
             rearm: ReadyMark::default(),
+            armed: Moment::default(),
         };
         let hub = Self { inner: Arc::new(inner) };
         Ok((hub.clone(), Housekeeper::new(hub)))
@@ -354,7 +357,9 @@ impl Hub {
         while let Some(output) = manager.poll_output() {
             deliver(output, &mut wakers, &mut asks);
         }
-        let earlier = deadline(&manager) < before;
+        let after = deadline(&manager);
+        // Read under the lock, which the housekeeper takes after it has set it. A deadline that it is not told of it finds when it comes.
+        let earlier = after < before && after < self.inner.armed.get();
         let grown = manager.has_grown();
         drop(manager);
         if grown {

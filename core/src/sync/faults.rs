@@ -70,6 +70,8 @@ faults! {
     ReaderTakesTwoLocks,
     /// A reader takes the shard's lock while it holds the mailbox's.
     ReaderNestsLocks,
+    /// The housekeeper looks at the shards while the time of its alarm before still counts.
+    SleepsByAnOldAlarm,
     /// A ticket is looked at, and then taken.
     TakesATicketInTwoSteps,
 }

@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Waker;
 
-use super::atomic::{AtomicU64, Ordering};
-use super::{Lock, ReadyMark};
+use super::{Lock, Moment, ReadyMark};
 use crate::time::Timestamp;
 
 /// What many threads leave for the one task that owns a socket, a run or the application's requests.
@@ -15,8 +14,7 @@ use crate::time::Timestamp;
 pub struct Mailbox<T, E> {
     ready: ReadyMark,
     queue: Lock<Queue<T, E>>,
-    /// Microseconds of the hub's clock.
-    dead_at: AtomicU64,
+    dead_at: Moment,
 }
 
 #[derive(Debug)]
@@ -53,7 +51,7 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// An open, empty mailbox that accepts items of `max_bytes` in all.
     pub fn new(max_bytes: usize) -> Self {
         let queue = Queue { items: VecDeque::new(), bytes: 0, max_bytes, closed: None };
-        Self { ready: ReadyMark::default(), queue: Lock::new(queue), dead_at: AtomicU64::new(u64::MAX) }
+        Self { ready: ReadyMark::default(), queue: Lock::new(queue), dead_at: Moment::default() }
     }
 
     /// From here on it accepts items of at least `max_bytes` in all.
@@ -130,12 +128,12 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// Notes from when on whoever is behind the reader seems to be dead, for others to look at; [`Timestamp::MAX`] where nothing
     /// says so. It orders nothing.
     pub fn note_dead_at(&self, at: Timestamp) {
-        self.dead_at.store(at.as_micros(), Ordering::Relaxed);
+        self.dead_at.set(at);
     }
 
     /// From when on whoever is behind the reader seems to be dead, as far as was noted.
     pub fn dead_at(&self) -> Timestamp {
-        Timestamp::from_micros(self.dead_at.load(Ordering::Relaxed))
+        self.dead_at.get()
     }
 
     /// Marks the reader without leaving anything: "look at what you read elsewhere".

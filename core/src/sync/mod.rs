@@ -24,6 +24,7 @@ mod lock;
 mod mailbox;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
+mod moment;
 mod ready;
 
 pub use budget::{Budget, Lease};
@@ -31,6 +32,7 @@ pub use current::Current;
 pub use gate::{Gate, Pass};
 pub use lock::Lock;
 pub use mailbox::{Mailbox, Popped, PushError};
+pub use moment::Moment;
 pub use ready::ReadyMark;
 
 /// The shared pointer of this build: loom's under `cfg(loom)`.

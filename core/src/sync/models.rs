@@ -143,6 +143,10 @@ const MODELS: &[(&str, Finds)] = &[
         "hub::tests::models::shards::a_deadline_that_moves_earlier_reaches_the_housekeeper",
         &[(Fault::WakesTooEarly, "deadlock")],
     ),
+    (
+        "hub::tests::models::shards::an_alarm_that_moves_later_passes_over_no_deadline",
+        &[(Fault::SleepsByAnOldAlarm, "deadlock")],
+    ),
 ];
 
 /// Explores `model` as it is, and then with each of its faults, which it must find: with at most two preemptions where

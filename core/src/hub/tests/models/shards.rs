@@ -72,3 +72,25 @@ fn a_deadline_that_moves_earlier_reaches_the_housekeeper() {
         probe.join().unwrap();
     });
 }
+
+/// Property: while the housekeeper's alarm moves later, as what it was for has gone, a deadline before the new time reaches it all
+/// the same.
+#[test]
+fn an_alarm_that_moves_later_passes_over_no_deadline() {
+    const GRACE: Duration = Duration::from_secs(1);
+    check(|| {
+        let (hub, keeper, _) = world(1, Limits::default());
+        let start = |hub: &Hub, after| {
+            let options = RunOptions { on_disconnect: OnDisconnect::CancelAfter(after), ..RunOptions::named("agent") };
+            hub.start_run(&ann(), ThreadId::new("t").unwrap(), options).unwrap()
+        };
+        let first = start(&hub, GRACE);
+        assert_eq!(keeper.handle_timeout(), Some(hub.now().at + GRACE));
+        keeper.poll(std::task::Waker::noop());
+        let second = with(&hub, move |hub| start(hub, 2 * GRACE));
+        first.completed(None).unwrap();
+        let due = Some(hub.now().at + 2 * GRACE);
+        block_on(poll_fn(|cx| if keeper.poll(cx.waker()) == due { Poll::Ready(()) } else { Poll::Pending }));
+        drop(second.join().unwrap());
+    });
+}
