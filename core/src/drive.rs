@@ -3,6 +3,7 @@
 //! A runtime brings a [`Transport`] and a [`Timer`], each a few lines; the loop is the same for every runtime and for both
 //! ends of the protocol.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -96,6 +97,11 @@ pub trait Machine {
     fn transmit(&self) -> &[u8];
     /// The socket took `n` bytes.
     fn advance(&mut self, now: Now, n: usize);
+    /// Whether it may have more to say, or to take, as soon as the socket has taken what [`Machine::transmit`] has now. Where not,
+    /// a write is followed by no further round.
+    fn goes_on_when_written(&self) -> bool {
+        true
+    }
     /// Whether to read.
     fn wants_read(&self) -> bool;
     /// How many bytes to read at most, where it wants to. [`READ_BYTES`].
@@ -145,6 +151,10 @@ impl<M: Machine + ?Sized> Machine for Box<M> {
 
     fn advance(&mut self, now: Now, n: usize) {
         (**self).advance(now, n);
+    }
+
+    fn goes_on_when_written(&self) -> bool {
+        (**self).goes_on_when_written()
     }
 
     fn wants_read(&self) -> bool {
@@ -240,6 +250,7 @@ where
         let Some((machine, transport)) = &mut self.parts else { return Round::Over };
         let now = self.clock.now();
         machine.poll_ready(now, cx.waker());
+        let goes_on = machine.goes_on_when_written();
         let wrote = write(machine, transport, cx, now);
         if machine.is_closed() {
             return Round::Over;
@@ -249,7 +260,7 @@ where
             machine.handle_shutdown();
         }
         let read = machine.wants_read() && read(machine, transport, cx, now);
-        if self.time(cx, now) || wrote || read { Round::Again } else { Round::Idle }
+        if self.time(cx, now) || (wrote && goes_on) || read { Round::Again } else { Round::Idle }
     }
 
     /// Arms the timer and handles what is due; says whether anything was.
@@ -335,15 +346,23 @@ pub(crate) fn read<M: Machine, T: Transport + Unpin>(
     cx: &mut Context<'_>,
     now: Now,
 ) -> bool {
-    let mut buf = [0; READ_BYTES];
+    // Out of its place meanwhile: a transport may drive a machine of its own.
+    let mut buf = READ_BUFFER.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
     let max = machine.read_bytes().clamp(1, READ_BYTES);
-    match Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default()) {
+    let read = Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default());
+    match &read {
         Poll::Ready(Ok(0)) => machine.handle_eof(now),
-        Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..n).unwrap_or_default()),
+        Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..*n).unwrap_or_default()),
         Poll::Ready(Err(_)) => machine.handle_broken(now),
-        Poll::Pending => return false,
+        Poll::Pending => {}
     }
-    true
+    READ_BUFFER.set(Some(buf));
+    read.is_ready()
+}
+
+thread_local! {
+    /// What a thread reads into, one socket after the other: none has one of its own, and it is cleared once.
+    static READ_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 #[cfg(test)]

@@ -388,7 +388,7 @@ fn deadline(manager: &Manager<Mail>) -> Timestamp {
 /// Puts one effect where it belongs. Called under the shard's lock, so that effects keep their order.
 fn deliver(output: Output<Mail>, wakers: &mut Wakers, asks: &mut Vec<(Ask, bool)>) {
     match output {
-        Output::Ready(mail) => wakers.push(mail.mark()),
+        Output::Ready(mail, grown) => wakers.push(mail.mark_with(grown.bits())),
         Output::Close(mail, reason) => wakers.push(mail.close(reason)),
         Output::Ask(ask) => asks.push((ask, false)),
         Output::AskAgain(ask) => asks.push((ask, true)),

@@ -285,10 +285,6 @@ impl Session {
 
     /// Takes what others left in the mailbox.
     fn collect(&mut self, now: Now) {
-        if let State::Attached(device) = &mut self.state {
-            // The mark does not say which of the logs has grown.
-            device.cursors.iter_mut().for_each(|cursor| cursor.behind = true);
-        }
         if self.is_producer()
             && let Some(reason) = self.mail.end()
         {
@@ -405,7 +401,14 @@ impl Machine for Session {
     fn poll_ready(&mut self, now: Now, waker: &Waker) {
         self.connection.end_expired(now);
         self.settle();
-        while self.mail.take_mark(waker) {
+        loop {
+            let bits = self.mail.take_bits(waker);
+            if bits == 0 {
+                break;
+            }
+            if let State::Attached(device) = &mut self.state {
+                device.cursors.iter_mut().for_each(|cursor| cursor.note_mark(bits));
+            }
             self.collect(now);
         }
         if self.is_producer() {
@@ -479,6 +482,12 @@ impl Machine for Session {
 
     fn handle_shutdown(&mut self) {
         self.connection.handle_shutdown();
+    }
+
+    fn goes_on_when_written(&self) -> bool {
+        let State::Attached(device) = &self.state else { return true };
+        let gives_more = !self.connection.wants_events() || self.hides_much() || device.producing.is_some();
+        gives_more || !self.input.is_empty()
     }
 
     fn is_closed(&self) -> bool {

@@ -13,6 +13,7 @@ mod capacity;
 mod denied;
 mod drain;
 mod ephemeral;
+mod grown;
 mod housekeeping;
 mod kept;
 mod keys;
@@ -44,6 +45,7 @@ use bytes::Sizes;
 use denied::Denied;
 pub use drain::{Leave, Pace};
 pub use ephemeral::Ephemeral;
+pub use grown::Grown;
 pub use housekeeping::Deadline;
 use housekeeping::Due;
 use kept::Kept;
@@ -101,8 +103,8 @@ pub struct Manager<H> {
 /// What an operation means for others than its caller.
 #[derive(Clone, Debug)]
 pub enum Output<H> {
-    /// The log of this connection's user has grown.
-    Ready(H),
+    /// A log that this connection reads has grown.
+    Ready(H, Grown),
     /// A frame for one connection, or a word for one run's producer.
     Control(H, Control),
     /// End this connection.

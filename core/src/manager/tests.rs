@@ -130,7 +130,7 @@ enum Told {
 impl Told {
     fn of(output: Output<u32>) -> Self {
         match output {
-            Output::Ready(to) => Self::Ready(to),
+            Output::Ready(to, _) => Self::Ready(to),
             Output::Close(to, reason) => Self::Closed(to, reason),
             Output::Control(to, Control::GoingAway(_)) => Self::GoingAway(to),
             Output::Control(to, Control::Ephemeral(_)) => Self::Ephemeral(to),

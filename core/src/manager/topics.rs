@@ -9,7 +9,7 @@ use super::housekeeping::Due;
 use super::kept::Turn;
 use super::keys::{KeyKind, Keys, Outcome};
 use super::user::{Owner, Unplaced};
-use super::{Custom, Manager, Output, Read, next_epoch};
+use super::{Custom, Grown, Manager, Output, Read, next_epoch};
 use crate::id::{ConnectionId, TopicId};
 use crate::protocol::{EventBody, Position, Receipt, StreamName};
 use crate::stream::{Log, Resumption, RunError};
@@ -127,9 +127,9 @@ impl<H: Clone> Manager<H> {
         self.assert_drained();
         let topic = self.topics.get(id)?;
         let from = last.map_or(Unbounded, Excluded);
-        let mut reached = None;
+        let (grown, mut reached) = (Grown::of(id), None);
         for (connection, handle) in topic.subscribers.range((from, Unbounded)).take(max) {
-            self.outputs.push_back(Output::Ready(handle.clone()));
+            self.outputs.push_back(Output::Ready(handle.clone(), grown));
             reached = Some(*connection);
         }
         reached

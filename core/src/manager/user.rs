@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::Output;
 use super::acks::Ages;
 use super::approvals::Decided;
 use super::capacity::Evicted;
@@ -13,6 +12,7 @@ use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
 use super::revocation::Tokens;
 use super::runs::OpenRun;
+use super::{Grown, Output};
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{EventBody, EventHead, Receipt, StreamName, encode_event};
@@ -144,7 +144,7 @@ impl<H: Clone> Channel<H> {
             self.log.append(entry, limits);
         }
         self.ages.note(now, self.log.head().seq, limits.log_retention);
-        outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone())));
+        outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone(), Grown::OWN)));
         self.receipt()
     }
 

@@ -139,7 +139,13 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// Marks the reader without leaving anything: "look at what you read elsewhere".
     #[must_use = "the reader sleeps until its waker is fired"]
     pub fn mark(&self) -> Option<Waker> {
-        self.ready.mark()
+        self.mark_with(1)
+    }
+
+    /// As [`Mailbox::mark`], with bits that say where to look; the first one is the mailbox itself.
+    #[must_use = "the reader sleeps until its waker is fired"]
+    pub fn mark_with(&self, bits: u8) -> Option<Waker> {
+        self.ready.mark_with(bits)
     }
 
     /// Ends the mailbox; the first reason stays. The waker is to be fired once no lock is held.
@@ -154,6 +160,11 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// Registers `waker` and takes the mark; the reader may only sleep after a `false`.
     pub fn take_mark(&self, waker: &Waker) -> bool {
         self.ready.take(waker)
+    }
+
+    /// As [`Mailbox::take_mark`], with the bits of the mark; 0 is none.
+    pub fn take_bits(&self, waker: &Waker) -> u8 {
+        self.ready.take_bits(waker)
     }
 
     /// Whether the reader has been told to look, and has not yet.

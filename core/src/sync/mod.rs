@@ -44,11 +44,11 @@ pub use std::sync::Arc;
 
 #[cfg(loom)]
 mod atomic {
-    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 }
 #[cfg(not(loom))]
 mod atomic {
-    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+    pub(super) use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 }
 
 /// Wakers collected under a lock, to be fired when it is released.

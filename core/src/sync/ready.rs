@@ -3,21 +3,21 @@
 use std::task::Waker;
 
 use super::Lock;
-use super::atomic::{AtomicBool, Ordering};
+use super::atomic::{AtomicU8, Ordering};
 
-/// Set by publishers, taken by the one task that reads.
+/// Set by publishers, taken by the one task that reads. A mark is a set of bits, which say where to look.
 ///
 /// The reader registers its waker *before* it looks, the publisher sets the mark *before* it takes the waker: whichever
 /// comes second sees the other, so no wake-up is lost. Marks that come before the reader looked are one mark.
 #[derive(Debug)]
 pub struct ReadyMark {
-    marked: AtomicBool,
+    marked: AtomicU8,
     waker: Lock<Option<Waker>>,
 }
 
 impl Default for ReadyMark {
     fn default() -> Self {
-        Self { marked: AtomicBool::new(false), waker: Lock::new(None) }
+        Self { marked: AtomicU8::new(0), waker: Lock::new(None) }
     }
 }
 
@@ -25,7 +25,13 @@ impl ReadyMark {
     /// Sets the mark after the data are in place. The waker it returns is to be fired once no lock is held.
     #[must_use = "the reader sleeps until its waker is fired"]
     pub fn mark(&self) -> Option<Waker> {
-        if self.marked.swap(true, Ordering::AcqRel) {
+        self.mark_with(1)
+    }
+
+    /// As [`ReadyMark::mark`], with these bits beside those that are set already.
+    #[must_use = "the reader sleeps until its waker is fired"]
+    pub fn mark_with(&self, bits: u8) -> Option<Waker> {
+        if self.marked.fetch_or(bits, Ordering::AcqRel) != 0 {
             return None;
         }
         self.waker.lock().take()
@@ -34,17 +40,22 @@ impl ReadyMark {
     /// Whether the mark is set.
     #[cfg(test)]
     pub(crate) fn is_marked(&self) -> bool {
-        self.marked.load(Ordering::Acquire)
+        self.marked.load(Ordering::Acquire) != 0
     }
 
     /// Registers `waker` for the next mark, then takes the one that is set. While it answers `true` there may be more:
     /// the reader may only sleep after a `false`.
     pub fn take(&self, waker: &Waker) -> bool {
+        self.take_bits(waker) != 0
+    }
+
+    /// As [`ReadyMark::take`], with what the mark says; 0 is none.
+    pub fn take_bits(&self, waker: &Waker) -> u8 {
         broken!(RegistersTooLate => self.take_and_register(waker));
         broken!(KeepsTheFirstWaker => self.take_for_the_first(waker));
         broken!(TakesTheMarkInTwoSteps => self.take_in_two_steps(waker));
         self.register(waker);
-        self.marked.swap(false, Ordering::AcqRel)
+        self.marked.swap(0, Ordering::AcqRel)
     }
 
     fn register(&self, waker: &Waker) {
@@ -84,21 +95,21 @@ mod models {
 
     /// Broken on purpose.
     impl ReadyMark {
-        pub(super) fn take_and_register(&self, waker: &Waker) -> bool {
-            let marked = self.marked.swap(false, Ordering::AcqRel);
+        pub(super) fn take_and_register(&self, waker: &Waker) -> u8 {
+            let marked = self.marked.swap(0, Ordering::AcqRel);
             self.register(waker);
             marked
         }
 
-        pub(super) fn take_for_the_first(&self, waker: &Waker) -> bool {
+        pub(super) fn take_for_the_first(&self, waker: &Waker) -> u8 {
             self.waker.lock().get_or_insert_with(|| waker.clone());
-            self.marked.swap(false, Ordering::AcqRel)
+            self.marked.swap(0, Ordering::AcqRel)
         }
 
-        pub(super) fn take_in_two_steps(&self, waker: &Waker) -> bool {
+        pub(super) fn take_in_two_steps(&self, waker: &Waker) -> u8 {
             self.register(waker);
             let marked = self.marked.load(Ordering::Acquire);
-            self.marked.store(false, Ordering::Release);
+            self.marked.store(0, Ordering::Release);
             marked
         }
     }

@@ -211,7 +211,7 @@ impl Game {
 /// An output in words.
 pub(super) fn told(output: Output<u32>) -> String {
     match output {
-        Output::Ready(to) => format!("ready {to}"),
+        Output::Ready(to, _) => format!("ready {to}"),
         Output::Close(to, reason) => format!("close {to} {reason:?}"),
         Output::Control(to, Control::Reply(reply)) => {
             let code = reply.outcome.as_ref().err().map_or("ok", |error| error.code.as_str());

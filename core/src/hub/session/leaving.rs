@@ -40,6 +40,7 @@ impl Session {
         self.connection.send(now, &frame);
         self.connection.drain_by(now.at + leave.by);
         self.leaving = Leaving::From(now.at + leave.after);
+        self.look_at_held();
     }
 
     /// Closes where its turn has come and nothing is broken off.

@@ -71,6 +71,7 @@ impl Session {
             holding.until = holding.until.map(|until| until.min(now.at + hold));
         }
         device.level.notice = notice;
+        self.look_at_held();
         self.tell_level(now);
     }
 
@@ -149,6 +150,11 @@ impl Session {
         if self.gives_held_at().is_none_or(|at| at > now.at) {
             return;
         }
+        self.look_at_held();
+    }
+
+    /// Looks again at text that waits, since what it waits for is another now.
+    pub(super) fn look_at_held(&mut self) {
         if let State::Attached(device) = &mut self.state {
             device.cursors.iter_mut().filter(|cursor| cursor.topic.is_none()).for_each(|cursor| cursor.behind = true);
         }

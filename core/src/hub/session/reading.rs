@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Device, Session, State};
 use crate::id::TopicId;
-use crate::manager::Read;
+use crate::manager::{Grown, Read};
 use crate::protocol::{Lost, Position, ServerFrame, StreamName, prev_prefix};
 use crate::stream::{Entry, Reducer, Resumption, frames_for, snapshot_frames};
 use crate::sync::Lease;
@@ -18,6 +18,8 @@ pub(super) struct Cursor {
     pub(super) topic: Option<TopicId>,
     /// How far the log was read: what the client has been given, and what is hidden from it.
     pub(super) position: Position,
+    /// What says that the log has grown.
+    grown: Grown,
     /// There may be more in the log.
     pub(super) behind: bool,
     /// It lags: texts are merged until it has caught up.
@@ -47,7 +49,8 @@ struct Taken {
 impl Cursor {
     pub(super) fn new(topic: Option<TopicId>, resumption: &Resumption) -> Self {
         let behind = resumption.position != resumption.head;
-        Self { topic, position: resumption.position, behind, merging: false, snapshot: None }
+        let grown = topic.as_ref().map_or(Grown::OWN, Grown::of);
+        Self { topic, position: resumption.position, grown, behind, merging: false, snapshot: None }
     }
 
     /// Goes on elsewhere in the stream of a cursor before it: what was told of its lag still counts, and ends when this one
@@ -58,6 +61,11 @@ impl Cursor {
 
     pub(super) fn has_more(&self) -> bool {
         self.behind || matches!(self.snapshot, Some(Pending::Taken(_)))
+    }
+
+    /// Takes what a mark says.
+    pub(super) fn note_mark(&mut self, bits: u8) {
+        self.behind |= self.grown.is_in(bits);
     }
 
     /// Whether it waits for the room of a snapshot.
@@ -137,8 +145,11 @@ impl Session {
         }
         match read {
             Read::Entries { mut entries, behind } => {
-                cursor.behind = !entries.is_empty();
-                if let Some(holding) = device.holding.as_ref().filter(|_| cursor.topic.is_none()) {
+                let holding = device.holding.as_ref().filter(|_| cursor.topic.is_none());
+                // What comes to the log from here on leaves a mark. What lags or holds text looks until it finds nothing.
+                let whole = entries.last().is_none_or(|last| last.seq() >= from.seq.saturating_add(behind));
+                cursor.behind = !entries.is_empty() && (!whole || cursor.merging || holding.is_some());
+                if let Some(holding) = holding {
                     holding.keep_from(&mut entries);
                 }
                 // What has come since the look at what lies ahead is looked at once more.
@@ -159,7 +170,7 @@ impl Session {
         let cursor = &mut device.cursors[at];
         let stream = cursor.stream();
         if !cursor.merging && behind > threshold {
-            cursor.merging = true;
+            (cursor.merging, cursor.behind) = (true, true);
             self.connection.send(now, &lag(&stream, behind, true));
         }
         let merges = cursor.merging || device.level.merges();
@@ -175,7 +186,7 @@ impl Session {
         for frame in frames_for(&stream, user_id, from, &entries, merges) {
             // What does not fit now is read again: events never take the room of replies.
             if !self.connection.wants_events() {
-                reached = cursor.position.seq;
+                (reached, cursor.behind) = (cursor.position.seq, true);
                 break;
             }
             match frame.prev {
