@@ -94,6 +94,10 @@ impl<H: Clone> Channel<H> {
     /// them does not have it, nobody is connected, or it is the newest too.
     pub(super) fn trim_at(&self, limits: &Limits) -> Option<Timestamp> {
         let everybody_has = self.devices.iter().map(Device::has_up_to).min()?;
+        if everybody_has <= self.log.start().seq {
+            // The usual case, without a look at an entry that nobody has touched for long.
+            return None;
+        }
         let mut entries = self.log.after(self.log.start())?;
         let oldest = entries.next()?.seq();
         (oldest <= everybody_has && entries.len() > 0).then(|| self.ages.old_at(oldest, limits.log_retention)).flatten()

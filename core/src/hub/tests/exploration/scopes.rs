@@ -70,7 +70,7 @@ fn every_order_of_taking_over_half_open_sockets() {
         per_user: 2,
         ..NOTHING
     };
-    explore("hub_takeover", takeovers, 19_634);
+    explore("hub_takeover", takeovers, 19_648);
 }
 
 /// One device, and time enough for its first token to expire and for its second.
