@@ -3,7 +3,6 @@
 //! A runtime brings a [`Transport`] and a [`Timer`], each a few lines; the loop is the same for every runtime and for both
 //! ends of the protocol.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -346,23 +345,15 @@ pub(crate) fn read<M: Machine, T: Transport + Unpin>(
     cx: &mut Context<'_>,
     now: Now,
 ) -> bool {
-    // Out of its place meanwhile: a transport may drive a machine of its own.
-    let mut buf = READ_BUFFER.take().unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
+    let mut buf = [0; READ_BYTES];
     let max = machine.read_bytes().clamp(1, READ_BYTES);
-    let read = Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default());
-    match &read {
+    match Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default()) {
         Poll::Ready(Ok(0)) => machine.handle_eof(now),
-        Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..*n).unwrap_or_default()),
+        Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..n).unwrap_or_default()),
         Poll::Ready(Err(_)) => machine.handle_broken(now),
-        Poll::Pending => {}
+        Poll::Pending => return false,
     }
-    READ_BUFFER.set(Some(buf));
-    read.is_ready()
-}
-
-thread_local! {
-    /// What a thread reads into, one socket after the other: none has one of its own, and it is cleared once.
-    static READ_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+    true
 }
 
 #[cfg(test)]
