@@ -408,4 +408,70 @@ mod tests {
             assert!(matches!(outcome, Poll::Ready(written) if written.is_ok() == whole), "room for {room}");
         }
     }
+
+    /// It has one byte to say, counts the rounds, and says whether more may come of a write.
+    struct Curt {
+        rest: &'static [u8],
+        rounds: usize,
+        goes_on: bool,
+    }
+
+    impl Machine for Curt {
+        fn poll_ready(&mut self, _now: Now, _waker: &Waker) {
+            self.rounds += 1;
+        }
+
+        fn handle_bytes(&mut self, _now: Now, _bytes: &[u8]) {}
+
+        fn handle_eof(&mut self, _now: Now) {}
+
+        fn handle_broken(&mut self, _now: Now) {}
+
+        fn handle_timeout(&mut self, _now: Now) {}
+
+        fn poll_timeout(&self) -> Option<Timestamp> {
+            None
+        }
+
+        fn transmit(&self) -> &[u8] {
+            self.rest
+        }
+
+        fn advance(&mut self, _now: Now, n: usize) {
+            self.rest = &self.rest[n..];
+        }
+
+        fn goes_on_when_written(&self) -> bool {
+            self.goes_on
+        }
+
+        fn wants_read(&self) -> bool {
+            true
+        }
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+    }
+
+    /// A clock that stands still.
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Now {
+            Now::default()
+        }
+    }
+
+    #[test]
+    fn a_write_is_followed_by_another_round_only_where_more_may_come_of_it() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for (goes_on, rounds) in [(true, 2), (false, 1)] {
+            let machine = Curt { rest: b"!", rounds: 0, goes_on };
+            let mut driver = Driver::new(machine, Narrow(1), Elapsed, Still);
+            assert!(Pin::new(&mut driver).poll(&mut cx).is_pending());
+            let (machine, _) = driver.parts.as_ref().unwrap();
+            assert_eq!((machine.rest, machine.rounds), (&b""[..], rounds));
+        }
+    }
 }
