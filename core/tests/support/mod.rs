@@ -17,7 +17,7 @@ use trunkline_core::id::{Entropy, UserId};
 use trunkline_core::limits::Limits;
 use trunkline_core::time::{Clock, Now, Timestamp, UnixTime};
 
-const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
+pub const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 const START: u64 = 1_800_000_000_000_000;
 
 /// A clock that stands still until it is turned, and numbers that are all different.
@@ -57,10 +57,13 @@ impl World {
     }
 
     pub fn with(limits: Limits) -> Self {
+        Self::of(HubConfig { limits, ..HubConfig::default() })
+    }
+
+    pub fn of(config: HubConfig) -> Self {
         let still = Arc::new(Still::default());
         let verifier = Hs256::new(SECRET, ClaimRules::default()).unwrap();
         let issuer = Hs256::new(SECRET, ClaimRules::default()).unwrap();
-        let config = HubConfig { limits, ..HubConfig::default() };
         let (hub, keeper) =
             Hub::new(config, Arc::new(verifier), Arc::clone(&still) as _, Arc::clone(&still) as _).unwrap();
         Self { hub, keeper, still, issuer }
@@ -75,8 +78,12 @@ impl World {
     }
 
     pub fn token(&self, user: &UserId) -> String {
+        self.scoped_token(user, "")
+    }
+
+    pub fn scoped_token(&self, user: &UserId, scope: &str) -> String {
         let ttl = Duration::from_secs(7_200);
-        let new = NewToken { user, issued_at: self.now().unix, ttl, scope: "", token_id: None };
+        let new = NewToken { user, issued_at: self.now().unix, ttl, scope, token_id: None };
         self.issuer.issue(&new).unwrap()
     }
 }

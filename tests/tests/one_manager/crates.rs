@@ -35,7 +35,7 @@ const OWNERS: [(&str, &[&str]); 9] = [
 ];
 /// Here stands what packages inherit: under its own name, or nobody could tell what a package names.
 const ROOT: &str = ".";
-const PACKAGES: [&str; 5] = ["core", "runtime-tokio", "runtime-smol", "tests", "fuzz"];
+const PACKAGES: [&str; 6] = ["core", "core/benches", "runtime-tokio", "runtime-smol", "tests", "fuzz"];
 
 fn faults_of_sources(sources: &[Source]) -> Vec<String> {
     let mut faults = Vec::new();
