@@ -131,6 +131,17 @@ impl Raw {
 /// # Errors
 /// When no server sends such a frame: it is masked.
 pub fn split_frame(bytes: &[u8]) -> Result<Option<(u8, Vec<u8>, usize)>, String> {
+    Ok(whole_frame(bytes)?.map(|(first, payload, used)| (first, payload.to_vec(), used)))
+}
+
+/// A frame's first byte, its payload, and how many bytes it takes.
+pub type WholeFrame<'a> = (u8, &'a [u8], usize);
+
+/// The same, and the payload stays where it is.
+///
+/// # Errors
+/// As [`split_frame`].
+pub fn whole_frame(bytes: &[u8]) -> Result<Option<WholeFrame<'_>>, String> {
     let (Some(&first), Some(&second)) = (bytes.first(), bytes.get(1)) else { return Ok(None) };
     if second >= 0x80 {
         return Err("the server masks a frame".to_owned());
@@ -141,5 +152,5 @@ pub fn split_frame(bytes: &[u8]) -> Result<Option<(u8, Vec<u8>, usize)>, String>
         short => (2, Some(u64::from(short))),
     };
     let Some(end) = length.and_then(|length| usize::try_from(length).ok()?.checked_add(head)) else { return Ok(None) };
-    Ok(bytes.get(head..end).map(|payload| (first, payload.to_vec(), end)))
+    Ok(bytes.get(head..end).map(|payload| (first, payload, end)))
 }
