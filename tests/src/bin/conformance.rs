@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write as _};
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use clap::Parser;
 use tokio::net::TcpStream;
 use trunkline_tests::conformance::Suite;
 use trunkline_tests::conformance::language::{Need, Scenario};
-use trunkline_tests::conformance::net::Tcp;
+use trunkline_tests::conformance::net::{Tcp, place};
 use trunkline_tests::conformance::target::Foreign;
 use trunkline_tests::conformance::token::Issuer;
 
@@ -144,17 +144,4 @@ fn issuer(options: &Options) -> Result<Issuer, String> {
         (None, None) if options.list => Ok(Issuer::Secret(Vec::new())),
         (None, None) => Err("tokens must come from somewhere: name --secret-file or --token-command".to_owned()),
     }
-}
-
-/// Where the server is, and how its host is named.
-fn place(url: &str) -> Result<(SocketAddr, String), String> {
-    let rest = url.strip_prefix("ws://").ok_or("the address begins with ws://; put TLS before it yourself")?;
-    let (host, path) = rest.split_once('/').ok_or("the address ends with /ws")?;
-    if path != "ws" {
-        return Err("the endpoint is /ws".to_owned());
-    }
-    let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
-    let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
-    let addr = with_port.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.next();
-    Ok((addr.ok_or_else(|| format!("{host} has no address"))?, host.to_owned()))
 }

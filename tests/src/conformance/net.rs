@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -162,4 +162,20 @@ impl Pipe for TcpStream {
         // Where the system refuses the option the connection ends all the same.
         let _ = self.set_zero_linger();
     }
+}
+
+/// Where the server of an address such as `ws://127.0.0.1:8787/ws` is, and how its host is named.
+///
+/// # Errors
+/// When it is no address of the endpoint, or its host has none.
+pub fn place(url: &str) -> Result<(SocketAddr, String), String> {
+    let rest = url.strip_prefix("ws://").ok_or("the address begins with ws://; put TLS before it yourself")?;
+    let (host, path) = rest.split_once('/').ok_or("the address ends with /ws")?;
+    if path != "ws" {
+        return Err("the endpoint is /ws".to_owned());
+    }
+    let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
+    let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
+    let addr = with_port.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.next();
+    Ok((addr.ok_or_else(|| format!("{host} has no address"))?, host.to_owned()))
 }
