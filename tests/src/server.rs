@@ -313,19 +313,43 @@ impl Program {
         Self::started(command)
     }
 
-    fn started(mut command: Command) -> Self {
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program starts");
-        let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    /// A server that a line of words starts, given where to listen and the file of its secret. What it logs is standard error.
+    ///
+    /// # Errors
+    /// When it does not start, or does not say in time where it listens.
+    pub fn command(words: &str, secret_file: &Path) -> Result<Self, String> {
+        let mut words = words.split_whitespace();
+        let mut command = Command::new(words.next().ok_or("the server's command is empty")?);
+        command
+            .args(words)
+            .args(["--listen", "127.0.0.1:0", "--secret-file"])
+            .arg(secret_file)
+            .stderr(Stdio::inherit());
+        Self::try_started(command)
+    }
+
+    fn started(command: Command) -> Self {
+        Self::try_started(command).unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    fn try_started(mut command: Command) -> Result<Self, String> {
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut process =
+            spawned.map_err(|error| format!("{} does not start: {error}", command.get_program().display()))?;
+        let lines = process.stdout.take().map(|pipe| BufReader::new(pipe).lines().map_while(Result::ok));
         let (said, heard) = mpsc::channel();
         // To its end, so that the program never writes into a closed pipe.
-        std::thread::spawn(move || lines.for_each(|line| drop(said.send(line))));
-        let addr = loop {
-            let line = heard.recv_timeout(STEP).expect("the program says where it listens");
+        std::thread::spawn(move || lines.into_iter().flatten().for_each(|line| drop(said.send(line))));
+        // Killed when it says nothing.
+        let mut program = Self { process, addr: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        loop {
+            let line = heard.recv_timeout(STEP).map_err(|_| "the program does not say where it listens".to_owned())?;
             if let Some((_, rest)) = line.split_once("://") {
-                break rest.split('/').next().and_then(|addr| addr.parse().ok()).expect("an address");
+                let addr = rest.split('/').next().and_then(|addr| addr.parse().ok());
+                program.addr = addr.ok_or_else(|| format!("{line}: there is no address"))?;
+                return Ok(program);
             }
-        };
-        Self { process, addr }
+        }
     }
 
     /// Its process, for signals.
