@@ -6,6 +6,7 @@ pub mod contract;
 pub mod http;
 pub mod issuer;
 pub mod line;
+pub mod load;
 pub mod producer;
 pub mod races;
 pub mod raw;
