@@ -1,7 +1,7 @@
 //! What the modes share: the server, the clock, what is counted, and what was wrong.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -83,6 +83,11 @@ impl Meter {
         Latency::of(&self.times.borrow())
     }
 
+    /// Whether what is due then is measured no more.
+    pub(super) fn is_over_at(&self, due: u64) -> bool {
+        due >= self.to.get()
+    }
+
     /// How much has come so far.
     pub(super) fn count(&self) -> u64 {
         self.count.get()
@@ -153,24 +158,34 @@ impl Bench {
         span
     }
 
-    /// Lets `work` run for the time to warm up and the time to measure, then breaks it off.
+    /// Measures while `work` runs, for the time to warm up and the time that was asked for. What was due by then and is late is done
+    /// all the same: it would be missing among the latencies, and they are the longest.
     pub(super) async fn span(
         &self,
         name: &'static str,
         unit: &'static str,
-        work: impl Future<Output = Result<Infallible, String>>,
+        work: impl Future<Output = Result<(), String>>,
     ) -> Result<Span, String> {
-        let measured = async {
+        self.meter.to.set(u64::MAX);
+        let mut work = pin!(work);
+        let mut measured = pin!(async {
             tokio::time::sleep(Duration::from_secs_f64(self.options.warmup)).await;
             let begun = self.begin();
             tokio::time::sleep(Duration::from_secs_f64(self.options.seconds)).await;
             self.end(&begun, name, unit)
+        });
+        let span = tokio::select! {
+            span = &mut measured => span,
+            done = &mut work => {
+                done?;
+                return Ok(measured.await);
+            }
         };
         tokio::select! {
-            biased;
-            span = measured => Ok(span),
-            broken = work => broken.map(|never| match never {}),
+            done = work => done?,
+            _ = self.settles(|| false) => self.blame("what was due could not be sent, as nothing comes any more"),
         }
+        Ok(span)
     }
 
     /// Waits until `is_done`, as long as something comes; says whether it was.

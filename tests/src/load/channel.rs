@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
@@ -99,20 +98,23 @@ impl Channel {
     }
 }
 
-/// Sends on one channel after the other: as fast as the gate lets, or at fixed times. What the gate holds back at a fixed rate is
-/// sent late, under the time at which it was to be sent.
-pub(super) async fn send(bench: &Bench, channels: &[Rc<Channel>], gate: &Gate) -> Infallible {
+/// Sends on one channel after the other until the measurement is over: as fast as the gate lets, or at fixed times. What the gate
+/// holds back at a fixed rate is sent late, under the time at which it was to be sent.
+pub(super) async fn send(bench: &Bench, channels: &[Rc<Channel>], gate: &Gate) {
     match bench.options.rate {
         None => send_freely(bench, channels, gate).await,
         Some(rate) => send_at(bench, rate, channels, gate).await,
     }
 }
 
-async fn send_freely(bench: &Bench, channels: &[Rc<Channel>], gate: &Gate) -> Infallible {
+async fn send_freely(bench: &Bench, channels: &[Rc<Channel>], gate: &Gate) {
     let mut turns = channels.iter().cycle();
     loop {
         let room = gate.room().await.min(BATCH);
         let now = bench.clock.now();
+        if bench.meter.is_over_at(now) {
+            return;
+        }
         let batch: Vec<_> = turns.by_ref().take(room).collect();
         batch.iter().for_each(|channel| channel.put(now));
         batch.iter().for_each(|channel| channel.flush());
@@ -120,18 +122,19 @@ async fn send_freely(bench: &Bench, channels: &[Rc<Channel>], gate: &Gate) -> In
     }
 }
 
-async fn send_at(bench: &Bench, rate: f64, channels: &[Rc<Channel>], gate: &Gate) -> Infallible {
+async fn send_at(bench: &Bench, rate: f64, channels: &[Rc<Channel>], gate: &Gate) {
     let start = bench.clock.now();
     let due = |at: u64| start + (at as f64 * 1e9 / rate) as u64;
     let mut turns = channels.iter().cycle();
     let mut at = 0;
-    loop {
+    while !bench.meter.is_over_at(due(at)) {
         bench.clock.until(due(at)).await;
         let room = gate.room().await.min(BATCH);
         let now = bench.clock.now();
         let first = at;
-        let batch: Vec<_> =
-            turns.by_ref().take((first..).take(room).take_while(|at| due(*at) <= now).count()).collect();
+        let is_due = |at: &u64| due(*at) <= now && !bench.meter.is_over_at(due(*at));
+        let count = (first..).take(room).take_while(is_due).count();
+        let batch: Vec<_> = turns.by_ref().take(count).collect();
         for channel in &batch {
             channel.put(due(at));
             at += 1;

@@ -1,7 +1,6 @@
 //! Connections that come, stay and go.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::rc::Rc;
 
 use futures_util::future::try_join_all;
@@ -78,7 +77,7 @@ pub(super) async fn idle(bench: &Rc<Bench>, report: &mut Report) -> Result<(), S
     let callers = bench.callers(options.connections, |_| json!({"type": "hello"}))?;
     let before = bench.processes.memory();
     let kept = Kept::new(bench, bench.open(&callers).await?);
-    let mut span = bench.span("idle", "connection-seconds", std::future::pending()).await?;
+    let mut span = bench.span("idle", "connection-seconds", std::future::ready(Ok(()))).await?;
     // Nothing is to come; what is counted is how many are held, and for how long.
     let held = options.connections as f64;
     span.count = (held * span.seconds) as u64;
@@ -141,10 +140,8 @@ pub(super) async fn churn(bench: &Rc<Bench>, report: &mut Report) -> Result<(), 
     let callers = bench.callers(bench.options.connections, |_| json!({"type": "hello"}))?;
     let before = bench.processes.memory();
     let schedule = Schedule::new(bench);
-    let coming_and_going = async {
-        try_join_all(callers.iter().map(|caller| come_and_go(bench, &schedule, caller))).await?;
-        Err::<Infallible, _>("nobody comes and goes".to_owned())
-    };
+    let coming_and_going =
+        async { try_join_all(callers.iter().map(|caller| come_and_go(bench, &schedule, caller))).await.map(drop) };
     let mut span = bench.span("churn", "connects", coming_and_going).await?;
     span.latency = bench.meter.latency();
     report.spans.push(span);
@@ -155,6 +152,9 @@ pub(super) async fn churn(bench: &Rc<Bench>, report: &mut Report) -> Result<(), 
 async fn come_and_go(bench: &Bench, schedule: &Schedule<'_>, caller: &Caller) -> Result<(), String> {
     loop {
         let due = schedule.begins(schedule.take()).await;
+        if bench.meter.is_over_at(due) {
+            return Ok(());
+        }
         let welcomed = bench.target.dial(caller).await?;
         let now = bench.clock.now();
         if let Err(ending) = welcomed.reader.close().await {

@@ -34,14 +34,15 @@ pub(super) async fn echo(bench: &Rc<Bench>, report: &mut Report) -> Result<(), S
     let channels: Vec<_> = receivers.iter().map(|receiver| Rc::clone(&receiver.channel)).collect();
     let asking = async {
         if options.rate.is_some() {
-            return Ok(send(bench, &channels, &gate).await);
+            send(bench, &channels, &gate).await;
+            return Ok(());
         }
         for channel in &channels {
             let now = bench.clock.now();
             (0..each).for_each(|_| channel.put(now));
             channel.flush();
         }
-        std::future::pending().await
+        Ok(())
     };
     let mut span = bench.span("echo", "replies", asking).await?;
     asks_again.set(false);

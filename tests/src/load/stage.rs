@@ -180,7 +180,10 @@ impl Stage {
 
     /// Publishes for a while, measures the deliveries, and waits until all of it has arrived.
     pub(super) async fn measure(&self, bench: &Bench, name: &'static str) -> Result<Span, String> {
-        let sending = async { Ok(send(bench, &self.senders.channels, &self.senders.gate).await) };
+        let sending = async {
+            send(bench, &self.senders.channels, &self.senders.gate).await;
+            Ok(())
+        };
         let mut span = bench.span(name, "deliveries", sending).await?;
         if !bench.settles(|| self.senders.gate.is_empty()).await {
             bench.blame("not everything that was published has arrived");
