@@ -3,6 +3,8 @@
 use super::*;
 use crate::auth::AuthError;
 use crate::client::ClientConfig;
+use crate::error::CloseReason;
+use crate::hub::tests::harness::{message, poll_now};
 use crate::id::{SessionId, TokenId};
 use crate::protocol::{ProducerHello, RevokeTarget};
 
@@ -149,4 +151,18 @@ fn what_was_for_now_only_is_given_to_nobody_who_is_revoked_meanwhile() {
         assert_eq!((ann.events(), ann.closed_with()), (vec![], REVOKED));
         world.clock.turn(Duration::from_secs(10));
     }
+}
+
+#[test]
+fn what_a_device_had_said_before_it_was_revoked_is_not_acted_on_any_more() {
+    let world = World::new();
+    let mut requests = world.hub.requests().unwrap();
+    let mut ann = world.device("ann");
+    assert_eq!(world.hub.revoke(&ident("ann"), &RevokeTarget::All, None), 1);
+    // It is read before the session has heard of it.
+    ann.client.send(&message("late", None, "hello"));
+    let (now, session) = (world.now(), ann.session.as_mut().unwrap());
+    session.handle_bytes(now, ann.client.transmit());
+    assert!(poll_now(requests.next()).is_pending());
+    assert_eq!(ann.session.as_ref().unwrap().close_reason(), Some(CloseReason::TokenRevoked));
 }
