@@ -50,6 +50,8 @@ impl Housekeeper {
     /// Handles everything that is due, and answers when to come again, or earlier if a deadline moves earlier: see
     /// [`Housekeeper::poll`]. For callers that come often anyway.
     pub fn handle_timeout(&self) -> Option<Timestamp> {
+        // When the caller comes again, nobody knows here.
+        self.hub.inner.armed.set(Timestamp::MAX);
         sweep(&self.hub)
     }
 

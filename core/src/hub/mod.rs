@@ -358,7 +358,7 @@ impl Hub {
             deliver(output, &mut wakers, &mut asks);
         }
         let after = deadline(&manager);
-        // Read under the lock, which the housekeeper takes after it has set it. A deadline that it is not told of it finds when it comes.
+        // Read under the lock, which the housekeeper takes after it has set it: it comes before any deadline that it is not told of.
         let earlier = after < before && after < self.inner.armed.get();
         let grown = manager.has_grown();
         drop(manager);

@@ -486,7 +486,9 @@ impl Machine for Session {
 
     fn goes_on_when_written(&self) -> bool {
         let State::Attached(device) = &self.state else { return true };
-        let gives_more = !self.connection.wants_events() || self.hides_much() || device.producing.is_some();
+        // Where much is hidden, reading stops for a look at the socket.
+        let reads_more = device.cursors.iter().any(Cursor::has_more);
+        let gives_more = !self.connection.wants_events() || reads_more || device.producing.is_some();
         gives_more || !self.input.is_empty()
     }
 

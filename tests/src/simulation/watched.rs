@@ -218,6 +218,10 @@ impl Machine for Watched {
         self.look(now);
     }
 
+    fn goes_on_when_written(&self) -> bool {
+        self.session.goes_on_when_written()
+    }
+
     fn handle_bytes(&mut self, now: Now, bytes: &[u8]) {
         self.session.handle_bytes(now, bytes);
         self.look(now);

@@ -207,6 +207,7 @@ impl Pair {
         loop {
             let Some(session) = &mut self.session else { return };
             session.poll_ready(now, Waker::noop());
+            let goes_on = session.goes_on_when_written();
             let down = session.transmit().to_vec();
             session.advance(now, down.len());
             if !down.is_empty() {
@@ -222,7 +223,8 @@ impl Pair {
                 self.session = None;
                 self.client.handle_eof();
             }
-            if down.is_empty() && up.is_empty() {
+            // As the driver does it.
+            if (down.is_empty() || !goes_on) && up.is_empty() {
                 return;
             }
         }

@@ -13,6 +13,7 @@ mod drain;
 mod exploration;
 mod harness;
 mod heap;
+mod housekeeping;
 mod identity;
 mod inbound;
 mod isolation;

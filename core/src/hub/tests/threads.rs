@@ -117,6 +117,21 @@ fn a_long_hidden_replay_is_read_in_bounded_rounds_and_ends_at_the_head() {
 }
 
 #[test]
+fn what_is_shown_after_much_that_is_hidden_comes_without_anything_else() {
+    let world = World::new();
+    let mut ann = watching(&world, "ann", &["a"], None);
+    ann.events();
+    for _ in 0..1_000 {
+        note(&world, "ann", Some("b"));
+    }
+    note(&world, "ann", Some("a"));
+    assert_eq!(ann.stream().len(), 1);
+    let session = ann.session.as_mut().unwrap();
+    session.poll_ready(world.now(), Waker::noop());
+    assert!(session.transmit().is_empty() && !session.goes_on_when_written());
+}
+
+#[test]
 fn a_socket_that_is_full_is_not_asked_to_take_a_position_again_and_again() {
     let world = World::new();
     let mut ann = watching(&world, "ann", &["a"], None);

@@ -71,6 +71,7 @@ fn in_an_emergency_text_waits_for_the_next_other_event_or_for_seconds() {
     }
     assert!(!names(&mut ann).is_empty());
     run.delta("\nthe end").unwrap();
+    assert_eq!(names(&mut ann), [""; 0]);
     order(&world, Normal);
     ann.events();
     assert_eq!(ann.client.position().unwrap().seq, 207, "back to normal, nothing waits");
