@@ -70,6 +70,15 @@ pub(super) fn write_head(writer: &mut Writer, head: &EventHead<'_>) {
     }
 }
 
+/// Whether an event of [`encode_event`] may change what is known of a run. What an application or a user says does not.
+pub fn tells_of_a_run(frame: &[u8]) -> bool {
+    // The type comes first.
+    ![CUSTOM, USER_MESSAGE].iter().any(|kind| frame.starts_with(kind))
+}
+
+const CUSTOM: &[u8] = b"{\"type\":\"custom\",";
+const USER_MESSAGE: &[u8] = b"{\"type\":\"user_message\",";
+
 /// Where the value of `thread_id` begins in an event of [`encode_event`] that belongs to a conversation.
 pub fn thread_at(frame: &[u8]) -> Option<u32> {
     // Before it stand only fields of the head, and no text of theirs has a quote without a backslash before it.

@@ -24,7 +24,9 @@ use std::fmt;
 pub use client::{
     ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, OrderPolicy, Parsed, ProducerHello, RunStart, Token, WhenLeft,
 };
-pub use encode::{DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, thread_at, thread_text};
+pub use encode::{
+    DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, tells_of_a_run, thread_at, thread_text,
+};
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use over_http::MAX_EVENTS;
 pub use position::{Position, PositionError, StreamName};

@@ -4,7 +4,6 @@
 //! tagged enums. So an object is read once into its fields, and each field reads itself; writing mirrors reading.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -63,9 +62,13 @@ impl Fault {
     }
 }
 
-/// The fields of one object, each still unread.
+/// The fields of one object by their names, each still unread. Most frames have few, and a tree of them would cost more than all
+/// that is read of it.
 #[derive(Clone)]
-pub(super) struct Object<'a>(BTreeMap<Cow<'a, str>, &'a RawValue>);
+pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// How many fields there is room for at first.
+const FIELDS: usize = 8;
 
 impl<'a> Object<'a> {
     /// Reads a whole frame: depth first, so that nothing recursive ever sees a deep one.
@@ -86,7 +89,8 @@ impl<'a> Object<'a> {
 
     /// The field with this name, unread.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.get(name).copied()
+        let at = self.find(name).ok()?;
+        self.0.get(at).map(|(_, raw)| *raw)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -95,7 +99,14 @@ impl<'a> Object<'a> {
 
     /// Puts a field in, in place of one that is there.
     pub(super) fn set(&mut self, name: &'static str, raw: &'a RawValue) {
-        self.0.insert(Cow::Borrowed(name), raw);
+        match self.find(name) {
+            Ok(at) => self.0[at].1 = raw,
+            Err(at) => self.0.insert(at, (Cow::Borrowed(name), raw)),
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
@@ -122,11 +133,13 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 f.write_str("an object")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut fields = BTreeMap::new();
+                let mut fields = Vec::with_capacity(FIELDS);
                 while let Some((Key(name), raw)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    if fields.insert(name, raw).is_some() {
-                        return Err(A::Error::custom("a key twice"));
-                    }
+                    fields.push((name, raw));
+                }
+                fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+                if fields.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
+                    return Err(A::Error::custom("a key twice"));
                 }
                 Ok(Object(fields))
             }

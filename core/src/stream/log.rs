@@ -14,7 +14,7 @@ use group::Group;
 use super::entry::Entry;
 use super::reducer::Reducer;
 use crate::limits::Limits;
-use crate::protocol::{Lost, Mode, Position, ServerFrame};
+use crate::protocol::{Lost, Mode, Position, ServerFrame, tells_of_a_run};
 
 /// An append-only log of encoded frames. Seqs rise by one.
 ///
@@ -251,6 +251,9 @@ impl Log {
     }
 
     fn take_into_base(&mut self, entry: &Entry, limits: &Limits) {
+        if !tells_of_a_run(entry.frame()) {
+            return;
+        }
         // The frames are ours, so they parse; if one did not, the base would only know less.
         let Ok(text) = std::str::from_utf8(entry.frame()) else { return };
         let Ok(ServerFrame::Event(event)) = ServerFrame::parse(text) else { return };

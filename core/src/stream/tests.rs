@@ -6,7 +6,7 @@ use super::entry::tests::written;
 use super::{Entry, Log, MergedText, Reducer, frames_for, snapshot_frames};
 use crate::id::{PartId, RunId, ThreadId};
 use crate::limits::Limits;
-use crate::protocol::{EventBody, EventHead, Lost, Position, ServerFrame, StreamName, encode_event};
+use crate::protocol::{EventBody, EventHead, Lost, Position, ServerFrame, StreamName, encode_event, tells_of_a_run};
 use crate::time::UnixTime;
 
 /// Runs that write into one log.
@@ -248,4 +248,25 @@ fn a_merged_window_keeps_the_parts_of_a_run_apart() {
     };
     let parts = deltas.parts.iter().map(|part| (part.part_id.as_str(), part.offset, part.text.as_str()));
     assert!(parts.eq([("a", 0, "13"), ("b", 1, "24")]), "{deltas:?}");
+}
+
+#[test]
+fn what_the_base_does_not_read_would_have_changed_nothing() {
+    let part_id = PartId::new("answer").unwrap();
+    let data = || serde_json::value::RawValue::from_string("1".into()).unwrap();
+    let text = "{\"type\":\"custom\",";
+    let bodies = [
+        (EventBody::UserMessage { content: text.into(), metadata: None }, false),
+        (EventBody::Custom { name: "agent_started".into(), data: data() }, false),
+        (EventBody::AgentStarted { parent_run_id: None, message: Some(text.into()) }, true),
+        (EventBody::AgentThinking { thought: text.into(), step: None, progress: None }, true),
+        (EventBody::AgentDelta { part_id, offset: 0, text: text.into() }, true),
+        (EventBody::AgentCompleted { final_response: Some(text.into()), result: None, duration_ms: 1 }, true),
+    ];
+    for (body, tells) in bodies {
+        let mut writer = Writer::new(Limits::default());
+        writer.event(&body);
+        assert_eq!(!writer.view().runs().is_empty(), tells, "{body:?}");
+        assert_eq!(tells_of_a_run(writer.entries()[0].frame()), tells, "{body:?}");
+    }
 }
