@@ -27,7 +27,7 @@ mod stage;
 use std::rc::Rc;
 
 use bench::Bench;
-pub use checker::{Checker, Given, Place, Tally};
+pub use checker::{Checker, Given, Tally};
 use clock::Clock;
 use dial::Target;
 pub use options::{Mode, Options};

@@ -233,7 +233,7 @@ impl Receiver {
 
     /// A snapshot of a stream without runs has one part, which says what is gone.
     fn skip(&self, frame: &[u8]) {
-        let to = string(frame, b"\"event_id\":\"").and_then(super::checker::Place::parse);
+        let to = string(frame, b"\"event_id\":\"").and_then(|text| text.parse().ok());
         let skipped = to.ok_or_else(|| shown(frame)).and_then(|to| self.checker.borrow_mut().skip(to));
         if let Err(problem) = skipped {
             self.blame(&problem);

@@ -2,29 +2,7 @@
 
 use std::fmt;
 
-/// A place in a stream: its epoch, and the number of an event in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The incarnation of the stream.
-    pub epoch: u64,
-    /// The number of the event.
-    pub seq: u64,
-}
-
-impl Place {
-    /// `<epoch>-<seq>` in decimal.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (epoch, seq) = text.split_once('-')?;
-        Some(Self { epoch: epoch.parse().ok()?, seq: seq.parse().ok()? })
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.epoch, self.seq)
-    }
-}
+use trunkline_core::protocol::Position;
 
 /// What one receiver was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,14 +10,14 @@ pub struct Given {
     /// The number that its sender gave it, from 1.
     pub number: u64,
     /// Where it is and the seq that it follows, where it is an event of a stream.
-    pub place: Option<(Place, u64)>,
+    pub place: Option<(Position, u64)>,
 }
 
 /// One receiver's view of one sender's messages, whose numbers rise by one from 1.
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
     last: u64,
-    place: Option<Place>,
+    place: Option<Position>,
     /// Numbers that were passed over, as ranges with both ends: lost, unless they still come.
     missing: Vec<(u64, u64)>,
     tally: Tally,
@@ -97,7 +75,7 @@ impl Checker {
 
     /// A receiver of a stream's events, which stands here.
     #[must_use]
-    pub fn of_stream(place: Place) -> Self {
+    pub fn of_stream(place: Position) -> Self {
         Self { place: Some(place), ..Self::default() }
     }
 
@@ -109,7 +87,7 @@ impl Checker {
 
     /// Where it stands in its stream.
     #[must_use]
-    pub fn place(&self) -> Option<Place> {
+    pub fn place(&self) -> Option<Position> {
         self.place
     }
 
@@ -170,7 +148,7 @@ impl Checker {
     ///
     /// # Errors
     /// When that place is none that comes next.
-    pub fn skip(&mut self, to: Place) -> Result<(), String> {
+    pub fn skip(&mut self, to: Position) -> Result<(), String> {
         match self.place {
             Some(stands) if stands.epoch == to.epoch && stands.seq <= to.seq => {
                 let gone = to.seq - stands.seq;
@@ -198,12 +176,12 @@ mod tests {
     const EPOCH: u64 = 1_784_131_200_000_000;
 
     fn event(number: u64, seq: u64, prev: u64) -> Given {
-        Given { number, place: Some((Place { epoch: EPOCH, seq }, prev)) }
+        Given { number, place: Some((Position { epoch: EPOCH, seq }, prev)) }
     }
 
     /// Feeds events that stand where they claim, at 100 and the number.
     fn fed(numbers: &[u64], sent: u64) -> (Tally, Vec<String>) {
-        let mut checker = Checker::of_stream(Place { epoch: EPOCH, seq: 100 });
+        let mut checker = Checker::of_stream(Position { epoch: EPOCH, seq: 100 });
         let words = numbers.iter().filter_map(|n| checker.take(&event(*n, 100 + n, 99 + n)).err()).collect();
         (checker.tally(sent), words)
     }
@@ -252,16 +230,16 @@ mod tests {
 
     #[test]
     fn the_stream_is_looked_at_beside_the_numbers() {
-        let mut checker = Checker::of_stream(Place { epoch: EPOCH, seq: 7 });
+        let mut checker = Checker::of_stream(Position { epoch: EPOCH, seq: 7 });
         assert!(checker.take(&event(1, 8, 7)).is_ok());
         // The second number, at a seq that passes one over; a seq that stands still; another epoch; no place at all.
         assert!(checker.take(&event(2, 10, 9)).is_err());
         assert!(checker.take(&event(3, 10, 9)).is_err());
-        let elsewhere = Given { number: 4, place: Some((Place { epoch: EPOCH + 1, seq: 11 }, 10)) };
+        let elsewhere = Given { number: 4, place: Some((Position { epoch: EPOCH + 1, seq: 11 }, 10)) };
         assert!(checker.take(&elsewhere).is_err());
         assert!(checker.take(&Given { number: 5, place: None }).is_err());
         // A prev that hides what is missing.
-        assert!(checker.take(&Given { number: 6, place: Some((Place { epoch: EPOCH + 1, seq: 14 }, 11)) }).is_err());
+        assert!(checker.take(&Given { number: 6, place: Some((Position { epoch: EPOCH + 1, seq: 14 }, 11)) }).is_err());
         let tally = checker.tally(6);
         assert_eq!((tally.misplaced, tally.lost), (5, 0));
         assert!(!tally.is_whole());
@@ -277,14 +255,14 @@ mod tests {
 
     #[test]
     fn what_is_told_is_not_lost_in_silence() {
-        let mut checker = Checker::of_stream(Place { epoch: EPOCH, seq: 100 });
+        let mut checker = Checker::of_stream(Position { epoch: EPOCH, seq: 100 });
         assert!(checker.take(&event(1, 101, 100)).is_ok());
-        assert!(checker.skip(Place { epoch: EPOCH, seq: 104 }).is_ok());
+        assert!(checker.skip(Position { epoch: EPOCH, seq: 104 }).is_ok());
         assert!(checker.take(&event(5, 105, 104)).is_ok());
         let tally = checker.tally(5);
         assert_eq!((tally.lost, tally.told_lost), (0, 3));
         assert!(tally.is_whole());
-        assert!(checker.skip(Place { epoch: EPOCH, seq: 104 }).is_err(), "behind where it stands");
-        assert!(checker.skip(Place { epoch: EPOCH + 1, seq: 200 }).is_err(), "of another epoch");
+        assert!(checker.skip(Position { epoch: EPOCH, seq: 104 }).is_err(), "behind where it stands");
+        assert!(checker.skip(Position { epoch: EPOCH + 1, seq: 200 }).is_err(), "of another epoch");
     }
 }

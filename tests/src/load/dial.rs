@@ -11,9 +11,9 @@ use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
 use trunkline_core::codec::upgrade::client_request;
 use trunkline_core::id::UserId;
 use trunkline_core::limits::Limits;
+use trunkline_core::protocol::Position;
 use trunkline_core::time::UnixTime;
 
-use super::checker::Place;
 use super::clock::Clock;
 use super::link::{Ending, Reader, Scratch, scratch};
 use super::marker::shown;
@@ -152,10 +152,10 @@ impl std::fmt::Debug for Target {
 
 impl Welcomed {
     /// Where a stream goes on, and how.
-    pub(super) fn stands(&self, stream: &str) -> Result<(Place, &str), String> {
+    pub(super) fn stands(&self, stream: &str) -> Result<(Position, &str), String> {
         let entries = self.welcome["streams"].as_array().map(Vec::as_slice).unwrap_or_default();
         let entry = entries.iter().find(|entry| entry["stream"] == stream);
-        let read = entry.and_then(|entry| Some((Place::parse(entry["event_id"].as_str()?)?, entry["mode"].as_str()?)));
+        let read = entry.and_then(|entry| Some((entry["event_id"].as_str()?.parse().ok()?, entry["mode"].as_str()?)));
         read.ok_or_else(|| format!("the welcome says nothing of {stream}: {}", self.welcome))
     }
 

@@ -2,8 +2,9 @@
 
 use memchr::memmem;
 use trunkline_core::codec::frame::{Opcode, apply_mask, encode_header};
+use trunkline_core::protocol::Position;
 
-use super::checker::{Given, Place};
+use super::checker::Given;
 
 /// What begins a marker; nothing else that is sent or received has it.
 const SIGN: &str = "~load~";
@@ -96,8 +97,8 @@ pub(super) fn see(frame: &[u8], size: usize) -> Result<Seen<'_>, String> {
 }
 
 /// Of an event: its `event_id`, and the seq it follows.
-fn place(head: &[u8]) -> Option<(Place, u64)> {
-    let place = Place::parse(string(head, b"\"event_id\":\"")?)?;
+fn place(head: &[u8]) -> Option<(Position, u64)> {
+    let place: Position = string(head, b"\"event_id\":\"")?.parse().ok()?;
     let prev = match memmem::find(head, b"\"prev\":") {
         Some(at) => decimal(head.get(at + 7..)?)?,
         None => place.seq.checked_sub(1)?,
@@ -193,7 +194,7 @@ mod tests {
         let data = format!("{SIGN}{:016x}{:016x}", 7, 9);
         let tail = format!(r#""seq":42,"timestamp":1784131209,"stream":"topic:t","name":"load","data":"{data}"}}"#);
         let plain = format!(r#"{{"type":"custom","event_id":"1784131200000000-42",{tail}"#);
-        let place = Place { epoch: 1_784_131_200_000_000, seq: 42 };
+        let place = Position { epoch: 1_784_131_200_000_000, seq: 42 };
         let given = Given { number: 7, place: Some((place, 41)) };
         assert_eq!(see(plain.as_bytes(), MARKER), Ok(Seen::Marked { given, time: 9 }));
         let late = format!(r#"{{"prev":12,"type":"custom","event_id":"1784131200000000-42",{tail}"#);

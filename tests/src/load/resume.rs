@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
+use trunkline_core::protocol::Position;
 
 use super::bench::Bench;
 use super::channel::Receiver;
-use super::checker::{Checker, Place};
+use super::checker::Checker;
 use super::deliver::memory;
 use super::dial::{Caller, Welcomed};
 use super::link::{Ending, Reader};
@@ -50,14 +51,14 @@ pub(super) async fn resume(bench: &Rc<Bench>, report: &mut Report) -> Result<(),
     Ok(())
 }
 
-fn hello(session: &str, stream: &str, place: Place) -> String {
+fn hello(session: &str, stream: &str, place: Position) -> String {
     let mut resume = serde_json::Map::new();
     resume.insert(stream.to_owned(), place.to_string().into());
     json!({"type": "hello", "session_id": session, "resume": resume}).to_string()
 }
 
 /// All of them close; where they stand, and their sessions.
-async fn leave(bench: &Bench, to: To, welcomed: Vec<Welcomed>) -> Result<Vec<(Place, String)>, String> {
+async fn leave(bench: &Bench, to: To, welcomed: Vec<Welcomed>) -> Result<Vec<(Position, String)>, String> {
     let mut places = Vec::with_capacity(welcomed.len());
     for (at, welcomed) in welcomed.iter().enumerate() {
         let (place, _) = welcomed.stands(&to.stream_of(bench, at))?;
