@@ -61,8 +61,7 @@ impl Housekeeper {
         while self.hub.inner.rearm.take(waker) {}
         broken!(SleepsByAnOldAlarm => self.look_by_an_old_alarm());
         // While it looks, every deadline that moves earlier is told: it may have passed that shard already.
-        self.hub.inner.armed.set(Timestamp::MAX);
-        let next = sweep(&self.hub);
+        let next = self.handle_timeout();
         self.hub.inner.armed.set(next.unwrap_or(Timestamp::MAX));
         next
     }
