@@ -6,8 +6,10 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use crate::sync::{Seat, TurnPass};
 use crate::time::{Clock, Now, Timestamp};
 
 /// A byte stream as a runtime has it.
@@ -185,6 +187,19 @@ pub struct Driver<M, T, K, C> {
     parts: Option<(M, T)>,
     alarm: Alarm<K>,
     clock: C,
+    seated: Option<Seated>,
+    /// The socket may have something, as far as is known.
+    readable: bool,
+    /// What came of a write that nobody has noted yet.
+    written: Option<Poll<io::Result<usize>>>,
+}
+
+/// A driver's place among others in one task: see [`Crew`](crate::crew::Crew).
+#[derive(Debug)]
+struct Seated {
+    seat: Arc<Seat>,
+    /// For whoever leaves something for the machine: that says nothing of the socket.
+    aside: Waker,
 }
 
 /// A timer, and what it is set to.
@@ -229,6 +244,8 @@ enum Round {
     Again,
     /// Everything waits.
     Idle,
+    /// Everything waits, and a write for its pass.
+    PutOff,
     /// The machine is done with the socket.
     Over,
 }
@@ -242,24 +259,80 @@ where
 {
     /// A driver for a connected socket. `clock` is the machine's.
     pub const fn new(machine: M, transport: T, timer: K, clock: C) -> Self {
-        Self { parts: Some((machine, transport)), alarm: Alarm::new(timer), clock }
+        Self {
+            parts: Some((machine, transport)),
+            alarm: Alarm::new(timer),
+            clock,
+            seated: None,
+            readable: true,
+            written: None,
+        }
     }
 
-    fn round(&mut self, cx: &mut Context<'_>) -> Round {
+    /// It has this seat in a crew: its waker is the seat's. So it reads only where the socket's waker was fired, and writes in
+    /// the passes that write.
+    pub(crate) fn seated(self, seat: Arc<Seat>) -> Self {
+        let aside = seat.aside();
+        Self { seated: Some(Seated { seat, aside }), ..self }
+    }
+
+    fn now(&self) -> Now {
+        self.seated.as_ref().map_or_else(|| self.clock.now(), |seated| seated.seat.now())
+    }
+
+    /// One look at everything. Where `puts_off` is, what is to be written waits.
+    fn round(&mut self, cx: &mut Context<'_>, puts_off: bool) -> Round {
+        let now = self.now();
         let Some((machine, transport)) = &mut self.parts else { return Round::Over };
-        let now = self.clock.now();
-        machine.poll_ready(now, cx.waker());
+        machine.poll_ready(now, self.seated.as_ref().map_or(cx.waker(), |seated| &seated.aside));
+        let puts_off = puts_off && !machine.transmit().is_empty() && !machine.is_closed();
         let goes_on = machine.goes_on_when_written();
-        let wrote = write(machine, transport, cx, now);
+        let wrote = !puts_off && write(machine, transport, cx, now);
         if machine.is_closed() {
             return Round::Over;
         }
         // A peer that is gone does not make its end any different.
-        if machine.wants_shutdown() && Pin::new(&mut *transport).poll_shutdown(cx).is_ready() {
+        if !puts_off && machine.wants_shutdown() && Pin::new(&mut *transport).poll_shutdown(cx).is_ready() {
             machine.handle_shutdown();
         }
-        let read = machine.wants_read() && read(machine, transport, cx, now);
-        if self.time(cx, now) || (wrote && goes_on) || read { Round::Again } else { Round::Idle }
+        let reads = self.readable && machine.wants_read();
+        let read = reads && read(machine, transport, cx, now);
+        // One that has no seat cannot tell who has woken it.
+        self.readable &= !reads || read || self.seated.is_none();
+        // What is put off sets the timer when it has been written.
+        let due = !puts_off && self.time(cx, now);
+        match due || read || (wrote && goes_on) {
+            true => Round::Again,
+            false if puts_off => Round::PutOff,
+            false => Round::Idle,
+        }
+    }
+
+    /// Writes what was put off, and does nothing beside it.
+    fn write_only(&mut self, cx: &mut Context<'_>) {
+        if let Some((machine, transport)) = &mut self.parts {
+            self.written = Some(Pin::new(transport).poll_write(cx, machine.transmit()));
+        }
+    }
+
+    /// Notes what was written, and writes on where there is more; says whether a round is to follow.
+    fn note_written(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = self.now();
+        let Some((machine, transport)) = &mut self.parts else { return true };
+        let (goes_on, reads) = (machine.goes_on_when_written(), machine.wants_read());
+        let waits = match self.written.take() {
+            None | Some(Poll::Pending) => true,
+            Some(Poll::Ready(outcome)) => {
+                took(machine, outcome, now);
+                false
+            }
+        };
+        if !waits {
+            write(machine, transport, cx, now);
+        }
+        let ends = machine.is_closed() || machine.wants_shutdown();
+        // What is written is waited for in another way than what is not.
+        goes_on || ends || machine.wants_read() != reads || self.time(cx, now)
     }
 
     /// Arms the timer and handles what is due; says whether anything was.
@@ -271,6 +344,22 @@ where
             return true;
         }
         self.alarm.fires(cx, at)
+    }
+
+    /// What the seat knows. Answers whether there is a round to take, and whether writes may be put off in it.
+    fn take_turn(&mut self, cx: &mut Context<'_>) -> Option<bool> {
+        let Some(seated) = &self.seated else { return Some(false) };
+        match seated.seat.pass() {
+            TurnPass::TakeIn => {
+                self.readable |= seated.seat.take_touched();
+                Some(true)
+            }
+            TurnPass::Write => {
+                self.write_only(cx);
+                None
+            }
+            TurnPass::GoOn => self.note_written(cx).then_some(false),
+        }
     }
 }
 
@@ -285,10 +374,15 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(M, T)> {
         let this = self.get_mut();
+        let Some(puts_off) = this.take_turn(cx) else { return Poll::Pending };
         for _ in 0..BUDGET {
-            match this.round(cx) {
+            match this.round(cx, puts_off) {
                 Round::Again => {}
                 Round::Idle => return Poll::Pending,
+                Round::PutOff => {
+                    this.seated.iter().for_each(|seated| seated.seat.put_off());
+                    return Poll::Pending;
+                }
                 Round::Over => match this.parts.take() {
                     Some(parts) => return Poll::Ready(parts),
                     // Polled after its end: there is nothing to wait for.
@@ -296,6 +390,8 @@ where
                 },
             }
         }
+        // What was put off is written now, and the rest goes on in another turn.
+        this.seated.iter().for_each(|seated| seated.seat.put_off());
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -322,8 +418,7 @@ pub(crate) fn write<M: Machine, T: Transport + Unpin>(
     let mut wrote = false;
     while !machine.transmit().is_empty() {
         match Pin::new(&mut *transport).poll_write(cx, machine.transmit()) {
-            Poll::Ready(Ok(n)) if n > 0 => machine.advance(now, n),
-            Poll::Ready(Ok(_) | Err(_)) => machine.handle_broken(now),
+            Poll::Ready(outcome) => took(machine, outcome, now),
             Poll::Pending => break,
         }
         wrote = true;
@@ -336,6 +431,14 @@ pub(crate) fn write<M: Machine, T: Transport + Unpin>(
         wrote = true;
     }
     wrote
+}
+
+/// What a write came to: one that takes nothing is broken.
+fn took<M: Machine>(machine: &mut M, outcome: io::Result<usize>, now: Now) {
+    match outcome {
+        Ok(n) if n > 0 => machine.advance(now, n),
+        Ok(_) | Err(_) => machine.handle_broken(now),
+    }
 }
 
 /// Reads once; says whether there was anything.

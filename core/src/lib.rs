@@ -50,6 +50,7 @@ pub mod auth;
 pub mod client;
 pub mod codec;
 pub mod connection;
+pub mod crew;
 pub mod drive;
 pub mod error;
 pub mod hub;

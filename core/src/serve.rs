@@ -12,13 +12,15 @@ use std::future::{Future, Ready, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::crew::{Berth, CrewTimer};
 use crate::drive::{Driver, Machine as _, Timer, Transport, write_all};
 use crate::error::CloseReason;
 use crate::hub::{Hub, Rejected, Session};
-use crate::sync::{Budget, Gate, Pass};
+use crate::sync::{Budget, Gate, Pass, Seat};
 use crate::time::{Clock, Timestamp};
 
 /// How long to wait where a socket cannot be accepted: file descriptors are out, most likely, and others close.
@@ -175,7 +177,35 @@ impl Sockets {
         &self,
         session: Admission,
         socket: Socket<T, impl Future<Output = io::Result<T>>>,
+        timer: K,
+    ) -> Outcome<Handover<T>>
+    where
+        T: Transport + Unpin,
+        K: Timer + Unpin,
+    {
+        self.attend(session, socket, timer, None).await
+    }
+
+    /// The same in a crew: in the future that has this place there.
+    pub async fn serve_in<T>(
+        &self,
+        berth: Berth,
+        session: Admission,
+        socket: Socket<T, impl Future<Output = io::Result<T>>>,
+    ) -> Outcome<Handover<T>>
+    where
+        T: Transport + Unpin,
+    {
+        let timer: CrewTimer = berth.timer();
+        self.attend(session, socket, timer, Some(berth.into_seat())).await
+    }
+
+    async fn attend<T, K>(
+        &self,
+        session: Admission,
+        socket: Socket<T, impl Future<Output = io::Result<T>>>,
         mut timer: K,
+        seat: Option<Arc<Seat>>,
     ) -> Outcome<Handover<T>>
     where
         T: Transport + Unpin,
@@ -199,7 +229,7 @@ impl Sockets {
             }
             (Err(_), Socket::Secure(_)) => return Outcome::Closed(None),
         };
-        match drive(session, transport, timer).await {
+        match drive(session, transport, timer, seat).await {
             Outcome::Closed(reason) => Outcome::Closed(reason),
             Outcome::Web(mut handover) => {
                 handover.place.exchange = self.exchanges.enter();
@@ -231,7 +261,7 @@ where
     K: Timer + Unpin,
 {
     match session {
-        Ok(session) => drive(session, transport, timer).await,
+        Ok(session) => drive(session, transport, timer, None).await,
         Err(rejected) => {
             say(&rejected.response(), MAX_REFUSAL_BYTES, transport, timer, hub).await;
             Outcome::Closed(None)
@@ -249,13 +279,15 @@ where
     say(bytes, MAX_REFUSAL_BYTES, transport, timer, clock).await;
 }
 
-async fn drive<T, K>(session: Box<Session>, transport: T, mut timer: K) -> Outcome<Handover<T>>
+async fn drive<T, K>(session: Box<Session>, transport: T, mut timer: K, seat: Option<Arc<Seat>>) -> Outcome<Handover<T>>
 where
     T: Transport + Unpin,
     K: Timer + Unpin,
 {
     let hub = session.hub().clone();
-    let (mut session, mut transport) = Driver::new(session, transport, &mut timer, hub).await;
+    let driver = Driver::new(session, transport, &mut timer, hub);
+    let driver = if let Some(seat) = seat { driver.seated(seat) } else { driver };
+    let (mut session, mut transport) = driver.await;
     if let Some(head) = session.take_handoff() {
         let place = Place { _session: session, exchange: None };
         return Outcome::Web(Handover { head: Unread::new(head), transport, place });

@@ -8,8 +8,10 @@ use smol::Timer;
 use smol::future::or;
 use smol::io::{AsyncRead, AsyncWrite};
 use trunkline_core::codec::upgrade::Refusal;
+use trunkline_core::crew::{Crew, Crews};
 use trunkline_core::hub::{Housekeeper, Hub};
-use trunkline_core::serve::{self as served, ACCEPT_PAUSE, Admission, Handover, Place, Socket, Sockets};
+use trunkline_core::serve::{self as served, ACCEPT_PAUSE, Admission, Handover, Place, Sockets};
+use trunkline_core::time::Clock;
 
 use crate::listener::Listener;
 use crate::tasks::Tasks;
@@ -68,32 +70,53 @@ pub async fn serve(
 
 async fn accept<L: Listener>(listener: &L, sockets: &Sockets, web: &impl Web) {
     let mut tasks = Tasks::new();
+    let mut crews = Crews::default();
+    for _ in 0..threads() {
+        let hub = sockets.hub().clone();
+        let crew = crews.add(SmolTimer::new(hub.clone()), hub);
+        tasks.spawn(work(crew, web.clone()));
+    }
+    loop {
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let session = sockets.admit(peer);
+                let sockets = sockets.clone();
+                crews.seat(|berth| async move { sockets.serve_in(berth, session, socket.map(SmolTransport)).await });
+            }
+            Err(_) => drop(Timer::after(ACCEPT_PAUSE).await),
+        }
+    }
+}
+
+/// How many threads smol's executor has, by the variable that it goes by.
+fn threads() -> usize {
+    std::env::var("SMOL_THREADS").ok().and_then(|threads| threads.parse().ok()).unwrap_or(1).clamp(1, MAX_THREADS)
+}
+
+/// As many as smol starts.
+const MAX_THREADS: usize = 10_000;
+
+/// Drives a crew, and the requests of the web stack that come of it, each in a task of its own.
+async fn work<S, F, C>(mut crew: Crew<F, SmolTimer<C>, C>, web: impl Web)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = served::Outcome<Handover<SmolTransport<S>>>>,
+    C: Clock + Unpin,
+{
+    let mut tasks = Tasks::new();
     loop {
         let ended = async {
             // A task that has ended gives its memory back.
             tasks.reap().await;
             None
         };
-        match or(ended, async { Some(listener.accept().await) }).await {
-            Some(Ok((socket, peer))) => {
-                let session = sockets.admit(peer);
-                tasks.spawn(attend(sockets.clone(), session, socket, web.clone()));
-            }
-            Some(Err(_)) => drop(Timer::after(ACCEPT_PAUSE).await),
-            None => {}
+        if let Some(served::Outcome::Web(handover)) = or(ended, async { Some(crew.next().await) }).await {
+            let web = web.clone();
+            tasks.spawn(async move {
+                let (stream, _place) = rewound(handover);
+                web.serve(stream).await;
+            });
         }
-    }
-}
-
-async fn attend<S, F>(sockets: Sockets, session: Admission, socket: Socket<S, F>, web: impl Web)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<S>>,
-{
-    let timer = SmolTimer::new(sockets.hub().clone());
-    if let served::Outcome::Web(handover) = sockets.serve(session, socket.map(SmolTransport), timer).await {
-        let (stream, _place) = rewound(handover);
-        web.serve(stream).await;
     }
 }
 

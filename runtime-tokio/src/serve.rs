@@ -5,10 +5,13 @@ use std::io;
 use std::net::IpAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
+use tokio::runtime::Handle;
+use tokio::task::{JoinSet, unconstrained};
 use trunkline_core::codec::upgrade::Refusal;
+use trunkline_core::crew::{Crew, Crews};
 use trunkline_core::hub::{Housekeeper, Hub};
-use trunkline_core::serve::{self as served, ACCEPT_PAUSE, Admission, Handover, Place, Socket, Sockets};
+use trunkline_core::serve::{self as served, ACCEPT_PAUSE, Admission, Handover, Place, Sockets};
+use trunkline_core::time::Clock;
 
 use crate::listener::Listener;
 use crate::{Rewound, SystemClock, TokioTimer, TokioTransport};
@@ -70,30 +73,45 @@ pub async fn serve(
 
 async fn accept<L: Listener>(listener: &L, sockets: &Sockets, web: &impl Web) {
     let mut tasks = JoinSet::new();
+    let mut crews = Crews::default();
+    for _ in 0..Handle::current().metrics().num_workers() {
+        let hub = sockets.hub().clone();
+        let crew = crews.add(TokioTimer::new(hub.clone()), hub);
+        // It lets others have their turn by itself: the runtime's own bound would cut a pass in two.
+        tasks.spawn(unconstrained(work(crew, web.clone())));
+    }
     loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((socket, peer)) => {
-                    let session = sockets.admit(peer);
-                    tasks.spawn(attend(sockets.clone(), session, socket, web.clone()));
-                }
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-            },
-            // A task that has ended gives its memory back.
-            Some(_) = tasks.join_next() => {}
+        match listener.accept().await {
+            Ok((socket, peer)) => {
+                let session = sockets.admit(peer);
+                let sockets = sockets.clone();
+                crews.seat(|berth| async move { sockets.serve_in(berth, session, socket.map(TokioTransport)).await });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-async fn attend<S, F>(sockets: Sockets, session: Admission, socket: Socket<S, F>, web: impl Web)
+/// Drives a crew, and the requests of the web stack that come of it, each in a task of its own.
+async fn work<S, F, C>(mut crew: Crew<F, TokioTimer<C>, C>, web: impl Web)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<S>>,
+    F: Future<Output = served::Outcome<Handover<TokioTransport<S>>>>,
+    C: Clock + Unpin,
 {
-    let timer = TokioTimer::new(sockets.hub().clone());
-    if let served::Outcome::Web(handover) = sockets.serve(session, socket.map(TokioTransport), timer).await {
-        let (stream, _place) = rewound(handover);
-        web.serve(stream).await;
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            ended = crew.next() => if let served::Outcome::Web(handover) = ended {
+                let web = web.clone();
+                tasks.spawn(async move {
+                    let (stream, _place) = rewound(handover);
+                    web.serve(stream).await;
+                });
+            },
+            // A task that has ended gives its memory back.
+            Some(_) = tasks.join_next() => {}
+        }
     }
 }
 

@@ -70,6 +70,10 @@ faults! {
     ReaderTakesTwoLocks,
     /// A reader takes the shard's lock while it holds the mailbox's.
     ReaderNestsLocks,
+    /// A task looks for turns under one lock, and leaves its waker under another.
+    LooksForTurnsFirst,
+    /// A turn begins, and wake-ups still count as if it had not.
+    ForgetsToListen,
     /// The housekeeper looks at the shards while the time of its alarm before still counts.
     SleepsByAnOldAlarm,
     /// A ticket is looked at, and then taken.

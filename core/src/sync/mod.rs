@@ -26,6 +26,7 @@ mod mailbox;
 pub(crate) mod models;
 mod moment;
 mod ready;
+mod turns;
 
 pub use budget::{Budget, Lease};
 pub use current::Current;
@@ -34,6 +35,8 @@ pub use lock::Lock;
 pub use mailbox::{Mailbox, Popped, PushError};
 pub use moment::Moment;
 pub use ready::ReadyMark;
+pub(crate) use turns::{Key, Pass as TurnPass};
+pub use turns::{Seat, Turns};
 
 /// The shared pointer of this build: loom's under `cfg(loom)`.
 #[cfg(loom)]
@@ -44,11 +47,11 @@ pub use std::sync::Arc;
 
 #[cfg(loom)]
 mod atomic {
-    pub(super) use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+    pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 }
 #[cfg(not(loom))]
 mod atomic {
-    pub(super) use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 }
 
 /// Wakers collected under a lock, to be fired when it is released.

@@ -56,6 +56,10 @@ const MODELS: &[(&str, Finds)] = &[
         &[(Fault::EmptiesTheKeys, "no key counts"), (Fault::KeepsTheKeys, "a key that was dropped")],
     ),
     (
+        "sync::turns::models::nobody_waits_for_a_turn_in_vain",
+        &[(Fault::LooksForTurnsFirst, "deadlock"), (Fault::ForgetsToListen, "deadlock")],
+    ),
+    (
         "hub::tests::models::publishers_against_a_reader_of_the_hub",
         &[
             (Fault::RegistersTooLate, "deadlock"),

@@ -1,0 +1,253 @@
+//! Many connections in one task, so that what concerns many of them at once costs one wake-up.
+//!
+//! A runtime has one [`Crew`] for each of its threads, and seats every socket in one of them. Where an event goes to a thousand
+//! subscribers, their tasks would be woken one by one, each to write once and to sleep again. A crew is woken once. It lets
+//! everybody that is ready take in what there is, and then all of them write, one directly after the other: what is at the other
+//! end finds the next bytes while it is still awake.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::drive::{Alarm, Timer};
+use crate::sync::{Key, Lock, Seat, TurnPass, Turns};
+use crate::time::{Clock, Timestamp};
+
+/// How many have their turn before those of them that have something to write do: what they touch stays in the processor's cache.
+const PASS: usize = 64;
+/// How many have their turn by one reading of the clock.
+const TURNS_OF_A_MOMENT: usize = 16;
+/// How many passes there are before other tasks of the thread have their turn.
+const PASSES: usize = 32;
+
+/// Futures that one task drives. Dropped, it drops them all.
+///
+/// One that panics is dropped; it takes no other with it.
+#[derive(Debug)]
+#[must_use = "nobody has a turn unless it is polled"]
+pub struct Crew<F: Future, K, C> {
+    turns: Arc<Turns>,
+    coming: Coming<F>,
+    /// By the indexes of their seats.
+    members: Vec<Option<Member<F>>>,
+    /// Whoever is to have a turn.
+    ready: Vec<Key>,
+    /// Whoever has one in a pass; empty between two.
+    turn: Vec<Key>,
+    ended: Vec<F::Output>,
+    alarm: Alarm<K>,
+    clock: C,
+}
+
+/// Those that nobody has seated yet; `None` where nobody will.
+type Coming<F> = Arc<Lock<Option<Vec<Member<F>>>>>;
+
+#[derive(Debug)]
+struct Member<F> {
+    future: Pin<Box<F>>,
+    seat: Arc<Seat>,
+    waker: Waker,
+}
+
+impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
+    /// Gives turns until one of the futures has ended, whose output this is. It is never done: more may come. Nothing is lost
+    /// where this future is dropped.
+    pub async fn next(&mut self) -> F::Output {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The same for whoever polls by hand. Others that share the thread have their turn after a bounded number of its own.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        for _ in 0..PASSES {
+            if let Some(output) = self.ended.pop() {
+                return Poll::Ready(output);
+            }
+            self.rouse_due(cx);
+            if self.ready.is_empty() && !self.turns.take(&mut self.ready, cx.waker()) {
+                return Poll::Pending;
+            }
+            self.seat_who_came();
+            self.pass();
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Brings turns to those whose moments have come, and sets the timer for the next.
+    fn rouse_due(&mut self, cx: &mut Context<'_>) {
+        let now = self.clock.now().at;
+        while let Some(key) = self.turns.pop_due(now) {
+            self.member(key).iter().for_each(|member| member.seat.rouse());
+        }
+        if self.alarm.fires(cx, self.turns.next_alarm().unwrap_or(Timestamp::MAX)) {
+            // Between the two looks at the clock, or early.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn seat_who_came(&mut self) {
+        let came = self.coming.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        for member in came {
+            let at = member.seat.key().index();
+            self.members.resize_with(self.members.len().max(at + 1), || None);
+            self.members[at] = Some(member);
+        }
+    }
+
+    /// Some have their turn: they take in what there is, then all write, then they go on.
+    fn pass(&mut self) {
+        let mut turn = std::mem::take(&mut self.turn);
+        turn.extend(self.ready.drain(..self.ready.len().min(PASS)));
+        for key in &turn {
+            self.member(*key).iter().for_each(|member| member.seat.begin_turn());
+        }
+        for pass in [TurnPass::TakeIn, TurnPass::Write, TurnPass::GoOn] {
+            self.turns.begin(pass);
+            let mut taken = 0;
+            turn.retain(|key| {
+                if taken % TURNS_OF_A_MOMENT == 0 {
+                    self.turns.set_now(self.clock.now());
+                }
+                taken += 1;
+                self.poll(*key) || pass != TurnPass::TakeIn
+            });
+        }
+        turn.clear();
+        self.turn = turn;
+    }
+
+    /// One has its turn; says whether it has put off a write.
+    fn poll(&mut self, key: Key) -> bool {
+        let Some(member) = self.member(key) else { return false };
+        let mut cx = Context::from_waker(&member.waker);
+        // What one of them does is not the others' fault.
+        let polled = catch_unwind(AssertUnwindSafe(|| member.future.as_mut().poll(&mut cx)));
+        match polled {
+            Ok(Poll::Pending) => self.turns.take_put_off(),
+            Ok(Poll::Ready(output)) => {
+                self.ended.push(output);
+                self.dismiss(key)
+            }
+            Err(_) => self.dismiss(key),
+        }
+    }
+
+    /// Lets one go that has ended; nobody writes for it any more.
+    fn dismiss(&mut self, key: Key) -> bool {
+        self.turns.take_put_off();
+        if let Some(member) = self.members.get_mut(key.index()).and_then(Option::take) {
+            let Member { future, seat, .. } = member;
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+            self.turns.leave(&seat);
+        }
+        false
+    }
+
+    /// Whoever has the seat; `None` where that has gone.
+    fn member(&mut self, key: Key) -> Option<&mut Member<F>> {
+        self.members.get_mut(key.index())?.as_mut().filter(|member| member.seat.key() == key)
+    }
+}
+
+impl<F: Future, K, C> Drop for Crew<F, K, C> {
+    fn drop(&mut self) {
+        let came = self.coming.lock().take();
+        drop(came);
+    }
+}
+
+/// The crews of a runtime, one for each of its threads.
+#[derive(Debug)]
+pub struct Crews<F>(Vec<Seats<F>>);
+
+/// What seats futures in a crew, from any thread.
+#[derive(Debug)]
+struct Seats<F> {
+    turns: Arc<Turns>,
+    coming: Coming<F>,
+}
+
+impl<F> Default for Crews<F> {
+    /// None yet.
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<F: Future> Crews<F> {
+    /// One more crew, on this timer and its clock. Its task must poll it.
+    pub fn add<K: Timer + Unpin, C: Clock>(&mut self, timer: K, clock: C) -> Crew<F, K, C> {
+        let turns = Arc::new(Turns::default());
+        let coming = Arc::new(Lock::new(Some(Vec::new())));
+        self.0.push(Seats { turns: Arc::clone(&turns), coming: Arc::clone(&coming) });
+        Crew {
+            turns,
+            coming,
+            members: Vec::new(),
+            ready: Vec::new(),
+            turn: Vec::new(),
+            ended: Vec::new(),
+            alarm: Alarm::new(timer),
+            clock,
+        }
+    }
+
+    /// Seats a future, which is made with its place, in the crew that has fewest. Where that has gone, or where there is none,
+    /// it is dropped.
+    pub fn seat(&self, make: impl FnOnce(Berth) -> F) {
+        if let Some(seats) = self.0.iter().min_by_key(|seats| seats.turns.taken()) {
+            seats.take(make);
+        }
+    }
+}
+
+impl<F> Seats<F> {
+    fn take(&self, make: impl FnOnce(Berth) -> F) {
+        let seat = Arc::new(self.turns.seat());
+        let future = Box::pin(make(Berth(Arc::clone(&seat))));
+        let member = Member { future, seat: Arc::clone(&seat), waker: Waker::from(Arc::clone(&seat)) };
+        if self.leave(member).is_none() {
+            seat.rouse();
+        }
+    }
+
+    /// Leaves it for the crew; answers it where the crew has gone.
+    fn leave(&self, member: Member<F>) -> Option<Member<F>> {
+        match &mut *self.coming.lock() {
+            Some(coming) => coming.push(member),
+            None => return Some(member),
+        }
+        None
+    }
+}
+
+/// A seat in a crew, for the future that has it.
+#[derive(Debug)]
+pub struct Berth(Arc<Seat>);
+
+impl Berth {
+    /// A timer on the crew's.
+    pub fn timer(&self) -> CrewTimer {
+        CrewTimer(Arc::clone(&self.0))
+    }
+
+    pub(crate) fn into_seat(self) -> Arc<Seat> {
+        self.0
+    }
+}
+
+/// A timer of one in a crew. All of them are one timer of the runtime: it costs nothing to have one, and a few bytes while it is set.
+#[derive(Debug)]
+pub struct CrewTimer(Arc<Seat>);
+
+impl Timer for CrewTimer {
+    fn reset(self: Pin<&mut Self>, at: Timestamp) {
+        self.0.set_alarm(at);
+    }
+
+    fn poll_elapsed(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+        if self.0.alarm_has_come() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
