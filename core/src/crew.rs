@@ -230,7 +230,7 @@ pub struct Berth(Arc<Seat>);
 impl Berth {
     /// A timer on the crew's.
     pub fn timer(&self) -> CrewTimer {
-        CrewTimer(Arc::clone(&self.0))
+        CrewTimer::new(&self.0)
     }
 
     pub(crate) fn into_seat(self) -> Arc<Seat> {
@@ -241,6 +241,12 @@ impl Berth {
 /// A timer of one in a crew. All of them are one timer of the runtime: it costs nothing to have one, and a few bytes while it is set.
 #[derive(Debug)]
 pub struct CrewTimer(Arc<Seat>);
+
+impl CrewTimer {
+    pub(crate) fn new(seat: &Arc<Seat>) -> Self {
+        Self(Arc::clone(seat))
+    }
+}
 
 impl Timer for CrewTimer {
     fn reset(self: Pin<&mut Self>, at: Timestamp) {

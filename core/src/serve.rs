@@ -4,23 +4,24 @@
 //! A runtime brings accepted sockets, a [`Transport`], a [`Timer`] on the hub's clock, and a task for each [`Sockets::serve`].
 
 mod api;
+mod seated;
 
 pub use api::serve_api;
+use seated::{Attending, Next};
 
 use std::fmt;
 use std::future::{Future, Ready, poll_fn};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::crew::{Berth, CrewTimer};
+use crate::crew::Berth;
 use crate::drive::{Driver, Machine as _, Timer, Transport, write_all};
 use crate::error::CloseReason;
 use crate::hub::{Hub, Rejected, Session};
-use crate::sync::{Budget, Gate, Pass, Seat};
+use crate::sync::{Budget, Gate, Pass};
 use crate::time::{Clock, Timestamp};
 
 /// How long to wait where a socket cannot be accepted: file descriptors are out, most likely, and others close.
@@ -177,59 +178,95 @@ impl Sockets {
         &self,
         session: Admission,
         socket: Socket<T, impl Future<Output = io::Result<T>>>,
-        timer: K,
+        mut timer: K,
     ) -> Outcome<Handover<T>>
     where
         T: Transport + Unpin,
         K: Timer + Unpin,
     {
-        self.attend(session, socket, timer, None).await
+        let Some((session, transport)) = self.open(session, socket, &mut timer).await else {
+            return Outcome::Closed(None);
+        };
+        let hub = self.hub.clone();
+        let (session, transport) = Driver::new(session, transport, &mut timer, hub).await;
+        self.finish(session, transport, timer).await
     }
 
-    /// The same in a crew: in the future that has this place there.
-    pub async fn serve_in<T>(
+    /// The same in a crew: the future for this place there.
+    pub fn serve_in<T, F>(
         &self,
         berth: Berth,
         session: Admission,
-        socket: Socket<T, impl Future<Output = io::Result<T>>>,
-    ) -> Outcome<Handover<T>>
+        socket: Socket<T, F>,
+    ) -> impl Future<Output = Outcome<Handover<T>>> + use<T, F>
     where
         T: Transport + Unpin,
+        F: Future<Output = io::Result<T>>,
     {
-        let timer: CrewTimer = berth.timer();
-        self.attend(session, socket, timer, Some(berth.into_seat())).await
+        let (timer, seat) = (berth.timer(), berth.into_seat());
+        let sockets = self.clone();
+        let ends = move |session, transport, timer| sockets.clone().go_beside(Beside::Ends(session, transport), timer);
+        match (session, socket) {
+            (Ok(session), Socket::Open(transport)) => Attending::driven(seat, session, transport, ends),
+            (session, socket) => {
+                let opens = self.clone().go_beside(Beside::Opens(session, socket), timer);
+                Attending::beside(seat, opens, ends)
+            }
+        }
     }
 
-    async fn attend<T, K>(
+    /// What comes before a socket is driven, and after that.
+    async fn go_beside<T, F, K>(self, beside: Beside<T, F>, mut timer: K) -> Next<T>
+    where
+        T: Transport + Unpin,
+        F: Future<Output = io::Result<T>>,
+        K: Timer + Unpin,
+    {
+        match beside {
+            Beside::Opens(session, socket) => match self.open(session, socket, &mut timer).await {
+                Some((session, transport)) => Next::Drive(session, transport),
+                None => Next::Over(Outcome::Closed(None)),
+            },
+            Beside::Ends(session, transport) => Next::Over(self.finish(session, transport, timer).await),
+        }
+    }
+
+    /// A socket that can be read and written; `None` where there is none in the end.
+    async fn open<T, K>(
         &self,
         session: Admission,
         socket: Socket<T, impl Future<Output = io::Result<T>>>,
-        mut timer: K,
-        seat: Option<Arc<Seat>>,
-    ) -> Outcome<Handover<T>>
+        timer: &mut K,
+    ) -> Option<(Box<Session>, T)>
     where
         T: Transport + Unpin,
         K: Timer + Unpin,
     {
-        let (session, transport) = match (session, socket) {
-            (Ok(session), Socket::Open(transport)) => (session, transport),
+        match (session, socket) {
+            (Ok(session), Socket::Open(transport)) => Some((session, transport)),
             (Ok(mut session), Socket::Secure(handshake)) => {
                 session.expect_secure();
                 let deadline = session.poll_timeout().unwrap_or(Timestamp::ZERO);
-                let Some(Ok(transport)) = within(&mut timer, deadline, handshake).await else {
-                    return Outcome::Closed(None);
-                };
-                (session, transport)
+                let transport = within(timer, deadline, handshake).await?.ok()?;
+                Some((session, transport))
             }
             (Err(rejected), Socket::Open(transport)) => {
                 let stays = self.refusals.lease(1);
                 let listens = if stays.is_some() { MAX_REFUSAL_BYTES } else { 0 };
                 say(&rejected.response(), listens, transport, timer, &self.hub).await;
-                return Outcome::Closed(None);
+                None
             }
-            (Err(_), Socket::Secure(_)) => return Outcome::Closed(None),
-        };
-        match drive(session, transport, timer, seat).await {
+            (Err(_), Socket::Secure(_)) => None,
+        }
+    }
+
+    /// The end of one that was driven.
+    async fn finish<T, K>(&self, session: Box<Session>, transport: T, timer: K) -> Outcome<Handover<T>>
+    where
+        T: Transport + Unpin,
+        K: Timer + Unpin,
+    {
+        match end(session, transport, timer).await {
             Outcome::Closed(reason) => Outcome::Closed(reason),
             Outcome::Web(mut handover) => {
                 handover.place.exchange = self.exchanges.enter();
@@ -253,15 +290,24 @@ impl Sockets {
     }
 }
 
+/// What is not driven: not yet, or no more.
+enum Beside<T, F> {
+    Opens(Admission, Socket<T, F>),
+    Ends(Box<Session>, T),
+}
+
 /// Drives one socket that is no listener's: such as one end of a pipe, or what another server has accepted. One for which there
 /// is no room is told so.
-pub async fn serve_socket<T, K>(hub: &Hub, session: Admission, transport: T, timer: K) -> Outcome<Handover<T>>
+pub async fn serve_socket<T, K>(hub: &Hub, session: Admission, transport: T, mut timer: K) -> Outcome<Handover<T>>
 where
     T: Transport + Unpin,
     K: Timer + Unpin,
 {
     match session {
-        Ok(session) => drive(session, transport, timer, None).await,
+        Ok(session) => {
+            let (session, transport) = Driver::new(session, transport, &mut timer, hub.clone()).await;
+            end(session, transport, timer).await
+        }
         Err(rejected) => {
             say(&rejected.response(), MAX_REFUSAL_BYTES, transport, timer, hub).await;
             Outcome::Closed(None)
@@ -279,15 +325,12 @@ where
     say(bytes, MAX_REFUSAL_BYTES, transport, timer, clock).await;
 }
 
-async fn drive<T, K>(session: Box<Session>, transport: T, mut timer: K, seat: Option<Arc<Seat>>) -> Outcome<Handover<T>>
+/// Ends a socket that was driven, where it is nobody else's.
+async fn end<T, K>(mut session: Box<Session>, mut transport: T, mut timer: K) -> Outcome<Handover<T>>
 where
     T: Transport + Unpin,
     K: Timer + Unpin,
 {
-    let hub = session.hub().clone();
-    let driver = Driver::new(session, transport, &mut timer, hub);
-    let driver = if let Some(seat) = seat { driver.seated(seat) } else { driver };
-    let (mut session, mut transport) = driver.await;
     if let Some(head) = session.take_handoff() {
         let place = Place { _session: session, exchange: None };
         return Outcome::Web(Handover { head: Unread::new(head), transport, place });

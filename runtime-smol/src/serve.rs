@@ -80,8 +80,7 @@ async fn accept<L: Listener>(listener: &L, sockets: &Sockets, web: &impl Web) {
         match listener.accept().await {
             Ok((socket, peer)) => {
                 let session = sockets.admit(peer);
-                let sockets = sockets.clone();
-                crews.seat(|berth| async move { sockets.serve_in(berth, session, socket.map(SmolTransport)).await });
+                crews.seat(|berth| sockets.serve_in(berth, session, socket.map(SmolTransport)));
             }
             Err(_) => drop(Timer::after(ACCEPT_PAUSE).await),
         }
