@@ -301,6 +301,22 @@ impl fmt::Debug for TokenId {
     }
 }
 
+/// The 32 hexadecimal digits of these bits.
+fn digits_of(bits: u128) -> [u8; 32] {
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half & 0xf)];
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bits.to_be_bytes()) {
+        *pair = [digit(byte >> 4), digit(byte)];
+    }
+    digits
+}
+
+/// What [`digits_of`] has made, as a text.
+fn hexadecimal(digits: &[u8; 32]) -> &str {
+    // They are ASCII.
+    std::str::from_utf8(digits).unwrap_or_default()
+}
+
 macro_rules! random_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -319,9 +335,18 @@ macro_rules! random_id {
             }
         }
 
+        impl $name {
+            /// Pushes the text that `Display` shows. It stands in each event of a run, and `fmt` is slow.
+            pub(crate) fn push_onto(self, out: &mut String) {
+                out.push_str($prefix);
+                out.push_str(hexadecimal(&digits_of(self.0)));
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{:032x}"), self.0)
+                f.write_str($prefix)?;
+                f.write_str(hexadecimal(&digits_of(self.0)))
             }
         }
 

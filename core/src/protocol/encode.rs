@@ -2,7 +2,8 @@
 
 use super::event::EventBody;
 use super::position::{Position, StreamName};
-use super::wire::{Field, Writer, push_text};
+use super::wire::{Field, Writer};
+use super::writer::push_text;
 use crate::id::{RunId, ThreadId};
 use crate::time::UnixTime;
 
@@ -57,7 +58,7 @@ pub(super) fn write_head(writer: &mut Writer, head: &EventHead<'_>) {
         writer.text("thread_id", thread_id.as_str());
     }
     if let Some(run_id) = head.run_id {
-        writer.plain("run_id", run_id);
+        run_id.put(writer, "run_id");
     }
     if let Some(run_seq) = head.run_seq {
         writer.number("run_seq", run_seq);
@@ -82,7 +83,7 @@ const USER_MESSAGE: &[u8] = b"{\"type\":\"user_message\",";
 /// Where the value of `thread_id` begins in an event of [`encode_event`] that belongs to a conversation.
 pub fn thread_at(frame: &[u8]) -> Option<u32> {
     // Before it stand only fields of the head, and no text of theirs has a quote without a backslash before it.
-    let at = find(frame, THREAD, 0)? + THREAD.len();
+    let at = THREAD.end_in(frame, 0)?;
     u32::try_from(at).ok()
 }
 
@@ -93,7 +94,7 @@ pub fn thread_text(thread: &ThreadId) -> Box<[u8]> {
     text.into_bytes().into_boxed_slice()
 }
 
-const THREAD: &[u8] = b",\"thread_id\":";
+static THREAD: Needle = Needle::new(b",\"thread_id\":");
 
 /// Where the last two fields of an encoded `agent_delta` stand, so that neighbours can be joined without parsing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,8 +109,8 @@ impl DeltaLayout {
     /// Finds the fields; `None` where the frame is no `agent_delta` of [`encode_event`].
     pub fn find(frame: &[u8]) -> Option<Self> {
         // Inside a JSON string a quote follows a backslash, so neither needle occurs in a value.
-        let offset_at = find(frame, OFFSET, 0)? + OFFSET.len();
-        let text_at = find(frame, TEXT, offset_at)? + TEXT.len();
+        let offset_at = OFFSET.end_in(frame, 0)?;
+        let text_at = TEXT.end_in(frame, offset_at)?;
         frame.ends_with(END).then_some(())?;
         Some(Self { offset_at: u32::try_from(offset_at).ok()?, text_at: u32::try_from(text_at).ok()? })
     }
@@ -145,13 +146,39 @@ impl DeltaLayout {
     }
 }
 
-const OFFSET: &[u8] = b",\"offset\":";
-const TEXT: &[u8] = b",\"text\":";
+static OFFSET: Needle = Needle::new(b",\"offset\":");
+static TEXT: Needle = Needle::new(b",\"text\":");
 const END: &[u8] = b"\"}";
 
-fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
-    let rest = haystack.get(from..)?;
-    rest.windows(needle.len()).position(|window| window == needle).map(|at| from + at)
+/// What is searched in every event, by Horspool's way: the byte under the needle's end says how far the needle moves.
+struct Needle {
+    text: &'static [u8],
+    moves: [u8; 256],
+}
+
+impl Needle {
+    /// `text` has from 1 to 255 bytes.
+    const fn new(text: &'static [u8]) -> Self {
+        let mut moves = [text.len() as u8; 256];
+        let mut at = 0;
+        while at + 1 < text.len() {
+            moves[text[at] as usize] = (text.len() - 1 - at) as u8;
+            at += 1;
+        }
+        Self { text, moves }
+    }
+
+    /// Where the first one ends that begins at `from` or later.
+    fn end_in(&self, haystack: &[u8], from: usize) -> Option<usize> {
+        let mut end = from.checked_add(self.text.len())?;
+        loop {
+            let last = *haystack.get(end.checked_sub(1)?)?;
+            if self.text.last() == Some(&last) && haystack.get(..end)?.ends_with(self.text) {
+                return Some(end);
+            }
+            end += usize::from(self.moves[usize::from(last)]);
+        }
+    }
 }
 
 /// What goes before `encoded[1..]` where a frame does not follow the seq before it.
@@ -165,18 +192,7 @@ fn find(haystack: &[u8], needle: &[u8], from: usize) -> Option<usize> {
 pub fn prev_prefix(prev: u64) -> PrevPrefix {
     let mut prefix = PrevPrefix { bytes: [0; PREV_PREFIX_BYTES], len: 0 };
     prefix.push(b"{\"prev\":");
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = prev;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    prefix.push(&digits[at..]);
+    prefix.push(itoa::Buffer::new().format(prev).as_bytes());
     prefix.push(b",");
     prefix
 }
@@ -203,5 +219,24 @@ impl PrevPrefix {
 impl AsRef<[u8]> for PrevPrefix {
     fn as_ref(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    properties! {
+        #[test]
+        fn a_needle_is_found_where_a_plain_search_finds_it(haystack in "[,\"a-d:]{0,40}", from in 0_usize..45) {
+            static NEEDLE: Needle = Needle::new(b",\"ab\":");
+            let plain = haystack.get(from..).and_then(|rest| rest.find(",\"ab\":")).map(|at| from + at + 6);
+            prop_assert_eq!(NEEDLE.end_in(haystack.as_bytes(), from), plain);
+            let around = format!("{haystack},\"ab\":{haystack}");
+            let first = around.find(",\"ab\":").map(|at| at + 6);
+            prop_assert_eq!(NEEDLE.end_in(around.as_bytes(), 0), first);
+        }
     }
 }

@@ -130,7 +130,7 @@ macro_rules! texts {
                 })
             }
             fn write(&self, out: &mut String) {
-                $crate::protocol::wire::push_text(out, self.as_str());
+                $crate::protocol::writer::push_text(out, self.as_str());
             }
         }
     };

@@ -18,6 +18,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod writer;
 
 use std::fmt;
 
@@ -38,7 +39,8 @@ pub use server::{
 };
 pub use snapshot::{RunStatus, Snapshot, SnapshotPart, SnapshotRun, SnapshotTool};
 pub use target::{PublishTarget, RevokeTarget, RunRef};
-pub use wire::{MAX_DEPTH, NUMBER_END, encoded_text_len};
+pub use wire::{MAX_DEPTH, NUMBER_END};
+pub use writer::encoded_text_len;
 
 use crate::error::ErrorCode;
 use crate::id::{FrameId, RunId};

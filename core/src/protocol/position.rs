@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::wire::{Fault, Field, NUMBER_END, Object, push_display, push_text};
+use super::wire::{Fault, Field, NUMBER_END, Object};
+use super::writer::{push_number, push_text};
 use crate::id::TopicName;
 
 /// A place in a stream, written `<epoch>-<seq>` as `event_id`: the stream's incarnation and the number of an event.
@@ -115,7 +116,11 @@ impl Field for Position {
         text.parse().map_err(|error: PositionError| Fault::invalid("", error.to_string()))
     }
     fn write(&self, out: &mut String) {
-        push_display(out, format_args!("\"{self}\""));
+        out.push('"');
+        push_number(out, self.epoch);
+        out.push('-');
+        push_number(out, self.seq);
+        out.push('"');
     }
 }
 

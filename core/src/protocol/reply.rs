@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::macros::{record, texts};
 use super::server::StreamEntry;
-use super::wire::{Fault, Field, Object, Record, Writer, push_text};
+use super::wire::{Fault, Field, Object, Record, Writer};
+use super::writer::push_text;
 use crate::error::ErrorCode;
 use crate::id::{FrameId, RunId};
 

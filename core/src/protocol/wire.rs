@@ -10,6 +10,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+pub(super) use super::writer::Writer;
+use super::writer::{push_display, push_number, push_text};
 use crate::error::ErrorCode;
 use crate::id::{
     ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, TokenId, ToolCallId,
@@ -170,53 +172,6 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-/// Writes one object, field by field.
-pub(super) struct Writer(String);
-
-impl Writer {
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        let mut out = String::with_capacity(bytes);
-        out.push('{');
-        Self(out)
-    }
-
-    /// Starts a frame: its `type` comes first.
-    pub(super) fn frame(kind: &str, bytes: usize) -> Self {
-        let mut writer = Self::with_capacity(bytes);
-        writer.text("type", kind);
-        writer
-    }
-
-    /// Writes the name; what is pushed next is its value.
-    pub(super) fn name(&mut self, name: &str) -> &mut String {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        self.0.push('"');
-        self.0.push_str(name);
-        self.0.push_str("\":");
-        &mut self.0
-    }
-
-    pub(super) fn text(&mut self, name: &str, value: &str) {
-        push_text(self.name(name), value);
-    }
-
-    /// A text that is known to need no escape, such as an id of the server.
-    pub(super) fn plain(&mut self, name: &str, value: impl fmt::Display) {
-        push_display(self.name(name), format_args!("\"{value}\""));
-    }
-
-    pub(super) fn number(&mut self, name: &str, value: impl fmt::Display) {
-        push_display(self.name(name), format_args!("{value}"));
-    }
-
-    pub(super) fn finish(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
-}
-
 /// A value that knows how to stand in a frame.
 pub(super) trait Field: Sized {
     /// Reads the value; `Err` says what it must be.
@@ -326,7 +281,7 @@ impl Field for u64 {
         number.ok_or_else(|| Fault::invalid("", "must be a whole number from 0 to below 2^53"))
     }
     fn write(&self, out: &mut String) {
-        push_display(out, format_args!("{self}"));
+        push_number(out, *self);
     }
 }
 
@@ -335,7 +290,7 @@ impl Field for u32 {
         serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a whole number from 0 to below 2^32"))
     }
     fn write(&self, out: &mut String) {
-        push_display(out, format_args!("{self}"));
+        push_number(out, u64::from(*self));
     }
 }
 
@@ -366,11 +321,13 @@ impl Field for UnixTime {
         f64::read(raw).map(|seconds| Self::from_micros((seconds * 1e6).round() as u64))
     }
     fn write(&self, out: &mut String) {
-        let (secs, micros) = (self.as_secs(), self.as_micros() % 1_000_000);
-        if micros == 0 {
-            push_display(out, format_args!("{secs}"));
-        } else {
-            push_display(out, format_args!("{secs}.{micros:06}"));
+        let micros = self.as_micros() % 1_000_000;
+        push_number(out, self.as_secs());
+        if micros > 0 {
+            // Six digits after one that gives way to the point.
+            let point = out.len();
+            push_number(out, 1_000_000 + micros);
+            out.replace_range(point..=point, ".");
             out.truncate(out.trim_end_matches('0').len());
         }
     }
@@ -421,60 +378,14 @@ macro_rules! server_ids {
                 serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be an id that this server gave"))
             }
             fn write(&self, out: &mut String) {
-                push_display(out, format_args!("\"{self}\""));
+                out.push('"');
+                self.push_onto(out);
+                out.push('"');
             }
         })*
     };
 }
 server_ids! { ConnectionId SessionId RunId }
-
-pub(super) fn push_display(out: &mut String, value: fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
-    let _ = fmt::Write::write_fmt(out, value);
-}
-
-/// Pushes a JSON string (RFC 8259 section 7): escapes quotes, backslashes and control characters, copies the rest in runs.
-pub(super) fn push_text(out: &mut String, text: &str) {
-    out.push('"');
-    let mut copied = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        // `byte` is ASCII, so both ends are on the border of a character.
-        out.push_str(&text[copied..at]);
-        copied = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            control => push_display(out, format_args!("\\u{control:04x}")),
-        }
-    }
-    out.push_str(&text[copied..]);
-    out.push('"');
-}
-
-/// Bytes of a text as a JSON string in a frame: its escapes and both quotes included.
-///
-/// ```
-/// use trunkline_core::protocol::encoded_text_len;
-/// assert_eq!(encoded_text_len("a\"\n\u{1}"), r#""a\"\n\u0001""#.len());
-/// ```
-pub fn encoded_text_len(text: &str) -> usize {
-    text.bytes().map(encoded_byte_len).sum::<usize>() + 2
-}
-
-/// What [`push_text`] makes of one byte.
-const fn encoded_byte_len(byte: u8) -> usize {
-    match byte {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
-        0..0x20 => 6,
-        _ => 1,
-    }
-}
 
 fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"

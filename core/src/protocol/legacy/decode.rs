@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::super::FrameError;
 use super::super::client::ClientFrame;
-use super::super::wire::{Fault, Field, MAX_DEPTH, Object, depth_exceeds, push_text};
+use super::super::wire::{Fault, Field, MAX_DEPTH, Object, depth_exceeds};
+use super::super::writer::push_text;
 use super::Context;
 use super::encode::{Acknowledged, acknowledge, heartbeat_ack, refusal, syntax_error, system_status};
 use crate::error::ErrorCode;

@@ -168,7 +168,7 @@ fn event_batch(deltas: &AgentDeltas) -> String {
     };
     write_head(&mut writer, &head);
     deltas.position.put(&mut writer, "batch_id");
-    writer.number("batch_size", deltas.parts.len());
+    writer.number("batch_size", deltas.parts.len() as u64);
     object(&mut writer, "events", |events| {
         let out = events.name(CHUNK);
         out.push('[');

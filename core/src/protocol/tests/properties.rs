@@ -150,7 +150,7 @@ properties! {
     #[test]
     fn strings_are_escaped_as_serde_json_reads_them(text in any::<String>()) {
         let mut out = String::new();
-        wire::push_text(&mut out, &text);
+        writer::push_text(&mut out, &text);
         prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
     }
 
