@@ -69,7 +69,9 @@ fn check_text(text: &str, max: usize) -> Result<(), IdError> {
     if text.len() > max {
         return Err(IdError::TooLong { max });
     }
-    if text.chars().any(char::is_control) {
+    // Of ASCII alone, as most are, many bytes are looked at together.
+    let is_printable = text.bytes().fold(true, |so_far, byte| so_far & (byte >= 0x20) & (byte < 0x7f));
+    if !is_printable && text.chars().any(char::is_control) {
         return Err(IdError::Control);
     }
     Ok(())

@@ -8,6 +8,7 @@ mod encode;
 mod event;
 pub mod legacy;
 mod macros;
+mod object;
 pub(crate) mod over_http;
 mod position;
 mod produced;
@@ -29,6 +30,7 @@ pub use encode::{
     DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, tells_of_a_run, thread_at, thread_text,
 };
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
+pub use object::MAX_DEPTH;
 pub use over_http::MAX_EVENTS;
 pub use position::{Position, PositionError, StreamName};
 pub use produced::RunEvent;
@@ -39,7 +41,7 @@ pub use server::{
 };
 pub use snapshot::{RunStatus, Snapshot, SnapshotPart, SnapshotRun, SnapshotTool};
 pub use target::{PublishTarget, RevokeTarget, RunRef};
-pub use wire::{MAX_DEPTH, NUMBER_END};
+pub use wire::NUMBER_END;
 pub use writer::encoded_text_len;
 
 use crate::error::ErrorCode;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::wire::{Fault, Field, NUMBER_END, Object};
+use super::wire::{Fault, Field, NUMBER_END, Object, read_text};
 use super::writer::{push_number, push_text};
 use crate::id::TopicName;
 
@@ -112,7 +112,7 @@ as_string! { Position StreamName }
 
 impl Field for Position {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        let text = String::read(raw)?;
+        let text = read_text(raw)?;
         text.parse().map_err(|error: PositionError| Fault::invalid("", error.to_string()))
     }
     fn write(&self, out: &mut String) {
@@ -127,7 +127,7 @@ impl Field for Position {
 /// A frame that names no stream speaks of the user's own.
 impl Field for StreamName {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        let text = String::read(raw)?;
+        let text = read_text(raw)?;
         text.parse().map_err(|error: PositionError| Fault::invalid("", error.to_string()))
     }
     fn write(&self, out: &mut String) {

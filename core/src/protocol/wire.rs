@@ -4,23 +4,19 @@
 //! tagged enums. So an object is read once into its fields, and each field reads itself; writing mirrors reading.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+pub(super) use super::object::Object;
+use super::object::is_null;
 pub(super) use super::writer::Writer;
-use super::writer::{push_display, push_number, push_text};
+use super::writer::{is_plain, push_display, push_number, push_text};
 use crate::error::ErrorCode;
 use crate::id::{
     ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, TokenId, ToolCallId,
     TopicName,
 };
 use crate::time::UnixTime;
-
-/// How deep objects and arrays may nest in one frame; the frame itself is the first level.
-pub const MAX_DEPTH: usize = 64;
 
 /// Whole numbers in frames stay below this: 2^53, beyond which JavaScript loses digits.
 pub const NUMBER_END: u64 = 1 << 53;
@@ -44,7 +40,7 @@ impl Fault {
         Self { code, path: field.to_owned(), needs: Cow::Borrowed(needs) }
     }
 
-    fn malformed(needs: &'static str) -> Self {
+    pub(super) fn malformed(needs: &'static str) -> Self {
         Self { code: ErrorCode::Malformed, path: String::new(), needs: Cow::Borrowed(needs) }
     }
 
@@ -61,114 +57,6 @@ impl Fault {
         } else {
             format!("`{}` {}", self.path, self.needs)
         }
-    }
-}
-
-/// The fields of one object by their names, each still unread. Most frames have few, and a tree of them would cost more than all
-/// that is read of it.
-#[derive(Clone)]
-pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-/// How many fields there is room for at first.
-const FIELDS: usize = 8;
-
-impl<'a> Object<'a> {
-    /// Reads a whole frame: depth first, so that nothing recursive ever sees a deep one.
-    pub(super) fn read_frame(text: &'a str) -> Result<Self, Fault> {
-        if depth_exceeds(text, MAX_DEPTH) {
-            return Err(Fault::malformed("must not nest deeper than 64 levels"));
-        }
-        Self::read(text)
-    }
-
-    /// Reads an object whose depth is known to be bounded.
-    pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
-        serde_json::from_str(text).map_err(|error| match error.classify() {
-            Category::Data => Fault::malformed("must be one JSON object that names each field once"),
-            Category::Io | Category::Syntax | Category::Eof => Fault::malformed("must be valid JSON"),
-        })
-    }
-
-    /// The field with this name, unread.
-    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let at = self.find(name).ok()?;
-        self.0.get(at).map(|(_, raw)| *raw)
-    }
-
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|raw| !is_null(raw))
-    }
-
-    /// Puts a field in, in place of one that is there.
-    pub(super) fn set(&mut self, name: &'static str, raw: &'a RawValue) {
-        match self.find(name) {
-            Ok(at) => self.0[at].1 = raw,
-            Err(at) => self.0.insert(at, (Cow::Borrowed(name), raw)),
-        }
-    }
-
-    fn find(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(known, _)| known.as_ref().cmp(name))
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0.iter().map(|(name, raw)| (name.as_ref(), *raw))
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The frame's `type`.
-    pub(super) fn kind(&self) -> Result<String, Fault> {
-        let raw = self.get("type").ok_or(Fault::malformed("must have a `type`"))?;
-        String::read(raw).map_err(|_| Fault::malformed("must have a `type` that is a string"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Object<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut fields = Vec::with_capacity(FIELDS);
-                while let Some((Key(name), raw)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    fields.push((name, raw));
-                }
-                fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-                if fields.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
-                    return Err(A::Error::custom("a key twice"));
-                }
-                Ok(Object(fields))
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
-/// An object's key, borrowed where it holds no escape.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
     }
 }
 
@@ -257,9 +145,19 @@ impl<T: Field> Field for Vec<T> {
     }
 }
 
+/// The text that a string says, borrowed where it holds no escape, as most do.
+pub(super) fn read_text(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
+    let inner = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner.filter(|inner| is_plain(inner)) {
+        // It is valid JSON: the next quote without a backslash before it is the last one.
+        Some(plain) => Ok(Cow::Borrowed(plain)),
+        None => serde_json::from_str(raw.get()).map(Cow::Owned).map_err(|_| Fault::invalid("", "must be a string")),
+    }
+}
+
 impl Field for String {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a string"))
+        read_text(raw).map(Cow::into_owned)
     }
     fn write(&self, out: &mut String) {
         push_text(out, self);
@@ -268,7 +166,7 @@ impl Field for String {
 
 impl Field for bool {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be true or false"))
+        raw.get().parse().map_err(|_| Fault::invalid("", "must be true or false"))
     }
     fn write(&self, out: &mut String) {
         out.push_str(if *self { "true" } else { "false" });
@@ -277,7 +175,8 @@ impl Field for bool {
 
 impl Field for u64 {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        let number = serde_json::from_str(raw.get()).ok().filter(|number| *number < NUMBER_END);
+        // JSON has no sign that a plain number could begin with, and no leading zero.
+        let number = raw.get().parse().ok().filter(|number| *number < NUMBER_END);
         number.ok_or_else(|| Fault::invalid("", "must be a whole number from 0 to below 2^53"))
     }
     fn write(&self, out: &mut String) {
@@ -287,7 +186,7 @@ impl Field for u64 {
 
 impl Field for u32 {
     fn read(raw: &RawValue) -> Result<Self, Fault> {
-        serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be a whole number from 0 to below 2^32"))
+        raw.get().parse().map_err(|_| Fault::invalid("", "must be a whole number from 0 to below 2^32"))
     }
     fn write(&self, out: &mut String) {
         push_number(out, u64::from(*self));
@@ -358,7 +257,7 @@ macro_rules! text_fields {
     ($max:literal: $($name:ident)*) => {
         $(impl Field for $name {
             fn read(raw: &RawValue) -> Result<Self, Fault> {
-                serde_json::from_str(raw.get()).map_err(|_| {
+                read_text(raw).ok().and_then(|text| Self::new(&text).ok()).ok_or_else(|| {
                     Fault::invalid("", concat!("must be a string of 1 to ", $max, " bytes without control characters"))
                 })
             }
@@ -375,7 +274,8 @@ macro_rules! server_ids {
     ($($name:ident)*) => {
         $(impl Field for $name {
             fn read(raw: &RawValue) -> Result<Self, Fault> {
-                serde_json::from_str(raw.get()).map_err(|_| Fault::invalid("", "must be an id that this server gave"))
+                let id = read_text(raw).ok().and_then(|text| text.parse().ok());
+                id.ok_or_else(|| Fault::invalid("", "must be an id that this server gave"))
             }
             fn write(&self, out: &mut String) {
                 out.push('"');
@@ -386,29 +286,3 @@ macro_rules! server_ids {
     };
 }
 server_ids! { ConnectionId SessionId RunId }
-
-fn is_null(raw: &RawValue) -> bool {
-    raw.get() == "null"
-}
-
-/// Whether brackets outside strings nest deeper than `max`; one pass, whatever the text is.
-pub(super) fn depth_exceeds(text: &str, max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        if in_string {
-            in_string = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > max {
-            return true;
-        }
-    }
-    false
-}

@@ -63,7 +63,7 @@ pub(super) fn push_text(out: &mut String, text: &str) {
 }
 
 /// Whether a text needs no escape. It has no early end, so that many bytes are looked at together.
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     text.bytes().fold(true, |plain, byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'))
 }
 

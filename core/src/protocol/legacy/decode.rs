@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::super::FrameError;
 use super::super::client::ClientFrame;
-use super::super::wire::{Fault, Field, MAX_DEPTH, Object, depth_exceeds};
+use super::super::object::{MAX_DEPTH, Object, depth_exceeds};
+use super::super::wire::{Fault, Field};
 use super::super::writer::push_text;
 use super::Context;
 use super::encode::{Acknowledged, acknowledge, heartbeat_ack, refusal, syntax_error, system_status};
@@ -125,7 +126,7 @@ impl<'a> Message<'a> {
                 ));
             }
         }
-        Ok(Self { kind, outer, payload })
+        Ok(Self { kind: kind.into_owned(), outer, payload })
     }
 
     fn decode(&self, id: Option<FrameId>, context: &mut Context, now: UnixTime) -> Result<Decoded, Fault> {
