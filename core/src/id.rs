@@ -98,7 +98,8 @@ impl fmt::Debug for Tenant<'_> {
     }
 }
 
-/// A user: `(tenant, sub)`, both from a verified token. The tenant may be absent, which is one tenant of its own.
+/// A user: `(tenant, sub)`, both from a verified token. The tenant may be absent, which is one tenant of its own. The order of
+/// users is a fixed one, and none of their names.
 ///
 /// ```
 /// use trunkline_core::id::UserId;
@@ -109,7 +110,9 @@ impl fmt::Debug for Tenant<'_> {
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId {
-    // Length first: equal texts split at different places are different users.
+    /// First, so that whoever keeps users in order seldom looks at their texts.
+    hash: u32,
+    /// Before the text: equal texts split at different places are different users.
     tenant_len: u16,
     text: Arc<str>,
 }
@@ -127,7 +130,9 @@ impl UserId {
         text.push_str(tenant);
         text.push_str(sub);
         // At most 255, checked above.
-        Ok(Self { tenant_len: tenant.len() as u16, text: text.into() })
+        let tenant_len = tenant.len() as u16;
+        let hash = fixed_hash(tenant_len, &[text.as_bytes()]);
+        Ok(Self { hash, tenant_len, text: text.into() })
     }
 
     /// Whoever has this name in the same tenant: the only way in which a name in a frame becomes a user.
@@ -149,8 +154,8 @@ impl UserId {
     }
 
     /// A fixed hash (FNV-1a, folded to 16 bits), the same in every process: it picks the user's shard.
-    pub fn shard_hash(&self) -> u16 {
-        fold_hash(&self.tenant_len.to_be_bytes(), &[self.text.as_bytes()])
+    pub const fn shard_hash(&self) -> u16 {
+        fold(self.hash)
     }
 }
 
@@ -166,6 +171,8 @@ impl fmt::Debug for UserId {
 /// A topic of one tenant: the same name in another tenant is another topic.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicId {
+    /// First, as a user's.
+    hash: u32,
     tenant: Option<Arc<str>>,
     name: TopicName,
 }
@@ -179,12 +186,19 @@ impl TopicId {
         if let Some(tenant) = tenant {
             check_text(tenant, MAX_SUBJECT_BYTES)?;
         }
-        Ok(Self { tenant: tenant.map(Arc::from), name })
+        Ok(Self::known(tenant, name))
     }
 
     /// The topic `name` of this user's tenant.
     pub fn of(user: &UserId, name: TopicName) -> Self {
-        Self { tenant: user.tenant().as_str().map(Arc::from), name }
+        Self::known(user.tenant().as_str(), name)
+    }
+
+    /// The same of a tenant that is known to be one.
+    fn known(tenant: Option<&str>, name: TopicName) -> Self {
+        let text = tenant.unwrap_or_default();
+        let hash = fixed_hash(text.len() as u16, &[text.as_bytes(), name.as_str().as_bytes()]);
+        Self { hash, tenant: tenant.map(Arc::from), name }
     }
 
     /// Its name, as in `topic:<name>`.
@@ -193,9 +207,8 @@ impl TopicId {
     }
 
     /// A fixed hash, as [`UserId::shard_hash`]: it picks the topic's shard.
-    pub fn shard_hash(&self) -> u16 {
-        let tenant = self.tenant.as_deref().unwrap_or_default();
-        fold_hash(&(tenant.len() as u16).to_be_bytes(), &[tenant.as_bytes(), self.name.as_str().as_bytes()])
+    pub const fn shard_hash(&self) -> u16 {
+        fold(self.hash)
     }
 }
 
@@ -208,14 +221,19 @@ impl fmt::Debug for TopicId {
     }
 }
 
-/// FNV-1a, folded to 16 bits so that every bit has its say.
-fn fold_hash(prefix: &[u8], parts: &[&[u8]]) -> u16 {
+/// FNV-1a of a tenant's length and the texts, folded to 32 bits. Whoever chooses names can make them collide: it may order and
+/// distribute, and nothing may rest on its being different.
+fn fixed_hash(tenant_len: u16, parts: &[&[u8]]) -> u32 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in prefix.iter().chain(parts.iter().copied().flatten()) {
+    for byte in tenant_len.to_be_bytes().iter().chain(parts.iter().copied().flatten()) {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    let hash = hash ^ (hash >> 32);
-    // The cast keeps the low 16.
+    // The cast keeps the low 32.
+    (hash ^ (hash >> 32)) as u32
+}
+
+/// Half of the bits, so that every one has its say. The cast keeps the low 16.
+const fn fold(hash: u32) -> u16 {
     (hash ^ (hash >> 16)) as u16
 }
 

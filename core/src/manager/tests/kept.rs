@@ -29,7 +29,9 @@ fn topic(name: &str) -> TopicId {
 }
 
 fn names(shard: &Shard) -> Vec<&str> {
-    shard.users.keys().map(|id| id.sub()).collect()
+    let mut names: Vec<_> = shard.users.keys().map(|id| id.sub()).collect();
+    names.sort_unstable();
+    names
 }
 
 #[test]
@@ -85,7 +87,8 @@ fn topics_count_too_and_whoever_is_in_use_is_never_dropped() {
         assert!(shard.users.len() + shard.topics.len() <= 3 + 3);
     }
     assert_eq!(names(&shard), ["connected", "running", "user-19"]);
-    let topics: Vec<_> = shard.topics.keys().map(|id| id.name().as_str()).collect();
+    let mut topics: Vec<_> = shard.topics.keys().map(|id| id.name().as_str()).collect();
+    topics.sort_unstable();
     assert_eq!(topics, ["followed", "topic-18", "topic-19"]);
     // They fall idle, and stand at the end of the order.
     shard.run_event(at(2), &user("running"), run, RunEvent::Completed { final_response: None, result: None }).unwrap();

@@ -12,15 +12,17 @@ fn notice(number: u64, level: ServiceLevel) -> Arc<LevelNotice> {
 #[test]
 fn who_comes_while_a_change_is_announced_knows_it_and_an_older_change_reaches_nobody() {
     let mut shard = shard(Limits::default());
-    for (n, name) in ["a", "c", "e"].into_iter().enumerate() {
+    let mut names = ["a", "b", "c", "d", "e"];
+    names.sort_by_key(|name| user(name));
+    for (n, name) in [names[1], names[2], names[4]].into_iter().enumerate() {
         attach(&mut shard, at(0), name, n as u32, None).unwrap();
         drain(&mut shard);
     }
     assert!(shard.set_level(&notice(2, ServiceLevel::Degraded)));
     let reached = shard.announce_some(None, 1);
-    assert_eq!((reached.clone(), drain(&mut shard)), (Some(user("a")), vec![Told::Level(0, 2)]));
+    assert_eq!((reached.clone(), drain(&mut shard)), (Some(user(names[1])), vec![Told::Level(0, 2)]));
     // One before the place that was reached, and one behind it, who is told once more.
-    for (n, name) in [(10, "A"), (11, "d")] {
+    for (n, name) in [(10, names[0]), (11, names[3])] {
         attach(&mut shard, at(0), name, n, None).unwrap();
         assert_eq!((drain(&mut shard), shard.level().number), (vec![], 2), "the welcome says it");
     }
@@ -29,7 +31,7 @@ fn who_comes_while_a_change_is_announced_knows_it_and_an_older_change_reaches_no
     // The newer one comes into the middle; whoever goes on with the older one passes on the newer.
     assert!(shard.set_level(&notice(3, ServiceLevel::Normal)));
     let reached = shard.announce_some(reached.as_ref(), 9);
-    assert_eq!(reached, Some(user("e")));
+    assert_eq!(reached, Some(user(names[4])));
     assert_eq!(drain(&mut shard), [Told::Level(1, 3), Told::Level(11, 3), Told::Level(2, 3)]);
     assert_eq!(shard.announce_some(reached.as_ref(), 9), None);
 }
