@@ -1,10 +1,12 @@
 //! What becomes of a run while none of its user's devices is connected. Leaving appends no event: a run that nobody
 //! watches is neither completed nor cancelled.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::runs::OpenRun;
-use super::{Control, Manager};
+use super::user::User;
+use super::{Control, Manager, Output};
 use crate::id::{RunId, UserId};
 use crate::time::Timestamp;
 
@@ -66,17 +68,18 @@ impl<H: Clone> OpenRun<H> {
     }
 }
 
-impl<H: Clone> Manager<H> {
+impl<H: Clone> User<H> {
     /// Tells the producers of the user's runs that a device has come, or that the last has left.
-    pub(super) fn observe_devices(&mut self, now: Timestamp, id: &UserId) {
-        let Some(user) = self.users.get_mut(id) else { return };
-        let is_watched = !user.channel.devices.is_empty();
-        for (run, open) in &mut user.runs {
+    pub(super) fn observe_devices(&mut self, now: Timestamp, outputs: &mut VecDeque<Output<H>>) {
+        let is_watched = !self.channel.devices.is_empty();
+        for (run, open) in &mut self.runs {
             let told = open.observe(now, *run, is_watched);
-            self.outputs.extend(told.and_then(|control| open.tell(control)));
+            outputs.extend(told.and_then(|control| open.tell(control)));
         }
     }
+}
 
+impl<H: Clone> Manager<H> {
     /// Asks for the end of the runs whose grace is over.
     pub(super) fn expire_absences(&mut self, now: Timestamp, id: &UserId) {
         let Some(user) = self.users.get_mut(id) else { return };

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::Manager;
+use super::housekeeping::Due;
 use super::user::{Channel, Device};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::limits::Limits;
@@ -141,6 +142,7 @@ impl<H: Clone> Manager<H> {
             }
         }
         user.channel.ages.forget(user.channel.log.start().seq);
-        self.account(id, before);
+        let after = user.channel.log.bytes();
+        self.account(&Due::User(id.clone()), before, after);
     }
 }

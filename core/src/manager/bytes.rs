@@ -20,7 +20,6 @@ use std::sync::Arc;
 use super::Manager;
 use super::housekeeping::Due;
 use super::topics::Topic;
-use crate::id::{TopicId, UserId};
 use crate::stream::Log;
 
 /// What each owner on a shard holds of something, in order.
@@ -55,20 +54,13 @@ impl Sizes {
 }
 
 impl<H: Clone> Manager<H> {
-    /// Keeps the count in step after a change to a user's log, which had `before` bytes, and the total within the share.
-    pub(super) fn account(&mut self, id: &UserId, before: usize) {
-        self.account_for(&Due::User(id.clone()), before);
-    }
-
-    /// The same for a topic's.
-    pub(super) fn account_topic(&mut self, id: &TopicId, before: usize) {
-        self.account_for(&Due::Topic(id.clone()), before);
-    }
-
-    fn account_for(&mut self, changed: &Due, before: usize) {
-        let after = self.log_of(changed).map_or(0, |log| log.bytes());
+    /// Keeps the count in step after a change to an owner's log, which has `after` bytes in place of `before`, and the total
+    /// within the share.
+    pub(super) fn account(&mut self, changed: &Due, before: usize, after: usize) {
         self.logs.change(changed, before, after);
-        self.relieve(changed);
+        if self.logs.total() > self.log_share {
+            self.relieve(changed);
+        }
     }
 
     /// What every log of this shard may have when all want more.

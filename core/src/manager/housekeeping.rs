@@ -1,8 +1,12 @@
 //! Deadlines of a shard: requests that wait too long, and users that are gone.
 
+use std::collections::BTreeSet;
+
 use super::Manager;
 use super::runs::OpenRun;
+use super::user::User;
 use crate::id::{TopicId, UserId};
+use crate::limits::Limits;
 use crate::time::{Now, Timestamp};
 
 /// What a shard's next deadline is about.
@@ -48,7 +52,7 @@ impl<H: Clone> Manager<H> {
         self.expire_leases(now, &id);
         self.trim(now.at, &id);
         self.age_keys(now.at, &id);
-        let retained = self.users.get(&id).and_then(|user| self.retained_until(&id, user.idle_since?));
+        let retained = self.users.get(&id).and_then(|user| Some(user.retained_until(user.idle_since?, &self.limits)));
         if retained.is_some_and(|until| until <= now.at) {
             self.remove_user(&id);
         } else {
@@ -58,35 +62,19 @@ impl<H: Clone> Manager<H> {
 
     /// Keeps the user's deadline in step with its state; part of every operation that changes it.
     pub(super) fn settle(&mut self, now: Now, id: &UserId) {
-        self.observe_devices(now.at, id);
-        if self.users.get(id).is_some_and(|user| user.key_bytes() != user.counted_keys) {
+        let Some(mut user) = self.users.get_mut(id) else { return };
+        user.observe_devices(now.at, &mut self.outputs);
+        if user.key_bytes() != user.counted_keys {
             self.account_keys(Due::User(id.clone()));
+            let Some(counted) = self.users.get_mut(id) else { return };
+            user = counted;
         }
-        let Some(user) = self.users.get_mut(id) else { return };
         user.idle_since = if user.is_idle() { user.idle_since.or(Some(now.at)) } else { None };
         let had_event = user.channel.log.head().seq > 0;
         self.kept.observe(&mut user.kept, user.idle_since.is_some(), had_event, || Due::User(id.clone()));
-        let idle_since = user.idle_since;
-        let requests = user.requests.values().map(|waiting| waiting.deadline);
-        let graces = user.runs.values().filter_map(OpenRun::cancel_at);
-        let leases = user.runs.values().filter_map(OpenRun::lease_until);
-        let trim = user.channel.trim_at(&self.limits);
-        // Answers that may not be asked for any more take no memory, also where no new key comes.
-        let keys = user.keys_expire_at(&self.limits);
-        let next = requests.chain(graces).chain(leases).chain(trim).chain(keys).min();
-        let wanted = match idle_since {
-            Some(since) => self.retained_until(id, since),
-            None => next,
-        };
-        self.arm(id, wanted);
+        let wanted = user.due_at(&self.limits);
+        arm(&mut self.deadlines, &mut user.armed, wanted, || Due::User(id.clone()));
         self.bound_kept();
-    }
-
-    /// A log is kept for its retention, and as long as a key that was sent may be repeated.
-    fn retained_until(&self, id: &UserId, idle_since: Timestamp) -> Option<Timestamp> {
-        let user = self.users.get(id)?;
-        let log = idle_since + self.limits.log_retention;
-        Some(user.keys_expire_at(&self.limits).map_or(log, |keys| keys.max(log)))
     }
 
     fn age_keys(&mut self, now: Timestamp, id: &UserId) {
@@ -97,24 +85,49 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    fn arm(&mut self, id: &UserId, at: Option<Timestamp>) {
-        let Some(user) = self.users.get_mut(id) else { return };
-        if user.armed == at {
-            return;
+    pub(super) fn remove_user(&mut self, id: &UserId) {
+        let Some(mut user) = self.users.remove(id) else { return };
+        arm(&mut self.deadlines, &mut user.armed, None, || Due::User(id.clone()));
+        self.kept.leave(user.kept);
+        self.logs.change(&Due::User(id.clone()), user.channel.log.bytes(), 0);
+        self.key_sizes.change(&Due::User(id.clone()), user.counted_keys, 0);
+    }
+}
+
+impl<H: Clone> User<H> {
+    /// When there is something to do for the user.
+    fn due_at(&self, limits: &Limits) -> Option<Timestamp> {
+        if let Some(since) = self.idle_since {
+            return Some(self.retained_until(since, limits));
         }
-        if let Some(old) = user.armed.take() {
-            self.deadlines.remove(&(old, Due::User(id.clone())));
-        }
-        user.armed = at;
-        self.deadlines.extend(at.map(|at| (at, Due::User(id.clone()))));
+        let requests = self.requests.values().map(|waiting| waiting.deadline);
+        let graces = self.runs.values().filter_map(OpenRun::cancel_at);
+        let leases = self.runs.values().filter_map(OpenRun::lease_until);
+        let trim = self.channel.trim_at(limits);
+        // Answers that may not be asked for any more take no memory, also where no new key comes.
+        let keys = self.keys_expire_at(limits);
+        requests.chain(graces).chain(leases).chain(trim).chain(keys).min()
     }
 
-    pub(super) fn remove_user(&mut self, id: &UserId) {
-        self.arm(id, None);
-        if let Some(user) = self.users.remove(id) {
-            self.kept.leave(user.kept);
-            self.logs.change(&Due::User(id.clone()), user.channel.log.bytes(), 0);
-            self.key_sizes.change(&Due::User(id.clone()), user.counted_keys, 0);
-        }
+    /// A log is kept for its retention, and as long as a key that was sent may be repeated.
+    fn retained_until(&self, idle_since: Timestamp, limits: &Limits) -> Timestamp {
+        let log = idle_since + limits.log_retention;
+        self.keys_expire_at(limits).map_or(log, |keys| keys.max(log))
     }
+}
+
+/// Moves an owner's deadline from where it is `armed` to `at`.
+pub(super) fn arm(
+    deadlines: &mut BTreeSet<(Timestamp, Due)>,
+    armed: &mut Option<Timestamp>,
+    at: Option<Timestamp>,
+    owner: impl Fn() -> Due,
+) {
+    if *armed == at {
+        return;
+    }
+    if let Some(old) = std::mem::replace(armed, at) {
+        deadlines.remove(&(old, owner()));
+    }
+    deadlines.extend(at.map(|at| (at, owner())));
 }

@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 
 use super::absence::{Absence, OnDisconnect};
+use super::housekeeping::Due;
 use super::keys::{KeyKind, Outcome};
 use super::leases::Lease;
 use super::requests::debug_without_payload;
@@ -143,7 +144,8 @@ impl<H: Clone> Manager<H> {
         }
         let before = user.channel.log.bytes();
         let receipt = user.channel.append(now.at, placed, &self.limits, &mut self.outputs);
-        self.account(id, before);
+        let after = user.channel.log.bytes();
+        self.account(&Due::User(id.clone()), before, after);
         if ends {
             self.settle(now, id);
         }
@@ -171,7 +173,8 @@ impl<H: Clone> Manager<H> {
         if let (Ok(_), Some(key)) = (&receipt, key) {
             user.producer_keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &self.limits);
         }
-        self.account(id, before);
+        let after = user.channel.log.bytes();
+        self.account(&Due::User(id.clone()), before, after);
         self.settle(now, id);
         receipt
     }
@@ -255,7 +258,8 @@ impl<H: Clone> Manager<H> {
         self.open_runs += 1;
         let before = user.channel.log.bytes();
         let receipt = user.channel.append(now.at, frames, &self.limits, &mut self.outputs);
-        self.account(&start.user, before);
+        let after = user.channel.log.bytes();
+        self.account(&Due::User(start.user.clone()), before, after);
         Ok(Started { run, thread, receipt })
     }
 }

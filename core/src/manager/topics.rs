@@ -5,7 +5,7 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use serde_json::value::RawValue;
 
-use super::housekeeping::Due;
+use super::housekeeping::{Due, arm};
 use super::kept::Turn;
 use super::keys::{KeyKind, Keys, Outcome};
 use super::user::{Owner, Unplaced};
@@ -116,7 +116,8 @@ impl<H: Clone> Manager<H> {
         if let (Ok(_), Some(key)) = (&receipt, key) {
             topic.keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &limits);
         }
-        self.account_topic(id, before);
+        let after = topic.log.bytes();
+        self.account(&Due::Topic(id.clone()), before, after);
         self.settle_topic(now, id);
         receipt
     }
@@ -151,12 +152,11 @@ impl<H: Clone> Manager<H> {
 
     /// The retention of a topic without subscribers is over, or too many are kept.
     pub(super) fn remove_topic(&mut self, id: &TopicId) {
-        self.arm_topic(id, None);
-        if let Some(topic) = self.topics.remove(id) {
-            self.kept.leave(topic.kept);
-            self.logs.change(&Due::Topic(id.clone()), topic.log.bytes(), 0);
-            self.key_sizes.change(&Due::Topic(id.clone()), topic.counted_keys, 0);
-        }
+        let Some(mut topic) = self.topics.remove(id) else { return };
+        arm(&mut self.deadlines, &mut topic.armed, None, || Due::Topic(id.clone()));
+        self.kept.leave(topic.kept);
+        self.logs.change(&Due::Topic(id.clone()), topic.log.bytes(), 0);
+        self.key_sizes.change(&Due::Topic(id.clone()), topic.counted_keys, 0);
     }
 
     fn topic(&mut self, now: Now, id: &TopicId) -> &mut Topic<H> {
@@ -174,28 +174,18 @@ impl<H: Clone> Manager<H> {
 
     fn settle_topic(&mut self, now: Now, id: &TopicId) {
         let retention = self.limits.log_retention;
-        if self.topics.get(id).is_some_and(|topic| topic.key_bytes() != topic.counted_keys) {
+        let Some(mut topic) = self.topics.get_mut(id) else { return };
+        if topic.key_bytes() != topic.counted_keys {
             self.account_keys(Due::Topic(id.clone()));
+            let Some(counted) = self.topics.get_mut(id) else { return };
+            topic = counted;
         }
-        let Some(topic) = self.topics.get_mut(id) else { return };
         topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
         let had_event = topic.log.head().seq > 0;
         self.kept.observe(&mut topic.kept, topic.idle_since.is_some(), had_event, || Due::Topic(id.clone()));
         let keys = topic.keys.as_ref().and_then(|keys| keys.expiry(&self.limits));
         let until = topic.idle_since.map(|since| keys.map_or(since + retention, |keys| keys.max(since + retention)));
-        self.arm_topic(id, until);
+        arm(&mut self.deadlines, &mut topic.armed, until, || Due::Topic(id.clone()));
         self.bound_kept();
-    }
-
-    fn arm_topic(&mut self, id: &TopicId, at: Option<Timestamp>) {
-        let Some(topic) = self.topics.get_mut(id) else { return };
-        if topic.armed == at {
-            return;
-        }
-        let old = std::mem::replace(&mut topic.armed, at);
-        if let Some(old) = old {
-            self.deadlines.remove(&(old, Due::Topic(id.clone())));
-        }
-        self.deadlines.extend(at.map(|at| (at, Due::Topic(id.clone()))));
     }
 }
