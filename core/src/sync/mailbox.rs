@@ -6,6 +6,9 @@ use std::task::Waker;
 use super::{Lock, Moment, ReadyMark};
 use crate::time::Timestamp;
 
+/// The bit of a mark that says: look into the mailbox.
+pub const MAILBOX_BIT: u8 = 1;
+
 /// What many threads leave for the one task that owns a socket, a run or the application's requests.
 ///
 /// Closing is absorbing: what was pushed before it is still read, nothing after it is accepted, and the first reason
@@ -139,10 +142,10 @@ impl<T, E: Clone> Mailbox<T, E> {
     /// Marks the reader without leaving anything: "look at what you read elsewhere".
     #[must_use = "the reader sleeps until its waker is fired"]
     pub fn mark(&self) -> Option<Waker> {
-        self.mark_with(1)
+        self.mark_with(MAILBOX_BIT)
     }
 
-    /// As [`Mailbox::mark`], with bits that say where to look; the first one is the mailbox itself.
+    /// As [`Mailbox::mark`], with bits that say where to look; [`MAILBOX_BIT`] is set by whatever is left in it, and by its end.
     #[must_use = "the reader sleeps until its waker is fired"]
     pub fn mark_with(&self, bits: u8) -> Option<Waker> {
         self.ready.mark_with(bits)

@@ -32,7 +32,7 @@ pub use budget::{Budget, Lease};
 pub use current::Current;
 pub use gate::{Gate, Pass};
 pub use lock::Lock;
-pub use mailbox::{Mailbox, Popped, PushError};
+pub use mailbox::{MAILBOX_BIT, Mailbox, Popped, PushError};
 pub use moment::Moment;
 pub use ready::ReadyMark;
 pub(crate) use turns::{Key, Pass as TurnPass};
@@ -57,18 +57,24 @@ mod atomic {
 /// Wakers collected under a lock, to be fired when it is released.
 #[derive(Debug, Default)]
 #[must_use = "whoever waits stays asleep until `wake` is called"]
-pub struct Wakers(Vec<std::task::Waker>);
+pub struct Wakers {
+    /// Most often there is one, which takes no allocation.
+    first: Option<std::task::Waker>,
+    more: Vec<std::task::Waker>,
+}
 
 impl Wakers {
     /// Keeps `waker` for later.
     pub fn push(&mut self, waker: Option<std::task::Waker>) {
-        self.0.extend(waker);
+        if self.first.is_none() {
+            self.first = waker;
+        } else {
+            self.more.extend(waker);
+        }
     }
 
     /// Fires them all. No lock may be held.
     pub fn wake(self) {
-        for waker in self.0 {
-            waker.wake();
-        }
+        self.first.into_iter().chain(self.more).for_each(std::task::Waker::wake);
     }
 }

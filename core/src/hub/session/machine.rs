@@ -5,6 +5,7 @@ use std::task::Waker;
 use super::reading::Cursor;
 use super::{Session, State};
 use crate::drive::Machine;
+use crate::sync::MAILBOX_BIT;
 use crate::time::{Now, Timestamp};
 
 impl Machine for Session {
@@ -19,7 +20,9 @@ impl Machine for Session {
             if let State::Attached(device) = &mut self.state {
                 device.cursors.iter_mut().for_each(|cursor| cursor.note_mark(bits));
             }
-            self.collect(now);
+            if bits & MAILBOX_BIT != 0 {
+                self.collect(now);
+            }
         }
         if self.is_producer() {
             self.collect(now);
