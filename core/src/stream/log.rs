@@ -157,8 +157,18 @@ impl Log {
         if position.epoch != self.epoch || position.seq < self.start().seq || position.seq > self.head {
             return None;
         }
-        let skip = self.entries.partition_point(|entry| entry.seq() <= position.seq);
-        Some(self.entries.range(skip..))
+        Some(self.entries.range(self.known_up_to(position.seq)..))
+    }
+
+    /// How many entries begin and end at `seq` or before it.
+    fn known_up_to(&self, seq: u64) -> usize {
+        let ends_by = |entry: &Entry| entry.seq() <= seq;
+        // Nearly every reader is near the end, where no entry covers more than one event.
+        let ahead = usize::try_from(self.head.saturating_sub(seq)).unwrap_or(usize::MAX);
+        let near = self.entries.len().saturating_sub(ahead);
+        let is_it = self.entries.get(near).is_none_or(|entry| !ends_by(entry))
+            && near.checked_sub(1).and_then(|at| self.entries.get(at)).is_none_or(ends_by);
+        if is_it { near } else { self.entries.partition_point(ends_by) }
     }
 
     /// Answers a reader that was at `position`; one without a position starts at the head, unless a run is open.
