@@ -10,7 +10,7 @@ use super::position::{Position, StreamName};
 use super::produced::{RunEvent, numbered};
 use super::reply::Reply;
 use super::target::{PublishTarget, RevokeTarget, RunRef};
-use super::wire::{Fault, Field, Object, Record, Writer};
+use super::wire::{Fault, Field, Object, Raw, Record, Writer};
 use super::writer::push_text;
 use super::{FrameError, frame_id};
 use crate::id::{ApprovalId, FrameId, IdempotencyKey, MAX_ID_BYTES, RunId, SessionId, ThreadId, TopicName};
@@ -242,7 +242,7 @@ impl fmt::Debug for Token {
 }
 
 impl Field for Token {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         String::read(raw).map(|text| Self(text.into_boxed_str()))
     }
     fn write(&self, out: &mut String) {
@@ -305,7 +305,7 @@ fn read_resume(object: &Object<'_>) -> Result<BTreeMap<StreamName, Position>, Fa
 }
 
 /// The key is the peer's own text: the fault names the field, not the key.
-fn read_resume_entry((name, raw): (&str, &RawValue)) -> Result<(StreamName, Position), Fault> {
+fn read_resume_entry((name, raw): (&str, Raw<'_>)) -> Result<(StreamName, Position), Fault> {
     let stream = name.parse().map_err(|_| Fault::invalid("", "must have `user` or `topic:<name>` as keys"))?;
     Ok((stream, Position::read(raw)?))
 }

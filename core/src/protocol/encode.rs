@@ -35,13 +35,17 @@ const HEAD_BYTES: usize = 320;
 
 /// The frame of an event without `prev`, as a log keeps it and every reader shares it.
 pub fn encode_event(head: &EventHead<'_>, body: &EventBody) -> Vec<u8> {
-    let mut writer = Writer::frame(body.type_name(), HEAD_BYTES.saturating_add(body.text_bytes()));
+    let mut out = String::with_capacity(HEAD_BYTES);
+    encode_event_in(&mut out, head, body);
+    out.into_bytes()
+}
+
+/// The same in the room of `out`, in place of what it says.
+pub fn encode_event_in(out: &mut String, head: &EventHead<'_>, body: &EventBody) {
+    let mut writer = Writer::frame_in(std::mem::take(out), body.type_name());
     write_head(&mut writer, head);
     body.write_body(&mut writer);
-    let mut bytes = writer.finish().into_bytes();
-    // A log keeps these for minutes: what the estimate had too much goes back.
-    bytes.shrink_to_fit();
-    bytes
+    *out = writer.finish();
 }
 
 pub(super) fn write_head(writer: &mut Writer, head: &EventHead<'_>) {

@@ -204,28 +204,6 @@ impl EventBody {
     pub const fn is_terminal(&self) -> bool {
         self.kind().is_terminal()
     }
-
-    /// Bytes of the texts within, before any escape: what a buffer must hold at least.
-    pub(super) fn text_bytes(&self) -> usize {
-        let raw = |value: &Option<Box<RawValue>>| value.as_ref().map_or(0, |raw| raw.get().len());
-        let text = |value: &Option<String>| value.as_ref().map_or(0, String::len);
-        match self {
-            Self::UserMessage { content, metadata } => content.len() + raw(metadata),
-            Self::AgentStarted { message, .. } => text(message),
-            Self::AgentThinking { thought, .. } => thought.len(),
-            Self::ToolExecuting { tool_name, parameters, .. } => tool_name.len() + raw(parameters),
-            Self::ToolCompleted { tool_name, results, error, .. } => {
-                tool_name.len() + results.get().len() + text(error)
-            }
-            Self::AgentDelta { text, .. } => text.len(),
-            Self::AgentSuspended { question, .. } => text(question),
-            Self::AgentResumed { decision, .. } => text(decision),
-            Self::AgentCompleted { final_response, result, .. } => text(final_response) + raw(result),
-            Self::AgentFailed { error, .. } => error.len(),
-            Self::AgentCancelled { by, reason } => by.len() + reason.len(),
-            Self::Custom { name, data } => name.len() + data.get().len(),
-        }
-    }
 }
 
 impl EventBody {

@@ -121,7 +121,7 @@ macro_rules! texts {
         }
 
         impl $crate::protocol::wire::Field for $name {
-            fn read(raw: &serde_json::value::RawValue) -> Result<Self, $crate::protocol::wire::Fault> {
+            fn read(raw: $crate::protocol::wire::Raw<'_>) -> Result<Self, $crate::protocol::wire::Fault> {
                 let text = $crate::protocol::wire::read_text(raw)?;
                 Self::from_text(&text).ok_or_else(|| {
                     let mut known = String::from("must be one of");

@@ -13,6 +13,7 @@ pub(crate) mod over_http;
 mod position;
 mod produced;
 mod reply;
+mod scan;
 mod server;
 mod snapshot;
 mod target;
@@ -27,7 +28,8 @@ pub use client::{
     ClientFrame, ClientInfo, Hello, MAX_HELLO_TOPICS, OrderPolicy, Parsed, ProducerHello, RunStart, Token, WhenLeft,
 };
 pub use encode::{
-    DeltaLayout, EventHead, PrevPrefix, encode_event, prev_prefix, tells_of_a_run, thread_at, thread_text,
+    DeltaLayout, EventHead, PrevPrefix, encode_event, encode_event_in, prev_prefix, tells_of_a_run, thread_at,
+    thread_text,
 };
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use object::MAX_DEPTH;

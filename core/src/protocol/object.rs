@@ -7,6 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::scan::{Raw, scan_object};
 use super::wire::{Fault, read_text};
 
 /// How deep objects and arrays may nest in one frame; the frame itself is the first level.
@@ -15,10 +16,13 @@ pub const MAX_DEPTH: usize = 64;
 /// The fields of one object, each still unread. Frames have few, and one after the other is looked at for a name: an order of them
 /// would cost more than all that is read of it.
 #[derive(Clone)]
-pub(super) struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Object<'a>(Fields<'a>);
+
+/// Each with its name.
+pub(super) type Fields<'a> = Vec<(Cow<'a, str>, Raw<'a>)>;
 
 /// How many fields there is room for at first.
-const FIELDS: usize = 8;
+pub(super) const FIELDS: usize = 8;
 
 impl<'a> Object<'a> {
     /// Reads a whole frame: depth first, so that nothing recursive ever sees a deep one.
@@ -31,6 +35,12 @@ impl<'a> Object<'a> {
 
     /// Reads an object whose depth is known to be bounded.
     pub(super) fn read(text: &'a str) -> Result<Self, Fault> {
+        // What is out of the ordinary, and what is wrong, is judged by the library.
+        if let Some(mut fields) = scan_object(text)
+            && !has_twice(&mut fields)
+        {
+            return Ok(Self(fields));
+        }
         serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data => Fault::malformed("must be one JSON object that names each field once"),
             Category::Io | Category::Syntax | Category::Eof => Fault::malformed("must be valid JSON"),
@@ -38,23 +48,23 @@ impl<'a> Object<'a> {
     }
 
     /// The field with this name, unread.
-    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, name: &str) -> Option<Raw<'a>> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, raw)| *raw)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|raw| !is_null(raw))
+        self.get(name).is_some_and(|raw| !raw.is_null())
     }
 
     /// Puts a field in, in place of one that is there.
-    pub(super) fn set(&mut self, name: &'static str, raw: &'a RawValue) {
+    pub(super) fn set(&mut self, name: &'static str, raw: Raw<'a>) {
         match self.0.iter_mut().find(|(known, _)| known == name) {
             Some((_, known)) => *known = raw,
             None => self.0.push((Cow::Borrowed(name), raw)),
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
         self.0.iter().map(|(name, raw)| (name.as_ref(), *raw))
     }
 
@@ -80,7 +90,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut fields = Vec::with_capacity(FIELDS);
                 while let Some((Key(name), raw)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
-                    fields.push((name, raw));
+                    fields.push((name, raw.into()));
                 }
                 if has_twice(&mut fields) { Err(A::Error::custom("a key twice")) } else { Ok(Object(fields)) }
             }
@@ -90,7 +100,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 }
 
 /// Whether a name stands twice. Of many fields the order changes, so that the work does not grow with their square.
-fn has_twice(fields: &mut [(Cow<'_, str>, &RawValue)]) -> bool {
+fn has_twice(fields: &mut [(Cow<'_, str>, Raw<'_>)]) -> bool {
     if fields.len() > 2 * FIELDS {
         fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         return fields.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other));
@@ -120,14 +130,10 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
-pub(super) fn is_null(raw: &RawValue) -> bool {
-    raw.get() == "null"
-}
-
 /// Whether brackets outside strings nest deeper than `max`; two passes at most, whatever the text is.
 pub(super) fn depth_exceeds(text: &str, max: usize) -> bool {
     // Most frames have fewer brackets than that in all, and to count them is far less work.
-    count_opened(text) > max && nests_deeper(text, max)
+    text.len() > max && count_opened(text) > max && nests_deeper(text, max)
 }
 
 /// How many brackets open in a text, within strings too.

@@ -24,7 +24,7 @@ pub(crate) fn read_body(kind: &str, body: &[u8]) -> Result<ClientFrame, ReplyErr
     let read = |text| {
         let mut object = Object::read_frame(text)?;
         if let Some(unnamed) = unnamed {
-            object.set("id", unnamed);
+            object.set("id", unnamed.into());
         }
         ClientFrame::read_kind(kind, &object)
     };
@@ -57,7 +57,9 @@ pub(crate) fn read_events(body: &[u8]) -> Result<Vec<Numbered>, ReplyError> {
         if events.is_empty() || events.len() > MAX_EVENTS {
             return Err(Fault::invalid("events", "must have 1 to 256 items"));
         }
-        let read = |(index, event)| Numbered::read(event).map_err(|fault| fault.within(&format!("events[{index}]")));
+        let read = |(index, event): (_, &RawValue)| {
+            Numbered::read(event.into()).map_err(|fault| fault.within(&format!("events[{index}]")))
+        };
         events.into_iter().enumerate().map(read).collect()
     };
     read(text(body)?).map_err(|fault| refusal(&fault))

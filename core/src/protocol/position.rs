@@ -3,12 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::value::RawValue;
-
-use super::wire::{Fault, Field, NUMBER_END, Object, read_text};
+use super::wire::{Fault, Field, NUMBER_END, Object, Raw, read_text};
 use super::writer::{push_number, push_text};
 use crate::id::TopicName;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A place in a stream, written `<epoch>-<seq>` as `event_id`: the stream's incarnation and the number of an event.
 ///
@@ -45,7 +43,8 @@ pub enum PositionError {
 impl FromStr for Position {
     type Err = PositionError;
     fn from_str(text: &str) -> Result<Self, PositionError> {
-        let (epoch, seq) = text.split_once('-').ok_or(PositionError::Position)?;
+        let at = text.bytes().position(|byte| byte == b'-').ok_or(PositionError::Position)?;
+        let (epoch, seq) = (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default());
         let position = Self { epoch: plain_decimal(epoch)?, seq: plain_decimal(seq)? };
         if position.seq < NUMBER_END { Ok(position) } else { Err(PositionError::Position) }
     }
@@ -53,8 +52,10 @@ impl FromStr for Position {
 
 /// One spelling for each number, so that positions can be compared as texts.
 fn plain_decimal(text: &str) -> Result<u64, PositionError> {
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
-    if plain { text.parse().map_err(|_| PositionError::Position) } else { Err(PositionError::Position) }
+    let with = |number: u64, digit: u8| number.checked_mul(10)?.checked_add(u64::from(digit));
+    let add = |number, byte: u8| if byte.is_ascii_digit() { with(number, byte - b'0') } else { None };
+    let is_plain = text == "0" || !text.is_empty() && !text.starts_with('0');
+    text.bytes().try_fold(0, add).filter(|_| is_plain).ok_or(PositionError::Position)
 }
 
 impl fmt::Display for Position {
@@ -111,7 +112,7 @@ macro_rules! as_string {
 as_string! { Position StreamName }
 
 impl Field for Position {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         let text = read_text(raw)?;
         text.parse().map_err(|error: PositionError| Fault::invalid("", error.to_string()))
     }
@@ -126,7 +127,7 @@ impl Field for Position {
 
 /// A frame that names no stream speaks of the user's own.
 impl Field for StreamName {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         let text = read_text(raw)?;
         text.parse().map_err(|error: PositionError| Fault::invalid("", error.to_string()))
     }

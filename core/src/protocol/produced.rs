@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use super::client::ClientFrame;
 use super::event::FailReason;
 use super::macros::frames;
-use super::wire::{Fault, Field, Object, Writer};
+use super::wire::{Fault, Field, Object, Raw, Writer};
 use crate::id::{ApprovalId, PartId, RunId, ToolCallId};
 
 frames! {
@@ -109,7 +109,7 @@ impl RunEvent {
 
 /// Stands in `run_event.event`: an object with its own `type`.
 impl Field for RunEvent {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         let object = Object::read(raw.get())?;
         let kind: String = Field::take(&object, "type")?;
         let event = Self::read_kind(&kind, &object)?;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::macros::{record, texts};
 use super::server::StreamEntry;
-use super::wire::{Fault, Field, Object, Record, Writer};
+use super::wire::{Fault, Field, Object, Raw, Record, Writer};
 use super::writer::push_text;
 use crate::error::ErrorCode;
 use crate::id::{FrameId, RunId};
@@ -139,7 +139,7 @@ impl Record for ReplyOk {
             return Ok(Self::Revoked { closed: Field::take(object, "closed")? });
         }
         // A result of `null` is a result: what counts is that the field is there.
-        Ok(object.get("result").map_or(Self::Done, |raw| Self::Result(raw.to_owned())))
+        object.get("result").map_or(Ok(Self::Done), |raw| raw.payload().map(Self::Result))
     }
 
     fn write_fields(&self, writer: &mut Writer) {
@@ -241,7 +241,7 @@ impl From<ErrorCode> for WireCode {
 }
 
 impl Field for WireCode {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         let text = String::read(raw)?;
         Ok(ErrorCode::from_text(&text).map_or_else(|| Self::Other(text.into_boxed_str()), Self::Known))
     }

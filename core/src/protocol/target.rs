@@ -1,8 +1,6 @@
 //! What a frame is about, where one of several fields says so.
 
-use serde_json::value::RawValue;
-
-use super::wire::{Fault, Field, Object, Writer};
+use super::wire::{Fault, Field, Object, Raw, Writer};
 use crate::id::{IdempotencyKey, RunId, SessionId, TokenId, TopicName};
 
 /// A run by its id, or by the key of the message that asked for it.
@@ -36,7 +34,7 @@ pub enum RevokeTarget {
 
 /// To leave a field out by mistake must not revoke everything: `all` is said.
 impl Field for RevokeTarget {
-    fn read(_: &RawValue) -> Result<Self, Fault> {
+    fn read(_: Raw<'_>) -> Result<Self, Fault> {
         Err(Fault::invalid("", "cannot stand alone"))
     }
     fn write(&self, _: &mut String) {}
@@ -69,7 +67,7 @@ impl Field for RevokeTarget {
 macro_rules! either {
     ($name:ident { $first:ident = $first_name:literal, $second:ident = $second_name:literal }) => {
         impl Field for $name {
-            fn read(_: &RawValue) -> Result<Self, Fault> {
+            fn read(_: Raw<'_>) -> Result<Self, Fault> {
                 Err(Fault::invalid("", "cannot stand alone"))
             }
             fn write(&self, _: &mut String) {}

@@ -8,9 +8,9 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 pub(super) use super::object::Object;
-use super::object::is_null;
+pub(super) use super::scan::Raw;
 pub(super) use super::writer::Writer;
-use super::writer::{is_plain, push_display, push_number, push_text};
+use super::writer::{push_display, push_number, push_text};
 use crate::error::ErrorCode;
 use crate::id::{
     ApprovalId, ConnectionId, FrameId, IdempotencyKey, PartId, RunId, SessionId, ThreadId, TokenId, ToolCallId,
@@ -63,7 +63,7 @@ impl Fault {
 /// A value that knows how to stand in a frame.
 pub(super) trait Field: Sized {
     /// Reads the value; `Err` says what it must be.
-    fn read(raw: &RawValue) -> Result<Self, Fault>;
+    fn read(raw: Raw<'_>) -> Result<Self, Fault>;
 
     /// Pushes the value as JSON.
     fn write(&self, out: &mut String);
@@ -98,7 +98,7 @@ pub(super) trait Record: Sized {
 }
 
 impl<T: Record> Field for T {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         Self::read_fields(&Object::read(raw.get())?)
     }
     fn write(&self, out: &mut String) {
@@ -110,8 +110,8 @@ impl<T: Record> Field for T {
 
 /// Absent and `null` are the same.
 impl<T: Field> Field for Option<T> {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
-        if is_null(raw) { Ok(None) } else { T::read(raw).map(Some) }
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
+        if raw.is_null() { Ok(None) } else { T::read(raw).map(Some) }
     }
     fn write(&self, out: &mut String) {
         match self {
@@ -128,10 +128,10 @@ impl<T: Field> Field for Option<T> {
 }
 
 impl<T: Field> Field for Vec<T> {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         let items =
             serde_json::from_str::<Vec<&RawValue>>(raw.get()).map_err(|_| Fault::invalid("", "must be an array"))?;
-        items.into_iter().map(T::read).collect()
+        items.into_iter().map(|item| T::read(item.into())).collect()
     }
     fn write(&self, out: &mut String) {
         out.push('[');
@@ -146,17 +146,15 @@ impl<T: Field> Field for Vec<T> {
 }
 
 /// The text that a string says, borrowed where it holds no escape, as most do.
-pub(super) fn read_text(raw: &RawValue) -> Result<Cow<'_, str>, Fault> {
-    let inner = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    match inner.filter(|inner| is_plain(inner)) {
-        // It is valid JSON: the next quote without a backslash before it is the last one.
+pub(super) fn read_text(raw: Raw<'_>) -> Result<Cow<'_, str>, Fault> {
+    match raw.plain_text() {
         Some(plain) => Ok(Cow::Borrowed(plain)),
         None => serde_json::from_str(raw.get()).map(Cow::Owned).map_err(|_| Fault::invalid("", "must be a string")),
     }
 }
 
 impl Field for String {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         read_text(raw).map(Cow::into_owned)
     }
     fn write(&self, out: &mut String) {
@@ -165,7 +163,7 @@ impl Field for String {
 }
 
 impl Field for bool {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         raw.get().parse().map_err(|_| Fault::invalid("", "must be true or false"))
     }
     fn write(&self, out: &mut String) {
@@ -174,7 +172,7 @@ impl Field for bool {
 }
 
 impl Field for u64 {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         // JSON has no sign that a plain number could begin with, and no leading zero.
         let number = raw.get().parse().ok().filter(|number| *number < NUMBER_END);
         number.ok_or_else(|| Fault::invalid("", "must be a whole number from 0 to below 2^53"))
@@ -185,7 +183,7 @@ impl Field for u64 {
 }
 
 impl Field for u32 {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         raw.get().parse().map_err(|_| Fault::invalid("", "must be a whole number from 0 to below 2^32"))
     }
     fn write(&self, out: &mut String) {
@@ -195,7 +193,7 @@ impl Field for u32 {
 
 /// Seconds, or a share of one. What is no number for JSON is left out.
 impl Field for f64 {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         let text = raw.get();
         let is_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         // `serde_json` reads some numbers a bit off; the standard library reads what was written.
@@ -212,7 +210,7 @@ impl Field for f64 {
 
 /// Seconds since 1970 with up to six digits of fraction, exact both ways: a float would be off by a microsecond.
 impl Field for UnixTime {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
         if let Some(micros) = exact_micros(raw.get()) {
             return Ok(Self::from_micros(micros));
         }
@@ -239,14 +237,15 @@ fn exact_micros(text: &str) -> Option<u64> {
     if fraction.len() > 6 || !digits(secs) || !digits(fraction) {
         return None;
     }
-    let micros: u64 = format!("{fraction:0<6}").parse().ok()?;
+    let scale = 10_u64.pow(6 - fraction.len() as u32);
+    let micros = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()?.checked_mul(scale)? };
     secs.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros)
 }
 
 /// A payload of the application: any JSON, kept as it was given.
 impl Field for Box<RawValue> {
-    fn read(raw: &RawValue) -> Result<Self, Fault> {
-        Ok(raw.to_owned())
+    fn read(raw: Raw<'_>) -> Result<Self, Fault> {
+        raw.payload()
     }
     fn write(&self, out: &mut String) {
         out.push_str(self.get());
@@ -256,7 +255,7 @@ impl Field for Box<RawValue> {
 macro_rules! text_fields {
     ($max:literal: $($name:ident)*) => {
         $(impl Field for $name {
-            fn read(raw: &RawValue) -> Result<Self, Fault> {
+            fn read(raw: Raw<'_>) -> Result<Self, Fault> {
                 read_text(raw).ok().and_then(|text| Self::new(&text).ok()).ok_or_else(|| {
                     Fault::invalid("", concat!("must be a string of 1 to ", $max, " bytes without control characters"))
                 })
@@ -273,7 +272,7 @@ text_fields! { 255: TokenId }
 macro_rules! server_ids {
     ($($name:ident)*) => {
         $(impl Field for $name {
-            fn read(raw: &RawValue) -> Result<Self, Fault> {
+            fn read(raw: Raw<'_>) -> Result<Self, Fault> {
                 let id = read_text(raw).ok().and_then(|text| text.parse().ok());
                 id.ok_or_else(|| Fault::invalid("", "must be an id that this server gave"))
             }

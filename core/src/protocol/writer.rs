@@ -14,14 +14,24 @@ impl Writer {
 
     /// Starts a frame: its `type` comes first.
     pub(super) fn frame(kind: &str, bytes: usize) -> Self {
-        let mut writer = Self::with_capacity(bytes);
+        Self::frame_in(String::with_capacity(bytes), kind)
+    }
+
+    /// The same in the room of a text, in place of what it says.
+    pub(super) fn frame_in(mut room: String, kind: &str) -> Self {
+        room.clear();
+        room.push('{');
+        let mut writer = Self(room);
         writer.text("type", kind);
         writer
     }
 
     /// Writes the name; what is pushed next is its value.
     pub(super) fn name(&mut self, name: &str) -> &mut String {
-        self.0.push_str(if self.0.len() > 1 { ",\"" } else { "\"" });
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push('"');
         self.0.push_str(name);
         self.0.push_str("\":");
         &mut self.0
@@ -54,38 +64,54 @@ pub(super) fn push_number(out: &mut String, number: u64) {
 /// Pushes a JSON string (RFC 8259 section 7): escapes quotes, backslashes and control characters, copies the rest in runs.
 pub(super) fn push_text(out: &mut String, text: &str) {
     out.push('"');
-    if is_plain(text) {
-        out.push_str(text);
-    } else {
-        push_escaped(out, text);
+    let mut rest = text;
+    // What ends a run is ASCII, so it is split on the borders of characters.
+    while let Some((plain, after)) = rest.split_at_checked(plain_len(rest.as_bytes())) {
+        out.push_str(plain);
+        let Some(byte) = after.bytes().next() else { break };
+        push_escaped(out, byte);
+        rest = after.get(1..).unwrap_or_default();
     }
     out.push('"');
 }
 
-/// Whether a text needs no escape. It has no early end, so that many bytes are looked at together.
-pub(super) fn is_plain(text: &str) -> bool {
-    text.bytes().fold(true, |plain, byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'))
+fn push_escaped(out: &mut String, byte: u8) {
+    match byte {
+        b'"' => out.push_str("\\\""),
+        b'\\' => out.push_str("\\\\"),
+        b'\n' => out.push_str("\\n"),
+        b'\r' => out.push_str("\\r"),
+        b'\t' => out.push_str("\\t"),
+        control => push_display(out, format_args!("\\u{control:04x}")),
+    }
 }
 
-fn push_escaped(out: &mut String, text: &str) {
-    let mut copied = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        // `byte` is ASCII, so both ends are on the border of a character.
-        out.push_str(&text[copied..at]);
-        copied = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            control => push_display(out, format_args!("\\u{control:04x}")),
+/// How many bytes from the start on may stand in a JSON string as they are: up to a quote, a backslash or a control character.
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let special = special_in(u64::from_le_bytes(*word));
+        if special != 0 {
+            return 8 * at + special.trailing_zeros() as usize / 8;
         }
     }
-    out.push_str(&text[copied..]);
+    8 * words.len() + rest.iter().take_while(|byte| is_plain(**byte)).count()
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte >= 0x20 && byte != b'"' && byte != b'\\'
+}
+
+/// Zero where all eight bytes are plain; otherwise the lowest bit that is set is the highest one of the first byte that is not. A
+/// byte that is too small for what is taken from it borrows: from its own highest bit, and from the bytes after it.
+const fn special_in(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = ONES << 7;
+    let quotes = word ^ (ONES * b'"' as u64);
+    let backslashes = word ^ (ONES * b'\\' as u64);
+    let below = word.wrapping_sub(ONES * 0x20) & !word;
+    let equal = (quotes.wrapping_sub(ONES) & !quotes) | (backslashes.wrapping_sub(ONES) & !backslashes);
+    (below | equal) & HIGHEST
 }
 
 /// Bytes of a text as a JSON string in a frame: its escapes and both quotes included.
@@ -104,5 +130,28 @@ const fn encoded_byte_len(byte: u8) -> usize {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
         0..0x20 => 6,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    properties! {
+        #[test]
+        fn words_agree_with_single_bytes(bytes in prop::collection::vec(prop_oneof![8 => any::<u8>(), 1 => 0x1e_u8..0x24, 1 => 0x5a_u8..0x5e], 0..40)) {
+            let naive = bytes.iter().take_while(|byte| is_plain(**byte)).count();
+            prop_assert_eq!(plain_len(&bytes), naive);
+        }
+
+        #[test]
+        fn what_is_pushed_says_the_text(text in any::<String>()) {
+            let mut out = String::new();
+            push_text(&mut out, &text);
+            prop_assert_eq!(out.len(), encoded_text_len(&text));
+            prop_assert_eq!(serde_json::from_str::<String>(&out).unwrap(), text);
+        }
     }
 }

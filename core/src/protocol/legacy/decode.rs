@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::super::FrameError;
 use super::super::client::ClientFrame;
 use super::super::object::{MAX_DEPTH, Object, depth_exceeds};
-use super::super::wire::{Fault, Field};
+use super::super::wire::{Fault, Field, Raw};
 use super::super::writer::push_text;
 use super::Context;
 use super::encode::{Acknowledged, acknowledge, heartbeat_ack, refusal, syntax_error, system_status};
@@ -198,7 +198,7 @@ impl<'a> Message<'a> {
     }
 
     /// What the payload says beside the text and the envelope.
-    fn rest(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+    fn rest(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
         let known = if self.outer.has("payload") { &ADDRESS[..] } else { &ENVELOPE[..] };
         self.payload.iter().filter(|(name, raw)| !known.contains(name) && raw.get() != "null")
     }
@@ -208,12 +208,12 @@ impl<'a> Message<'a> {
         let text = match kind {
             None => TEXTS.into_iter().find(|name| self.payload.has(name)),
             // The first that is a text is the content; the rest stays what it is.
-            Some(_) => WORK_TEXTS.into_iter().find(|name| self.payload.get(name).is_some_and(is_text)),
+            Some(_) => WORK_TEXTS.into_iter().find(|name| self.payload.get(name).is_some_and(Raw::is_text)),
         };
         let left: Vec<_> = self.rest().filter(|(name, _)| Some(*name) != text).collect();
         let metadata = match (&left[..], kind) {
             ([], None) => return Ok(None),
-            ([("metadata", raw)], None) => (*raw).to_owned(),
+            ([("metadata", raw)], None) => raw.payload()?,
             (fields, kind) => object_of(fields, kind)?,
         };
         // It stands one level down in the event, and so may each field in it.
@@ -230,7 +230,7 @@ impl<'a> Message<'a> {
         // What was just written is JSON.
         let id = RawValue::from_string(text).map_err(|_| Fault::invalid("message_id", "must be a string"))?;
         let mut fields: Object<'_> = self.payload.clone();
-        fields.set("id", &id);
+        fields.set("id", (&*id).into());
         let frame = ClientFrame::read_kind(&self.kind, &fields)?;
         frame.ok_or_else(|| Fault::invalid("type", "must be one of the specification's"))
     }
@@ -248,16 +248,12 @@ fn frame(frame: ClientFrame) -> Decoded {
     Decoded::Frame(Box::new(frame))
 }
 
-fn is_text(raw: &RawValue) -> bool {
-    raw.get().starts_with('"')
-}
-
 /// Names the request, and makes a repeat of it harmless.
 fn message_id(outer: &Object<'_>) -> Result<Option<FrameId>, Fault> {
     Field::take(outer, "message_id")
 }
 
-fn object_of(fields: &[(&str, &RawValue)], kind: Option<&'static str>) -> Result<Box<RawValue>, Fault> {
+fn object_of(fields: &[(&str, Raw<'_>)], kind: Option<&'static str>) -> Result<Box<RawValue>, Fault> {
     let mut out = String::from("{");
     let mut push = |name: &str, value: &str| {
         if out.len() > 1 {

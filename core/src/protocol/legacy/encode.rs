@@ -88,7 +88,7 @@ fn connection_established(welcome: &Welcome, now: UnixTime) -> String {
 
 /// The native fields, flat, under the legacy type, and what legacy readers look for beside them.
 fn flat_event(event: &Event) -> String {
-    let mut writer = Writer::frame(event_type(&event.body), 320 + event.body.text_bytes());
+    let mut writer = Writer::frame(event_type(&event.body), 512);
     event.prev.put(&mut writer, "prev");
     write_head(&mut writer, &event.head());
     write_body(&mut writer, &event.body);
@@ -96,7 +96,7 @@ fn flat_event(event: &Event) -> String {
 }
 
 fn ephemeral(event: &Ephemeral) -> String {
-    let mut writer = Writer::frame(event_type(&event.body), 320 + event.body.text_bytes());
+    let mut writer = Writer::frame(event_type(&event.body), 512);
     if event.stream != StreamName::User {
         event.stream.put(&mut writer, "stream");
     }
