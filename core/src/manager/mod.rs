@@ -57,7 +57,7 @@ use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 pub use status::{OpenRunStatus, UserStatus};
 use topics::Topic;
-use user::{Device, User};
+use user::{Device, Scratch, User};
 
 /// How many entries one read may take, so that no reader holds the shard for long.
 const READ_ENTRIES: usize = 64;
@@ -98,6 +98,7 @@ pub struct Manager<H> {
     level: Arc<LevelNotice>,
     /// Bytes held when the hub was last told that they grow.
     bytes_seen: usize,
+    scratch: Scratch,
 }
 
 /// What an operation means for others than its caller.
@@ -293,6 +294,7 @@ impl<H: Clone> Manager<H> {
             draining: false,
             level: Arc::default(),
             bytes_seen: 0,
+            scratch: Scratch::default(),
         }
     }
 

@@ -132,7 +132,7 @@ impl<H: Clone> Manager<H> {
             let run_seq = Some(open.machine.next_run_seq() + skip);
             let head = RunHead { run, run_seq, agent_name: Some(&open.agent_name), flaw };
             let unplaced = Unplaced { owner: Owner::User(id), thread: Some(&open.thread), run: Some(head), body };
-            placed.push(unplaced.encode(now, &user.channel.log, skip, &self.limits)?);
+            placed.push(unplaced.encode(now, &user.channel.log, skip, &self.limits, &mut self.scratch)?);
         }
         planned.bodies().for_each(|(body, _)| open.machine.commit(now.at, body));
         let ends = planned.body.as_ref().is_some_and(EventBody::is_terminal);
@@ -167,7 +167,7 @@ impl<H: Clone> Manager<H> {
             return Ok(user.channel.receipt());
         }
         let unplaced = Unplaced { owner: Owner::User(id), thread: custom.thread.as_ref(), run: None, body: &body };
-        let encoded = unplaced.encode(now, &user.channel.log, 0, &self.limits);
+        let encoded = unplaced.encode(now, &user.channel.log, 0, &self.limits, &mut self.scratch);
         let before = user.channel.log.bytes();
         let receipt = encoded.map(|frame| user.channel.append(now.at, [frame], &self.limits, &mut self.outputs));
         if let (Ok(_), Some(key)) = (&receipt, key) {
@@ -239,7 +239,13 @@ impl<H: Clone> Manager<H> {
             let agent_name = own.then_some(start.agent_name.as_str());
             let head = RunHead { run, run_seq: own.then(|| machine.next_run_seq()), agent_name, flaw: None };
             let unplaced = Unplaced { owner: Owner::User(&start.user), thread: Some(&thread), run: Some(head), body };
-            frames.push(unplaced.encode(now, &user.channel.log, frames.len() as u64, &self.limits)?);
+            frames.push(unplaced.encode(
+                now,
+                &user.channel.log,
+                frames.len() as u64,
+                &self.limits,
+                &mut self.scratch,
+            )?);
         }
         machine.count();
         let producer = start.producer.clone();

@@ -70,7 +70,7 @@ impl<H: Clone> Manager<H> {
         resume: Option<Position>,
     ) -> Resumption {
         self.assert_drained();
-        let topic = self.topic(now, id);
+        let topic = Self::topic(&mut self.topics, &mut self.last_epoch, now, id);
         topic.subscribers.insert(connection, handle);
         let resumption = topic.log.resume(resume, false);
         self.settle_topic(now, id);
@@ -99,22 +99,21 @@ impl<H: Clone> Manager<H> {
     ) -> Result<Receipt, RunError> {
         self.assert_drained();
         let key = custom.key.map(|key| (KeyKind::Publish, key));
-        let limits = std::sync::Arc::clone(&self.limits);
         let stream = StreamName::Topic(id.name().clone());
         let body = EventBody::Custom { name: custom.name, data };
         let unplaced = Unplaced { owner: Owner::Topic(&stream), thread: None, run: None, body: &body };
-        let topic = self.topic(now, id);
-        if topic.keys.as_ref().zip(key.as_ref()).is_some_and(|(keys, key)| keys.has(now.at, key, &limits)) {
+        let topic = Self::topic(&mut self.topics, &mut self.last_epoch, now, id);
+        if topic.keys.as_ref().zip(key.as_ref()).is_some_and(|(keys, key)| keys.has(now.at, key, &self.limits)) {
             return Ok(topic.receipt());
         }
         let before = topic.log.bytes();
-        let entry = unplaced.encode(now, &topic.log, 0, &limits);
+        let entry = unplaced.encode(now, &topic.log, 0, &self.limits, &mut self.scratch);
         let receipt = entry.map(|entry| {
-            topic.log.append(entry, &limits);
+            topic.log.append(entry, &self.limits);
             topic.receipt()
         });
         if let (Ok(_), Some(key)) = (&receipt, key) {
-            topic.keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &limits);
+            topic.keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &self.limits);
         }
         let after = topic.log.bytes();
         self.account(&Due::Topic(id.clone()), before, after);
@@ -159,9 +158,14 @@ impl<H: Clone> Manager<H> {
         self.key_sizes.change(&Due::Topic(id.clone()), topic.counted_keys, 0);
     }
 
-    fn topic(&mut self, now: Now, id: &TopicId) -> &mut Topic<H> {
-        let last_epoch = &mut self.last_epoch;
-        self.topics.entry(id.clone()).or_insert_with(|| Topic {
+    /// The state of a topic, made where it is not there.
+    fn topic<'a>(
+        topics: &'a mut BTreeMap<TopicId, Topic<H>>,
+        last_epoch: &mut u64,
+        now: Now,
+        id: &TopicId,
+    ) -> &'a mut Topic<H> {
+        topics.entry(id.clone()).or_insert_with(|| Topic {
             log: Log::new(next_epoch(last_epoch, now)),
             subscribers: BTreeMap::new(),
             keys: None,

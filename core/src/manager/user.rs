@@ -15,7 +15,7 @@ use super::runs::OpenRun;
 use super::{Grown, Output};
 use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
-use crate::protocol::{EventBody, EventHead, Receipt, StreamName, encode_event};
+use crate::protocol::{EventBody, EventHead, Receipt, StreamName, encode_event_in};
 use crate::stream::{Entry, Log, MergedText, RunError};
 use crate::time::{Now, Timestamp};
 
@@ -158,6 +158,20 @@ impl<H: Clone> Channel<H> {
     }
 }
 
+/// Room in which events are encoded, one after the other: a log keeps its frames for minutes, and each as large as it is.
+#[derive(Clone, Default)]
+pub(super) struct Scratch(String);
+
+/// How much room stays.
+const SCRATCH_BYTES: usize = 16 << 10;
+
+/// It may hold a payload.
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scratch(..)")
+    }
+}
+
 /// An event that has no position yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unplaced<'a> {
@@ -176,7 +190,14 @@ pub(super) enum Owner<'a> {
 
 impl Unplaced<'_> {
     /// Encodes the event, which is to be appended to `log` after `skip` others.
-    pub(super) fn encode(&self, now: Now, log: &Log, skip: u64, limits: &Limits) -> Result<Entry, RunError> {
+    pub(super) fn encode(
+        &self,
+        now: Now,
+        log: &Log,
+        skip: u64,
+        limits: &Limits,
+        scratch: &mut Scratch,
+    ) -> Result<Entry, RunError> {
         let mut position = log.next();
         position.seq += skip;
         let (stream, user_id) = match self.owner {
@@ -194,12 +215,15 @@ impl Unplaced<'_> {
             agent_name: self.run.and_then(|run| run.agent_name),
             flaw: self.run.and_then(|run| run.flaw),
         };
-        let frame = encode_event(&head, self.body);
+        encode_event_in(&mut scratch.0, &head, self.body);
+        let frame = Bytes::copy_from_slice(scratch.0.as_bytes());
+        // One large event does not cost memory for ever.
+        scratch.0.shrink_to(SCRATCH_BYTES);
         if frame.len() > limits.event_bytes {
             return Err(RunError::TooLarge { bytes: frame.len(), max: limits.event_bytes });
         }
         let meta = MergedText { run: head.run_id, run_seq: head.run_seq.unwrap_or(0), timestamp: now.unix };
-        let entry = Entry::new(position.seq, Bytes::from(frame), self.body, meta);
+        let entry = Entry::new(position.seq, frame, self.body, meta);
         Ok(if self.thread.is_some() { entry.in_thread() } else { entry })
     }
 }
