@@ -5,7 +5,9 @@
 
 An operation of a machine may cost at most 5 % more than core/instructions.json says; where it costs 5 % less, the file is to be
 written anew, which `--write` does. For each parser the worst inputs known are read at two sizes: twice the bytes may cost at
-most 2.5 times the instructions. `--self-test` tries both judgements on made-up figures, as every run does first.
+most 2.5 times the instructions. What is done for many, such as an event for all subscribers of its topic, may cost at most 12 times
+as much for 10 times as many; `--write` draws core/curves.svg of it. `--self-test` tries the judgements on made-up figures, as every
+run does first.
 
 Counts are the same in every run, and on every processor as far as that can be had: valgrind shows programs a processor of its
 own, and below what differs all the same is turned off. They do change with the compiler. Under another release of it, or on
@@ -30,6 +32,10 @@ BASELINE = ROOT / "core" / "instructions.json"
 TOLERANCE = 5
 # Twice the bytes may cost so many times the instructions. A sort or a tree needs a little more than twice as many.
 MOST_GROWTH = 2.5
+# What is done for many is counted for so many, and may cost so many times as much from one count to the next.
+MANY = [100, 1_000, 10_000]
+MOST_FOR_TEN_TIMES = 12
+CURVES = ROOT / "core" / "curves.svg"
 # What costs hardly more was refused before it was read, and shows nothing.
 LEAST_GROWTH = 1.5
 
@@ -76,8 +82,56 @@ def judge_growth(name, size, once, twice):
     return False, words
 
 
+def judge_scale(name, totals):
+    """The same of what is done for many, by how many they are."""
+    each = ", ".join(f"{totals[count] / count:.0f} for {count:,}" for count in MANY)
+    growths = [totals[more] / totals[fewer] for fewer, more in zip(MANY, MANY[1:])]
+    words = f"{name}: instructions for each {each}; for ten times as many {' and '.join(f'{g:.2f}' for g in growths)} times as many"
+    if max(growths) > MOST_FOR_TEN_TIMES:
+        return True, f"{words}: that is more than {MOST_FOR_TEN_TIMES}"
+    return False, words
+
+
+def draw(scales):
+    """What each of many costs, by how many they are: a line that does not rise is linear."""
+    width, height, left, right, top, bottom = 720, 360, 70, 190, 40, 50
+    highest = max(totals[count] / count for totals in scales.values() for count in MANY)
+    step = next(s for s in (500, 1_000, 2_000, 5_000, 10_000, 20_000) if highest / s <= 8)
+    ceiling = step * (int(highest / step) + 1)
+
+    def x(at):
+        return left + (width - left - right) * at / (len(MANY) - 1)
+
+    def y(value):
+        return top + (height - top - bottom) * (1 - value / ceiling)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        "<title>Instructions for each of many, by how many they are</title>",
+        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
+        f'<text x="{left}" y="22" fill="#222222">Instructions for each, by how many there are</text>',
+    ]
+    for value in range(0, ceiling + 1, step):
+        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#dddddd"/>')
+        parts.append(f'<text x="{left - 8}" y="{y(value) + 4:.1f}" text-anchor="end" fill="#555555">{value:,}</text>')
+    for at, count in enumerate(MANY):
+        parts.append(f'<text x="{x(at):.1f}" y="{height - 20}" text-anchor="middle" fill="#555555">{count:,}</text>')
+    # Names stand beside the ends of their lines, and not on one another.
+    lowest = None
+    colours = iter(["#0b6e99", "#b3471d", "#3c7d22", "#7a3e9d", "#555555", "#a8761b"])
+    for name, totals in sorted(scales.items(), key=lambda item: item[1][MANY[-1]]):
+        values, colour = [totals[count] / count for count in MANY], next(colours)
+        points = " ".join(f"{x(at):.1f},{y(value):.1f}" for at, value in enumerate(values))
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
+        parts += [f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" r="4" fill="{colour}"/>' for at, value in enumerate(values)]
+        beside = y(values[-1]) + 4 if lowest is None else min(y(values[-1]) + 4, lowest - 16)
+        lowest = beside
+        parts.append(f'<text x="{width - right + 12}" y="{beside:.1f}" fill="{colour}">{name}</text>')
+    CURVES.write_text("\n".join([*parts, "</svg>"]) + "\n")
+
+
 def self_test():
-    """Both judgements, on made-up figures."""
+    """The judgements, on made-up figures."""
 
     def costs(now, then=1_000):
         [(fault, words)] = judge_costs({"a": now}, {"a": then})
@@ -92,6 +146,8 @@ def self_test():
     assert [fault for fault, _ in judge_costs({"new": 1}, {"gone": 1})] == [True, True]
     growths = [judge_growth("a", 10, 1_000, twice)[0] for twice in (1_000, 1_499, 1_500, 2_500, 2_501, 4_000)]
     assert growths == [True, True, False, False, True, True]
+    scales = [judge_scale("a", {100: 100, 1_000: 1_000, 10_000: last})[0] for last in (10_000, 12_000, 12_001, 100_000)]
+    assert scales == [False, False, True, True]
     print("instructions: more is too many, twice as much for twice the bytes is not, and four times as much is")
 
 
@@ -137,6 +193,11 @@ def count_parsers(program):
         yield name, int(size), once, twice
 
 
+def count_scale(program, number, count):
+    _, [_, total] = counts(program, "scale", str(number), str(count))
+    return total
+
+
 def made_with():
     rustc = subprocess.run(["rustc", "--version"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()[1]
     # Patches of a release compile alike.
@@ -155,22 +216,28 @@ def main():
         sys.exit("instructions: there is no valgrind: apt-get install valgrind")
     program, here = build(), made_with()
     names = subprocess.run([program, "list"], check=True, capture_output=True, text=True).stdout.split()
+    many = subprocess.run([program, "scales"], check=True, capture_output=True, text=True).stdout.splitlines()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parsers = pool.submit(lambda: list(count_parsers(program)))
         counted = dict(zip(names, pool.map(lambda name: count_machine(program, name), names)))
+        tasks = {name: {count: pool.submit(count_scale, program, at, count) for count in reversed(MANY)} for at, name in enumerate(many)}
+        scales = {name: {count: task.result() for count, task in of.items()} for name, of in tasks.items()}
         growths = [judge_growth(*input) for input in parsers.result()]
     if options.write:
         BASELINE.write_text(json.dumps({"made_with": here, "instructions": counted}, indent=2) + "\n")
+        draw(scales)
     baseline = json.loads(BASELINE.read_text())
     costs = judge_costs(counted, baseline["instructions"])
     judged = here == baseline["made_with"]
+    growths += [judge_scale(name, totals) for name, totals in scales.items()]
     for _, words in costs + growths:
         print(words)
     if judged:
         print(f"evidence instructions machines {len(costs)} operations")
     else:
         print(f"the operations are not judged: the counts are of {baseline['made_with']}, and this is {here}")
-    print(f"evidence instructions parsers {len(growths)} inputs")
+    print(f"evidence instructions parsers {len(growths) - len(scales)} inputs")
+    print(f"evidence instructions scales {len(scales)} curves")
     faults = [words for fault, words in growths + costs * judged if fault]
     if faults:
         sys.exit("\n".join(["", *faults]))

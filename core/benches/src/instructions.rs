@@ -4,15 +4,17 @@
 //! instructions list
 //! instructions machine NAME
 //! instructions parsers
+//! instructions scales
+//! instructions scale NUMBER COUNT
 //! ```
 //!
 //! `core/instructions.py` runs it. Each line that it prints is about the next marks: of a machine a second one after `repeats`
-//! operations, of an input two more, one after each size.
+//! operations, of an input two more, one after each size, and of a scale one more, after it was done for so many.
 
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use trunkline_benches::{Input, MACHINES, Machine, PARSERS};
+use trunkline_benches::{Input, MACHINES, Machine, PARSERS, SCALES, Scale};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,11 +22,16 @@ fn main() -> ExitCode {
     match arguments[..] {
         ["list"] => MACHINES.iter().for_each(|machine| println!("{}", machine.name)),
         ["parsers"] => PARSERS.iter().for_each(|inputs| inputs.iter().for_each(read)),
+        ["scales"] => SCALES.iter().for_each(|scale| println!("{}", scale.name)),
+        ["scale", number, count] => match (number.parse().ok().and_then(|n: usize| SCALES.get(n)), count.parse()) {
+            (Some(scale), Ok(count)) => climb(scale, count),
+            _ => return wrong("there is no such scale: `scales` has them, counted from 0"),
+        },
         ["machine", name] => match MACHINES.iter().find(|machine| machine.name == name) {
             Some(machine) => repeat(machine),
             None => return wrong("there is no machine of this name: `list` has them"),
         },
-        _ => return wrong("expected `list`, `machine NAME` or `parsers`"),
+        _ => return wrong("expected `list`, `machine NAME`, `parsers`, `scales` or `scale NUMBER COUNT`"),
     }
     ExitCode::SUCCESS
 }
@@ -43,6 +50,16 @@ fn repeat(machine: &Machine) {
     for _ in 0..machine.repeats {
         step();
     }
+    mark();
+}
+
+fn climb(scale: &Scale, count: usize) {
+    let mut step = (scale.start)(count);
+    // What is made once, at the first use.
+    step();
+    println!("{} {count}", scale.name);
+    mark();
+    step();
     mark();
 }
 

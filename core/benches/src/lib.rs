@@ -5,11 +5,13 @@
 
 mod machines;
 mod parsers;
+mod scales;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
 pub use machines::MACHINES;
 pub use parsers::PARSERS;
+pub use scales::SCALES;
 
 /// One operation, to be repeated as often as it is wanted: what it needs is made, and what grows has grown.
 pub type Step = Box<dyn FnMut()>;
@@ -23,6 +25,15 @@ pub struct Machine {
     pub repeats: u32,
     /// Prepares it.
     pub start: fn() -> Step,
+}
+
+/// Something that is done for many.
+#[derive(Debug)]
+pub struct Scale {
+    /// Of whom there are many.
+    pub name: &'static str,
+    /// Prepares it for so many.
+    pub start: fn(usize) -> Step,
 }
 
 /// Something that strangers may send, of whatever size.
@@ -65,10 +76,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_for_many_can_be_repeated() {
+        for scale in &SCALES {
+            println!("{}", scale.name);
+            let mut step = (scale.start)(100);
+            step();
+            step();
+        }
+    }
+
+    #[test]
     fn no_name_stands_twice() {
         let mut names = BTreeSet::new();
         let machines = MACHINES.iter().map(|machine| machine.name);
         let inputs = PARSERS.iter().flat_map(|inputs| inputs.iter()).map(|input| input.name);
-        assert!(machines.chain(inputs).all(|name| names.insert(name)));
+        let scales = SCALES.iter().map(|scale| scale.name);
+        assert!(machines.chain(inputs).chain(scales).all(|name| names.insert(name)));
     }
 }
