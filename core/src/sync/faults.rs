@@ -46,6 +46,10 @@ faults! {
     LeasesInTwoSteps,
     /// What a lease gives back is counted in two steps.
     ReleasesInTwoSteps,
+    /// What is made once is looked for, and then made.
+    MakesInTwoSteps,
+    /// Spare parts are counted, and then one more is kept.
+    PutsASpareInTwoSteps,
     /// A key set is emptied, and then filled again.
     EmptiesTheKeys,
     /// A verifier goes by the key set that it had before.

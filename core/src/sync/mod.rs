@@ -25,7 +25,9 @@ mod mailbox;
 #[cfg(all(test, loom))]
 pub(crate) mod models;
 mod moment;
+mod once;
 mod ready;
+mod spares;
 mod turns;
 
 pub use budget::{Budget, Lease};
@@ -34,7 +36,9 @@ pub use gate::{Gate, Pass};
 pub use lock::Lock;
 pub use mailbox::{MAILBOX_BIT, Mailbox, Popped, PushError};
 pub use moment::Moment;
+pub use once::Once;
 pub use ready::ReadyMark;
+pub use spares::Spares;
 pub(crate) use turns::{Key, Pass as TurnPass};
 pub use turns::{Seat, Turns};
 

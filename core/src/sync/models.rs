@@ -51,6 +51,11 @@ const MODELS: &[(&str, Finds)] = &[
         "sync::budget::models::never_over_and_back_to_zero",
         &[(Fault::LeasesInTwoSteps, "the count"), (Fault::ReleasesInTwoSteps, "the count")],
     ),
+    ("sync::once::models::it_is_made_once", &[(Fault::MakesInTwoSteps, "it is made twice")]),
+    (
+        "sync::spares::models::nobody_shares_one_and_few_are_kept",
+        &[(Fault::PutsASpareInTwoSteps, "more are kept than may be")],
+    ),
     (
         "sync::current::models::keys_rotate_under_verifications",
         &[(Fault::EmptiesTheKeys, "no key counts"), (Fault::KeepsTheKeys, "a key that was dropped")],
