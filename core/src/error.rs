@@ -76,7 +76,7 @@ close_reasons! {
     ProtocolError = 1002, "protocol_error", Stop;
     /// A binary message: frames are text.
     Unsupported = 1003, "unsupported_data", Stop;
-    /// Text that is not UTF-8.
+    /// Text that is not UTF-8, or a compressed message that cannot be inflated.
     InvalidPayload = 1007, "invalid_payload", Stop;
     /// A message over the limit.
     TooBig = 1009, "message_too_big", Stop;

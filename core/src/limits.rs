@@ -61,9 +61,13 @@ pub struct Limits {
     /// mailbox. Beside them a connection whose peer does not read holds at most 32 KiB and one event of its streams, and 8 KiB
     /// that came and are not looked at before their answers have room.
     pub control_bytes: usize,
+    /// Messages of so many bytes go out compressed to whoever offers `permessage-deflate`, and such a client may compress its own;
+    /// `None` switches the extension off. 512 bytes. Where a stranger can put text beside a secret into one event, lengths may tell
+    /// of the secret: [`deflate`](crate::codec::deflate) says when to switch it off.
+    pub deflate_from: Option<usize>,
     /// Entries of one stream's log. 4,096; beyond, the oldest go and a resume says so.
     pub log_entries: usize,
-    /// Bytes of one stream's log. 1 MiB.
+    /// Bytes of one stream's log, with room for the compressed form of each event of [`Limits::deflate_from`] bytes. 1 MiB.
     pub log_bytes: usize,
     /// Bytes of thoughts, calls and texts that are kept of the runs that were open before a log's oldest entry. 1 MiB;
     /// beyond, runs lose the least of them, and a snapshot says so.
@@ -213,6 +217,7 @@ impl Default for Limits {
             message_burst: 60,
             event_bytes: 64 << 10,
             control_bytes: 64 << 10,
+            deflate_from: Some(512),
             log_entries: 4_096,
             log_bytes: 1 << 20,
             snapshot_bytes: 1 << 20,
@@ -326,6 +331,9 @@ impl Limits {
         ];
         if let Some((name, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return refuse(name, "must be at least 1");
+        }
+        if self.deflate_from == Some(0) {
+            return refuse("deflate_from", "must be at least 1, or none");
         }
         let periods = [
             ("handshake_deadline", self.handshake_deadline),

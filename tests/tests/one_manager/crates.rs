@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::source::{self, Source};
 
 /// A crate as sources name it, and the only folders whose sources may.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 12] = [
     ("tungstenite", &["core/src/codec/", "core/tests/", "fuzz/"]),
     ("tokio_tungstenite", &["tests/"]),
     ("httparse", &["core/src/codec/"]),
+    // Beside the module, whoever judges it from outside.
+    ("flate2", &["core/src/codec/deflate/", "fuzz/"]),
     // Beside the module, whoever judges it from outside.
     ("jsonwebtoken", &["core/src/auth/", "core/tests/", "tests/"]),
     ("spki", &["core/src/auth/"]),
@@ -22,10 +24,11 @@ const HOMES: [(&str, &[&str]); 11] = [
 ];
 
 /// A dependency as manifests name it, and the only packages that may have it.
-const OWNERS: [(&str, &[&str]); 9] = [
+const OWNERS: [(&str, &[&str]); 10] = [
     ("tungstenite", &["core", "fuzz"]),
     ("tokio-tungstenite", &["tests"]),
     ("httparse", &["core"]),
+    ("flate2", &["core", "fuzz"]),
     ("jsonwebtoken", &["core", "tests"]),
     ("spki", &["core"]),
     ("loom", &["core"]),

@@ -1,13 +1,17 @@
 //! Frames in: bytes become messages, in one pass, with no buffer while idle.
 
+use super::encode::COMPRESSED;
 use super::message::{ControlPayload, Fault, MAX_CONTROL_PAYLOAD, Message, Role};
 use super::{apply_mask, is_close_code};
+use crate::codec::deflate::{Deflate, longest_payload};
 use std::fmt;
 use std::io::Cursor;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Turns a peer's bytes into messages: RFC 6455 sections 5 and 8.1, without extensions.
+/// Turns a peer's bytes into messages: RFC 6455 sections 5 and 8.1, and RFC 7692 section 6.2 where it was agreed on.
+///
+/// A compressed message is inflated once it is whole, and never beyond the limit.
 ///
 /// The heap it holds is the message under way, grown with the bytes that came and never with what a header claims;
 /// between messages it holds none. The work is linear in the bytes, however they are cut into fragments and reads.
@@ -18,12 +22,19 @@ pub struct Assembler {
     /// The header under way, then the control payload under way: never both.
     small: ControlPayload,
     partial: Option<Partial>,
+    /// Where messages may be compressed.
+    deflate: Option<Deflate>,
 }
 
 impl Assembler {
     /// `max_message` is in bytes of payload, all fragments of a message together.
     pub fn new(role: Role, max_message: usize) -> Self {
-        Self { role, max_message, state: State::Header, small: ControlPayload::default(), partial: None }
+        Self { role, max_message, state: State::Header, small: ControlPayload::default(), partial: None, deflate: None }
+    }
+
+    /// Takes compressed messages, too, from the next frame on: both ends have agreed on it.
+    pub fn set_deflate(&mut self, deflate: Deflate) {
+        self.deflate = Some(deflate);
     }
 
     /// Changes the limit from the next frame header on.
@@ -56,9 +67,15 @@ impl Assembler {
         self.partial.is_none() && self.small.as_bytes().is_empty() && matches!(self.state, State::Header)
     }
 
-    /// The heap held now, in bytes: at most twice the bytes that came for the message under way, and at most the limit.
+    /// The heap held now, in bytes: at most twice the bytes that came for the message under way, and at most
+    /// [`Assembler::max_heap_bytes`].
     pub fn heap_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())
+    }
+
+    /// What it may become: the limit, or what a compressed message of as many bytes may have.
+    pub fn max_heap_bytes(&self) -> usize {
+        self.max_payload(self.deflate.is_some())
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Fault> {
@@ -115,11 +132,12 @@ impl Assembler {
             is_final: header.is_final,
             mask: header.mask.unwrap_or_default(),
             remaining: usize::try_from(len).map_err(|_| Fault::TooBig)?,
+            is_compressed: header.rsv1 || self.partial.as_ref().is_some_and(|partial| partial.is_compressed),
         };
         self.state = if kind.is_control() {
             State::Control(frame)
         } else {
-            self.check_size(frame.remaining)?;
+            self.check_size(&frame)?;
             State::Data(frame)
         };
         Ok(Step::Next)
@@ -130,10 +148,10 @@ impl Assembler {
         let (Some(first), Some(second)) = (header.first(), header.get(1)) else {
             return Err(Fault::Protocol("the frame header is malformed"));
         };
-        if first & 0x70 != 0 {
-            return Err(Fault::Protocol("a reserved bit is set, and no extension was negotiated"));
-        }
         let kind = Kind::of(OpCode::from(first & 0x0F)).ok_or(Fault::Protocol("the opcode is reserved"))?;
+        if first & 0x70 != 0 {
+            self.check_reserved(first & 0x70, kind)?;
+        }
         match (self.role, second & 0x80 != 0) {
             (Role::Server, false) => return Err(Fault::Protocol("a client's frame must be masked")),
             (Role::Client, true) => return Err(Fault::Protocol("a server's frame must not be masked")),
@@ -154,12 +172,31 @@ impl Assembler {
         Ok(kind)
     }
 
-    fn check_size(&self, len: usize) -> Result<(), Fault> {
+    /// What a header with reserved bits must satisfy: RFC 7692 section 6.
+    #[cold]
+    fn check_reserved(&self, bits: u8, kind: Kind) -> Result<(), Fault> {
+        if self.deflate.is_none() {
+            return Err(Fault::Protocol("a reserved bit is set, and no extension was negotiated"));
+        }
+        match kind {
+            Kind::Text | Kind::Binary if bits == COMPRESSED => Ok(()),
+            Kind::Text | Kind::Binary => Err(Fault::Protocol("a reserved bit is set that no extension has")),
+            Kind::Continuation | Kind::Close | Kind::Ping | Kind::Pong => {
+                Err(Fault::Protocol("a message is compressed as a whole, and a control frame never"))
+            }
+        }
+    }
+
+    fn check_size(&self, frame: &Frame) -> Result<(), Fault> {
         let held = self.partial.as_ref().map_or(0, |partial| partial.bytes.len());
-        match held.checked_add(len) {
-            Some(total) if total <= self.max_message => Ok(()),
+        match held.checked_add(frame.remaining) {
+            Some(total) if total <= self.max_payload(frame.is_compressed) => Ok(()),
             Some(_) | None => Err(Fault::TooBig),
         }
+    }
+
+    fn max_payload(&self, is_compressed: bool) -> usize {
+        if is_compressed { longest_payload(self.max_message) } else { self.max_message }
     }
 
     fn read_data(&mut self, mut frame: Frame, input: &mut &[u8]) -> Result<Step, Fault> {
@@ -171,12 +208,13 @@ impl Assembler {
             self.state = State::Header;
             let mut bytes = payload.to_vec();
             apply_mask(&mut bytes, frame.mask);
-            return whole_message(frame.kind == Kind::Text, bytes);
+            return self.whole_message(frame.kind == Kind::Text, frame.is_compressed, bytes);
         }
         let (chunk, rest) = input.split_at(frame.remaining.min(input.len()));
         *input = rest;
-        let partial = self.partial.get_or_insert_with(|| Partial::new(frame.kind == Kind::Text));
-        partial.append(chunk, &frame, self.max_message)?;
+        let max_payload = self.max_payload(frame.is_compressed);
+        let partial = self.partial.get_or_insert_with(|| Partial::new(frame.kind == Kind::Text, frame.is_compressed));
+        partial.append(chunk, &frame, max_payload)?;
         frame.mask.rotate_left(chunk.len() % 4);
         frame.remaining -= chunk.len();
         if frame.remaining > 0 {
@@ -185,9 +223,20 @@ impl Assembler {
         }
         self.state = State::Header;
         match self.partial.take_if(|_| frame.is_final) {
-            Some(partial) => whole_message(partial.is_text, partial.bytes),
+            Some(partial) => self.whole_message(partial.is_text, partial.is_compressed, partial.bytes),
             None => Ok(Step::Next),
         }
+    }
+
+    fn whole_message(&self, is_text: bool, is_compressed: bool, mut bytes: Vec<u8>) -> Result<Step, Fault> {
+        if let Some(deflate) = self.deflate.as_ref().filter(|_| is_compressed) {
+            bytes = deflate.inflate(&bytes, self.max_message)?;
+        }
+        Ok(Step::Whole(if is_text {
+            Message::Text(String::from_utf8(bytes).map_err(|_| Fault::NotUtf8)?)
+        } else {
+            Message::Binary(bytes)
+        }))
     }
 
     fn read_control(&mut self, frame: Frame, input: &mut &[u8]) -> Result<Step, Fault> {
@@ -238,6 +287,8 @@ struct Frame {
     mask: [u8; 4],
     /// Payload bytes still to come; a control frame's whole payload.
     remaining: usize,
+    /// Whether it is of a compressed message.
+    is_compressed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -274,32 +325,34 @@ impl Kind {
 /// The message under way.
 struct Partial {
     is_text: bool,
+    /// The bytes mean nothing before they are inflated.
+    is_compressed: bool,
     bytes: Vec<u8>,
     /// How much of `bytes` is known to be UTF-8, where it is text: all but an unfinished character.
     valid: usize,
 }
 
 impl Partial {
-    fn new(is_text: bool) -> Self {
-        Self { is_text, bytes: Vec::new(), valid: 0 }
+    fn new(is_text: bool, is_compressed: bool) -> Self {
+        Self { is_text, is_compressed, bytes: Vec::new(), valid: 0 }
     }
 
-    fn append(&mut self, chunk: &[u8], frame: &Frame, max_message: usize) -> Result<(), Fault> {
-        self.make_room(chunk.len(), frame, max_message);
+    fn append(&mut self, chunk: &[u8], frame: &Frame, max_payload: usize) -> Result<(), Fault> {
+        self.make_room(chunk.len(), frame, max_payload);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(chunk);
         apply_mask(self.bytes.get_mut(start..).unwrap_or_default(), frame.mask);
-        if self.is_text { self.check_text() } else { Ok(()) }
+        if self.is_text && !self.is_compressed { self.check_text() } else { Ok(()) }
     }
 
     /// Doubles, so that small chunks stay linear, but never beyond where the message can end.
-    fn make_room(&mut self, more: usize, frame: &Frame, max_message: usize) {
+    fn make_room(&mut self, more: usize, frame: &Frame, max_payload: usize) {
         let needed = self.bytes.len().saturating_add(more);
         if needed <= self.bytes.capacity() {
             return;
         }
         let frame_end = self.bytes.len().saturating_add(frame.remaining);
-        let end = if frame.is_final { frame_end } else { frame_end.max(max_message) };
+        let end = if frame.is_final { frame_end } else { frame_end.max(max_payload) };
         let capacity = self.bytes.capacity().saturating_mul(2).min(end).max(needed);
         self.bytes.reserve_exact(capacity - self.bytes.len());
     }
@@ -313,14 +366,6 @@ impl Partial {
         }
         Ok(())
     }
-}
-
-fn whole_message(is_text: bool, bytes: Vec<u8>) -> Result<Step, Fault> {
-    Ok(Step::Whole(if is_text {
-        Message::Text(String::from_utf8(bytes).map_err(|_| Fault::NotUtf8)?)
-    } else {
-        Message::Binary(bytes)
-    }))
 }
 
 /// RFC 6455 section 5.5.1: nothing, or a code and a UTF-8 text.

@@ -37,6 +37,25 @@ pub fn encode_text_parts(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
+/// Appends one unmasked frame, of text or of bytes, whose payload is the parts in order: together one that is
+/// [compressed](crate::codec::deflate). RFC 7692 section 6.1.
+pub fn encode_compressed(out: &mut Vec<u8>, opcode: Opcode, parts: &[&[u8]]) {
+    debug_assert!(!opcode.is_control(), "control frames are never compressed");
+    let start = out.len();
+    let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+    out.reserve(len.saturating_add(MAX_HEADER));
+    encode_header(out, opcode, len, None);
+    if let Some(first) = out.get_mut(start) {
+        *first |= COMPRESSED;
+    }
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// RSV1 of a message's first frame.
+pub(super) const COMPRESSED: u8 = 0x40;
+
 /// Appends the header of a final frame whose payload of `len` bytes, masked by the caller where there is a mask,
 /// follows. A control frame's `len` is at most [`MAX_CONTROL_PAYLOAD`].
 pub fn encode_header(out: &mut Vec<u8>, opcode: Opcode, len: usize, mask: Option<[u8; 4]>) {
@@ -138,5 +157,17 @@ mod tests {
         out.clear();
         encode_text_parts(&mut out, &[]);
         assert_eq!(out, [0x81, 0]);
+    }
+
+    #[test]
+    fn a_compressed_frame_differs_in_one_bit() {
+        for (opcode, len) in [(Opcode::Text, 3), (Opcode::Binary, 70_000)] {
+            let payload = vec![7; len];
+            let mut out = vec![0xff];
+            encode_compressed(&mut out, opcode, &[&payload[..1], &payload[1..]]);
+            let mut plain = encoded(opcode, &payload, None);
+            plain[0] |= 0x40;
+            assert_eq!(out[1..], plain);
+        }
     }
 }

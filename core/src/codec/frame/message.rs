@@ -151,6 +151,9 @@ pub enum Fault {
     /// Text, or a close reason, that is not UTF-8.
     #[error("the text is not UTF-8")]
     NotUtf8,
+    /// A compressed message that is none: RFC 7692 section 7.2.2.
+    #[error("the message cannot be inflated")]
+    NotDeflate,
 }
 
 impl Fault {
@@ -159,7 +162,7 @@ impl Fault {
         match self {
             Self::Protocol(_) => CloseReason::ProtocolError,
             Self::TooBig => CloseReason::TooBig,
-            Self::NotUtf8 => CloseReason::InvalidPayload,
+            Self::NotUtf8 | Self::NotDeflate => CloseReason::InvalidPayload,
         }
     }
 }

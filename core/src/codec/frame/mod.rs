@@ -1,4 +1,4 @@
-//! Frames and messages: RFC 6455 section 5, without extensions.
+//! Frames and messages: RFC 6455 section 5, and where both ends have agreed on it, RFC 7692 section 6.
 //!
 //! ```
 //! use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role, encode};
@@ -18,9 +18,11 @@ mod message;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_deflate;
+#[cfg(test)]
 mod tests_random;
 
 pub use assembler::Assembler;
-pub use encode::{encode, encode_close, encode_header, encode_text_parts};
+pub use encode::{encode, encode_close, encode_compressed, encode_header, encode_text_parts};
 pub use mask::apply_mask;
 pub use message::{ControlPayload, Fault, MAX_CONTROL_PAYLOAD, Message, Opcode, Role, is_close_code};

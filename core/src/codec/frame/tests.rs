@@ -260,6 +260,7 @@ fn each_fault_has_its_close_code() {
     assert_eq!(Fault::Protocol("").close_reason(), CloseReason::ProtocolError);
     assert_eq!(Fault::TooBig.close_reason(), CloseReason::TooBig);
     assert_eq!(Fault::NotUtf8.close_reason(), CloseReason::InvalidPayload);
+    assert_eq!(Fault::NotDeflate.close_reason(), CloseReason::InvalidPayload);
 }
 
 #[test]

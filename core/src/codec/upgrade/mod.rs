@@ -15,6 +15,7 @@ mod answer;
 mod client;
 mod given;
 mod head;
+mod offers;
 mod refusal;
 mod server;
 
@@ -22,6 +23,7 @@ pub use answer::Answer;
 pub use client::{ClientHandshake, UpgradeError, client_request};
 pub use given::GivenHead;
 pub use head::{Head, HeadScanner, Request, parse_head};
+pub use offers::Agreed;
 pub use refusal::Refusal;
 pub use server::{Upgrade, check_upgrade};
 

@@ -1,5 +1,6 @@
 //! The server's end: RFC 6455 section 4.2.
 
+use super::offers::{Agreed, agree};
 use super::{Answer, Refusal, Request, accept_key, is_token};
 
 /// Whether the request is a WebSocket upgrade as RFC 6455 section 4.2.1 wants it.
@@ -28,7 +29,7 @@ pub fn check_upgrade(request: &Request<'_>) -> Result<Upgrade, Refusal> {
     check_no_body(request)?;
     let mut keys = request.headers("Sec-WebSocket-Key");
     match (keys.next(), keys.next()) {
-        (Some(key), None) if is_key(key) => Ok(Upgrade { accept: accept_key(key) }),
+        (Some(key), None) if is_key(key) => Ok(Upgrade { accept: accept_key(key), agreed: None }),
         _ => Err(Refusal::BadRequest(
             "there must be exactly one Sec-WebSocket-Key, base64 of 16 bytes: send a fresh one",
         )),
@@ -39,9 +40,25 @@ pub fn check_upgrade(request: &Request<'_>) -> Result<Upgrade, Refusal> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     accept: String,
+    agreed: Option<Agreed>,
 }
 
 impl Upgrade {
+    /// Accepts what the client offers of the extension `permessage-deflate`. Without this call no extension is used: RFC 7692
+    /// section 7.1.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequest`] where an offer, of whatever extension, breaks the grammar of RFC 6455 section 9.1.
+    pub fn with_deflate(self, request: &Request<'_>) -> Result<Self, Refusal> {
+        let agreed = agree(request.headers("Sec-WebSocket-Extensions"))?;
+        Ok(Self { agreed, ..self })
+    }
+
+    /// How messages may be compressed once the answer is sent; `None` where they may not.
+    pub const fn agreed(&self) -> Option<Agreed> {
+        self.agreed
+    }
+
     /// The 101 answer, after which frames follow. `subprotocol` is one that the client offered, or none; what is not a
     /// token of RFC 9110 is left out, so that it cannot forge a header.
     pub fn answer(&self, subprotocol: Option<&str>) -> Answer {
@@ -52,6 +69,7 @@ impl Upgrade {
         ];
         headers
             .extend(subprotocol.filter(|name| is_token(name)).map(|name| ("Sec-WebSocket-Protocol", name.to_owned())));
+        headers.extend(self.agreed.map(|agreed| ("Sec-WebSocket-Extensions", agreed.header())));
         Answer { status: 101, phrase: "Switching Protocols", headers, body: String::new() }
     }
 
@@ -114,6 +132,22 @@ mod tests {
         let plain = check(&GOOD).unwrap().response(None);
         assert_eq!(check(&GOOD).unwrap().response(Some("a\r\nSet-Cookie: b")), plain);
         assert_eq!(check(&GOOD).unwrap().response(Some("")), plain);
+    }
+
+    #[test]
+    fn an_extension_is_agreed_on_where_it_is_wanted_and_offered() {
+        let line = "Sec-WebSocket-Extensions: other, permessage-deflate; server_max_window_bits=10";
+        let bytes = format!("{}\r\n{line}\r\n\r\n", GOOD.join("\r\n"));
+        let Ok(Head::Complete { request, .. }) = parse_head(bytes.as_bytes(), &Limits::default()) else { panic!() };
+        let plain = check_upgrade(&request).unwrap();
+        assert_eq!((plain.agreed(), plain.response(None)), (None, check(&GOOD).unwrap().response(None)));
+        let upgrade = plain.with_deflate(&request).unwrap();
+        assert_eq!(upgrade.agreed().map(Agreed::window_bits), Some(10));
+        let answer = String::from_utf8(upgrade.response(Some("chat"))).unwrap();
+        assert!(answer.ends_with(
+            "\r\nSec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate; \
+            server_no_context_takeover; client_no_context_takeover; server_max_window_bits=10\r\n\r\n"
+        ));
     }
 
     #[test]
