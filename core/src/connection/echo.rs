@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use super::phase::HeadBuffer;
 use super::wire::{Closing, Incoming, Wire};
+use crate::codec::deflate::Deflate;
 use crate::codec::upgrade::{Head, Refusal, Upgrade, check_upgrade, parse_head};
 use crate::drive::Machine;
 use crate::error::CloseReason;
@@ -16,7 +17,7 @@ use crate::time::{Now, Timestamp};
 /// parts as a [`Connection`](super::Connection). It asks nobody for credentials and knows no user, no hub and no data: it is
 /// no server to leave open.
 ///
-/// Of the [`Limits`] it keeps to `message_bytes`, those of the handshake, of the close, of the heartbeat (a peer that is silent
+/// Of the [`Limits`] it keeps to `message_bytes`, `deflate_from`, those of the handshake, of the close, of the heartbeat (a peer that is silent
 /// for interval and timeout together is closed with `4003`, without a ping) and of the write stall.
 ///
 /// ```
@@ -48,6 +49,7 @@ pub struct Echo {
     wire: Wire,
     /// Bytes that wait because their answers would not be read.
     input: Vec<u8>,
+    deflate: Option<Deflate>,
 }
 
 enum Phase {
@@ -61,7 +63,14 @@ impl Echo {
     /// For a socket that was just accepted.
     pub fn new(now: Now, limits: Arc<Limits>) -> Self {
         let (deadline, wire) = (now.at + limits.handshake_deadline, Wire::new(limits.message_bytes));
-        Self { limits, phase: Phase::Head(HeadBuffer::default()), deadline, wire, input: Vec::new() }
+        Self { limits, phase: Phase::Head(HeadBuffer::default()), deadline, wire, input: Vec::new(), deflate: None }
+    }
+
+    /// The same that agrees on `permessage-deflate` where that is offered and [`Limits::deflate_from`] allows it. All connections of
+    /// a server share one `deflate`.
+    #[must_use]
+    pub fn with_deflate(self, deflate: Deflate) -> Self {
+        Self { deflate: self.limits.deflate_from.map(|_| deflate), ..self }
     }
 
     /// Answers how many bytes it used.
@@ -70,7 +79,7 @@ impl Echo {
             Phase::Head(head) => {
                 let (used, answer) = match head.take(bytes, &self.limits) {
                     Ok((used, None)) => return used,
-                    Ok((used, Some(whole))) => (used, judge(&whole, &self.limits)),
+                    Ok((used, Some(whole))) => (used, judge(&whole, &self.limits, self.deflate.is_some())),
                     Err(refusal) => (bytes.len(), Err(refusal)),
                 };
                 self.upgrade(now, answer);
@@ -86,6 +95,9 @@ impl Echo {
         match answer {
             Ok(upgrade) => {
                 self.wire.raw(now.at, &upgrade.response(None));
+                if let (Some(agreed), Some(deflate)) = (upgrade.agreed(), &self.deflate) {
+                    self.wire.set_deflate(agreed, deflate, self.limits.deflate_from.unwrap_or(usize::MAX));
+                }
                 self.phase = Phase::Open;
                 self.heard(now);
             }
@@ -247,8 +259,9 @@ impl Machine for Echo {
     }
 }
 
-fn judge(whole: &[u8], limits: &Limits) -> Result<Upgrade, Refusal> {
+fn judge(whole: &[u8], limits: &Limits, deflates: bool) -> Result<Upgrade, Refusal> {
     match parse_head(whole, limits)? {
+        Head::Complete { request, .. } if deflates => check_upgrade(&request)?.with_deflate(&request),
         Head::Complete { request, .. } => check_upgrade(&request),
         // The scanner has seen the end, so the parser does too.
         Head::Incomplete => Err(Refusal::BadRequest("the request is not whole")),

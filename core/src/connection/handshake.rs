@@ -129,7 +129,7 @@ impl Connection {
         if !self.is_relayed() && request.path() != self.settings.endpoint {
             return Entry::Handoff;
         }
-        let upgrade = match check_upgrade(&request) {
+        let upgrade = match check_upgrade(&request).and_then(|upgrade| self.extended(upgrade, &request)) {
             Ok(upgrade) => upgrade,
             Err(refusal) => return Entry::Refuse(refusal),
         };
@@ -154,6 +154,11 @@ impl Connection {
             }
             Err(_) => Entry::CloseWith(upgrade, self.named_by(&request), CloseReason::BadCredentials),
         }
+    }
+
+    /// The same with what is agreed on of extensions.
+    fn extended(&self, upgrade: Upgrade, request: &Request<'_>) -> Result<Upgrade, Refusal> {
+        if self.settings.limits.deflate_from.is_some() { upgrade.with_deflate(request) } else { Ok(upgrade) }
     }
 
     /// Every carrier that is on, for whom this page speaks.
@@ -190,6 +195,9 @@ impl Connection {
 
     fn upgraded(&mut self, now: Now, upgrade: &Upgrade, greeting: Greeting) {
         self.respond(now, upgrade.answer(greeting.carried.subprotocol.as_str()));
+        if let (Some(agreed), Some(from)) = (upgrade.agreed(), self.settings.limits.deflate_from) {
+            self.wire.set_deflate(agreed, &self.settings.deflate, from);
+        }
         if greeting.grant.is_some() {
             // It is no stranger's: a client that follows many topics says so in its first frame.
             self.wire.set_max_message(self.settings.limits.message_bytes);

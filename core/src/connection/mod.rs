@@ -28,10 +28,12 @@ use std::sync::Arc;
 
 use crate::admission::{ClientAddress, TrustedProxies};
 use crate::auth::{Access, AuthError, Grant, Ticket, Token};
+use crate::codec::deflate::Deflate;
 use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
 use crate::limits::Limits;
 use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
+use crate::stream::Packed;
 use crate::time::{Now, Timestamp, UnixTime};
 
 pub use echo::Echo;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub legacy_profile: bool,
     /// Whose word about a client's address is believed.
     pub proxies: TrustedProxies,
+    /// What messages are compressed with, from [`Limits::deflate_from`] bytes on.
+    pub deflate: Deflate,
 }
 
 /// What somebody else must decide or take. The machine waits for the answer to the first five.
@@ -337,6 +341,16 @@ impl Connection {
             self.translate(now, parts);
         } else if matches!(self.phase, Phase::Live(_)) {
             self.wire.text(now.at, parts);
+        }
+    }
+
+    /// Adds an event's frame with `head` in the place of its first byte. Of all connections that take it compressed the first one
+    /// makes what they share.
+    pub fn send_shared(&mut self, now: Now, head: &[u8], event: &Packed) {
+        if self.is_legacy() {
+            self.translate(now, &[head, event.tail()]);
+        } else if matches!(self.phase, Phase::Live(_)) {
+            self.wire.shared_text(now.at, head, event);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::codec::frame::{Opcode, encode, encode_close, encode_text_parts};
+use crate::codec::frame::{Opcode, encode, encode_close, encode_compressed, encode_text_parts};
 use crate::time::Timestamp;
 
 #[derive(Default)]
@@ -26,6 +26,12 @@ impl Outbox {
     pub(super) fn text(&mut self, now: Timestamp, parts: &[&[u8]]) {
         self.begin(now);
         encode_text_parts(&mut self.bytes, parts);
+    }
+
+    /// The parts together are a compressed payload.
+    pub(super) fn compressed(&mut self, now: Timestamp, opcode: Opcode, parts: &[&[u8]]) {
+        self.begin(now);
+        encode_compressed(&mut self.bytes, opcode, parts);
     }
 
     pub(super) fn frame(&mut self, now: Timestamp, opcode: Opcode, payload: &[u8]) {

@@ -2,6 +2,7 @@
 
 mod carriers;
 mod deadlines;
+mod deflate;
 mod fingerprint;
 mod harness;
 mod keepalive;

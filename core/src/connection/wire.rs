@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use super::outbox::Outbox;
+use crate::codec::deflate::{Deflate, MAX_WINDOW_BITS, stored};
 use crate::codec::frame::{Assembler, Message, Opcode, Role};
+use crate::codec::upgrade::Agreed;
 use crate::error::CloseReason;
+use crate::stream::Packed;
 use crate::time::Timestamp;
 
 /// Frames in and out.
@@ -13,6 +16,16 @@ use crate::time::Timestamp;
 pub(super) struct Wire {
     assembler: Assembler,
     out: Outbox,
+    packer: Option<Packer>,
+}
+
+/// What compresses the messages of one connection.
+#[derive(Debug)]
+struct Packer {
+    deflate: Deflate,
+    window_bits: u8,
+    /// Shorter messages stay as they are.
+    from: usize,
 }
 
 /// What the next message of a peer comes to.
@@ -31,7 +44,13 @@ pub(super) enum Incoming {
 
 impl Wire {
     pub(super) fn new(max_message: usize) -> Self {
-        Self { assembler: Assembler::new(Role::Server, max_message), out: Outbox::default() }
+        Self { assembler: Assembler::new(Role::Server, max_message), out: Outbox::default(), packer: None }
+    }
+
+    /// From here on messages may be compressed in both directions, and those of `from` bytes are.
+    pub(super) fn set_deflate(&mut self, agreed: Agreed, deflate: &Deflate, from: usize) {
+        self.assembler.set_deflate(deflate.clone());
+        self.packer = Some(Packer { deflate: deflate.clone(), window_bits: agreed.window_bits(), from });
     }
 
     pub(super) fn set_max_message(&mut self, max_message: usize) {
@@ -74,11 +93,30 @@ impl Wire {
 
     /// A text whose parts were encoded elsewhere.
     pub(super) fn text(&mut self, now: Timestamp, parts: &[&[u8]]) {
-        self.out.text(now, parts);
+        match self.packer.as_ref().and_then(|packer| packer.pack(parts)) {
+            Some(payload) => self.out.compressed(now, Opcode::Text, &[&payload]),
+            None => self.out.text(now, parts),
+        }
     }
 
     pub(super) fn binary(&mut self, now: Timestamp, bytes: &[u8]) {
-        self.out.frame(now, Opcode::Binary, bytes);
+        match self.packer.as_ref().and_then(|packer| packer.pack(&[bytes])) {
+            Some(payload) => self.out.compressed(now, Opcode::Binary, &[&payload]),
+            None => self.out.frame(now, Opcode::Binary, bytes),
+        }
+    }
+
+    /// A text that is an event's frame with `head` in the place of its first byte. What follows it is the same for others.
+    pub(super) fn shared_text(&mut self, now: Timestamp, head: &[u8], event: &Packed) {
+        let Some(packer) = self.packer.as_ref().filter(|packer| packer.shares(event.tail())) else {
+            return self.text(now, &[head, event.tail()]);
+        };
+        let form = event.form(|tail| packer.deflate.compress(&[tail], MAX_WINDOW_BITS));
+        match (form, u16::try_from(head.len())) {
+            (Some(form), Ok(len)) => self.out.compressed(now, Opcode::Text, &[&stored(len), head, &form]),
+            // It was not worth it for whoever came first.
+            (Some(_) | None, _) => self.out.text(now, &[head, event.tail()]),
+        }
     }
 
     /// The answer to the upgrade.
@@ -105,7 +143,7 @@ impl Wire {
 
     /// Bytes of heap for what has come of a message, and how many they may become.
     pub(super) fn half_received(&self) -> (usize, usize) {
-        (self.assembler.heap_bytes(), self.assembler.max_message())
+        (self.assembler.heap_bytes(), self.assembler.max_heap_bytes())
     }
 
     /// The socket is over.
@@ -129,6 +167,19 @@ impl Wire {
         }
         let reason = code.and_then(CloseReason::from_code).unwrap_or(CloseReason::Normal);
         Incoming::Closing(reason, Closing::answered())
+    }
+}
+
+impl Packer {
+    /// The payload of a message, where that is to be compressed.
+    fn pack(&self, parts: &[&[u8]]) -> Option<Vec<u8>> {
+        let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+        if len < self.from { None } else { self.deflate.compress(parts, self.window_bits) }
+    }
+
+    /// Whether the form that is shared can be read by this client: nothing in it refers to what is further back than it is long.
+    const fn shares(&self, tail: &[u8]) -> bool {
+        self.window_bits == MAX_WINDOW_BITS || tail.len() <= 1 << self.window_bits
     }
 }
 

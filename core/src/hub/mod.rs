@@ -51,6 +51,7 @@ use std::task::{Context, Poll};
 
 use crate::admission::{Addresses, TrustedProxies};
 use crate::auth::{Access, TicketBounds, Tickets, TokenVerifier};
+use crate::codec::deflate::Deflate;
 use crate::connection::Settings;
 use crate::error::CloseReason;
 use crate::id::{Entropy, RunId, ThreadId, TopicId, UserId};
@@ -210,6 +211,7 @@ impl Hub {
                 access: config.access,
                 legacy_profile: config.legacy_profile,
                 proxies: config.trusted_proxies,
+                deflate: Deflate::default(),
             }),
             verifier,
             clock,

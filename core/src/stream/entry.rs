@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::Packed;
 use crate::id::{PartId, RunId};
 use crate::protocol::{DeltaLayout, DeltaPart, EventBody, thread_at};
 use crate::time::UnixTime;
@@ -16,8 +17,15 @@ pub struct Entry {
     covers: u32,
     /// Where the frame says which conversation it belongs to; 0 where it does not. Not the id itself: a log holds thousands.
     thread_at: u32,
-    frame: Bytes,
+    frame: Frame,
     delta: Option<Delta>,
+}
+
+/// Most are short, and nobody compresses them.
+#[derive(Clone, PartialEq, Eq)]
+enum Frame {
+    Plain(Bytes),
+    Packed(Packed),
 }
 
 /// What of an event is needed to merge it, and is not in its body.
@@ -57,14 +65,30 @@ impl Entry {
             }
             _ => None,
         };
-        Self { seq, covers: 1, thread_at: 0, frame, delta }
+        Self { seq, covers: 1, thread_at: 0, frame: Frame::Plain(frame), delta }
     }
 
     /// The same of an event that belongs to a conversation, as its frame says.
     #[must_use]
     pub fn in_thread(mut self) -> Self {
-        self.thread_at = thread_at(&self.frame).unwrap_or(0);
+        self.thread_at = thread_at(self.frame()).unwrap_or(0);
         self
+    }
+
+    /// The same with a place for its compressed form, where its frame has `from` bytes; `None` is never.
+    #[must_use]
+    pub(super) fn packed_from(self, from: Option<usize>) -> Self {
+        match self.frame {
+            Frame::Plain(frame) if from.is_some_and(|from| frame.len() >= from) => {
+                Self { frame: Frame::Packed(Packed::new(frame)), ..self }
+            }
+            Frame::Plain(_) | Frame::Packed(_) => self,
+        }
+    }
+
+    /// The frame with its compressed form, where it has a place for that.
+    pub const fn packed(&self) -> Option<&Packed> {
+        if let Frame::Packed(packed) = &self.frame { Some(packed) } else { None }
     }
 
     /// The seq before the first event it covers.
@@ -78,14 +102,17 @@ impl Entry {
     }
 
     /// The frame, without `prev`.
-    pub const fn frame(&self) -> &Bytes {
-        &self.frame
+    pub fn frame(&self) -> &Bytes {
+        match &self.frame {
+            Frame::Plain(frame) => frame,
+            Frame::Packed(packed) => packed.frame(),
+        }
     }
 
     /// The frame from the id of its conversation on, which stands there as [`thread_text`](crate::protocol::thread_text)
     /// writes it; `None` where it belongs to none.
     pub(super) fn thread_on(&self) -> Option<&[u8]> {
-        if self.thread_at == 0 { None } else { self.frame.get(self.thread_at as usize..) }
+        if self.thread_at == 0 { None } else { self.frame().get(self.thread_at as usize..) }
     }
 
     /// Whether it is streamed text, which may be merged.
@@ -93,16 +120,18 @@ impl Entry {
         self.delta.is_some()
     }
 
-    /// What it counts as: the frame, the handle in the queue, the names it holds, and the headers of shared allocations.
+    /// What it counts as: the frame and what it may have compressed, the handle in the queue, the names it holds, and the headers
+    /// of shared allocations.
     pub fn bytes(&self) -> usize {
         let name = self.delta.as_ref().map_or(0, |delta| SHARED_HEADER + delta.part.as_str().len());
-        self.frame.len() + ENTRY_OVERHEAD + name
+        let packed = self.packed().map_or(0, Packed::reserved);
+        self.frame().len() + ENTRY_OVERHEAD + name + packed
     }
 
     /// Its text as a part of a merged window; `None` where it is no text.
     pub fn part(&self) -> Option<DeltaPart> {
         let delta = self.delta.as_ref()?;
-        let text = serde_json::from_slice(delta.layout.text(&self.frame)).ok()?;
+        let text = serde_json::from_slice(delta.layout.text(self.frame())).ok()?;
         Some(DeltaPart {
             run_id: delta.run,
             part_id: delta.part.clone(),
@@ -125,14 +154,16 @@ impl Entry {
 
     /// Bytes of its text in the frame, quotes and escapes included; 0 where it is no text.
     pub(super) fn text_len(&self) -> usize {
-        self.delta.as_ref().map_or(0, |delta| delta.layout.text(&self.frame).len())
+        self.delta.as_ref().map_or(0, |delta| delta.layout.text(self.frame()).len())
     }
 
     /// Neighbouring pieces of one text as one entry; `None` where they are none.
     pub(super) fn join(pieces: &[Self]) -> Option<Self> {
         let (first, last) = (pieces.first()?, pieces.last()?);
-        let layouts: Vec<_> =
-            pieces.iter().filter_map(|piece| piece.delta.as_ref().map(|delta| (delta.layout, &*piece.frame))).collect();
+        let layouts: Vec<_> = pieces
+            .iter()
+            .filter_map(|piece| piece.delta.as_ref().map(|delta| (delta.layout, &**piece.frame())))
+            .collect();
         if layouts.len() < pieces.len() {
             return None;
         }
@@ -142,15 +173,17 @@ impl Entry {
         let layout = DeltaLayout::find(&frame)?;
         let delta = Delta { offset: first.delta.as_ref()?.offset, layout, ..last.delta.clone()? };
         let covers = pieces.iter().try_fold(0_u32, |sum, piece| sum.checked_add(piece.covers))?;
+        // Few read it: whoever does compresses it for itself, and the log is never larger for it.
+        let frame = Frame::Plain(Bytes::from(frame));
         // The head is the last one's, and so is the place of what stands in it.
-        Some(Self { seq: last.seq, covers, thread_at: last.thread_at, frame: Bytes::from(frame), delta: Some(delta) })
+        Some(Self { seq: last.seq, covers, thread_at: last.thread_at, frame, delta: Some(delta) })
     }
 }
 
 /// Shows where it stands, not what it holds.
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entry(({}, {}], {} bytes)", self.prev(), self.seq, self.frame.len())
+        write!(f, "Entry(({}, {}], {} bytes)", self.prev(), self.seq, self.frame().len())
     }
 }
 

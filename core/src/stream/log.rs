@@ -106,6 +106,7 @@ impl Log {
     /// Appends an entry that was encoded for [`Log::next`], and makes room down to the bounds. The newest is never shed.
     pub fn append(&mut self, entry: Entry, limits: &Limits) -> Position {
         debug_assert_eq!(entry.seq(), self.head + 1, "entries are appended in the order they were placed");
+        let entry = entry.packed_from(limits.deflate_from);
         self.head = entry.seq();
         self.bytes += entry.bytes();
         if entry.is_text() {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Entry, Reducer};
+use super::{Entry, Packed, Reducer};
 use crate::protocol::{AgentDeltas, DeltaPart, Lost, Position, ServerFrame, Snapshot, SnapshotRun, StreamName};
 
 /// One frame for one reader. `Debug` shows its size.
@@ -16,12 +16,18 @@ pub struct Outgoing {
     pub seq: u64,
     /// The frame, without `prev` where that is to be put before it.
     pub frame: Bytes,
+    /// The same with its compressed form, where all readers share that.
+    pub packed: Option<Packed>,
 }
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prev, seq, frame } = self;
-        f.debug_struct("Outgoing").field("prev", prev).field("seq", seq).field("bytes", &frame.len()).finish()
+        let Self { prev, seq, frame, packed: _ } = self;
+        f.debug_struct("Outgoing")
+            .field("prev", prev)
+            .field("seq", seq)
+            .field("bytes", &frame.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -53,7 +59,7 @@ pub fn frames_for(
         }
         let prev = (at != entry.seq().saturating_sub(1)).then_some(at);
         at = entry.seq();
-        frames.push(Outgoing { prev, seq: at, frame: entry.frame().clone() });
+        frames.push(Outgoing { prev, seq: at, frame: entry.frame().clone(), packed: entry.packed().cloned() });
         rest = &rest[1..];
     }
     frames
@@ -92,7 +98,7 @@ fn merged(stream: &StreamName, user_id: Option<&str>, from: Position, window: &[
         user_id: user_id.map(str::to_owned),
         parts,
     }));
-    Some(Outgoing { prev: None, seq: last.seq(), frame: Bytes::from(frame.encode()) })
+    Some(Outgoing { prev: None, seq: last.seq(), frame: Bytes::from(frame.encode()), packed: None })
 }
 
 /// Bytes of one of a snapshot's frames as it is encoded.

@@ -93,11 +93,19 @@ pub fn user(name: &str) -> UserId {
 }
 
 pub fn upgrade() -> Vec<u8> {
-    b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
-      Sec-WebSocket-Protocol: trunkline.v1\r\n\r\n"
-        .to_vec()
+    upgrade_with("")
 }
+
+/// The same with more header lines.
+pub fn upgrade_with(lines: &str) -> Vec<u8> {
+    let head = "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+      Sec-WebSocket-Protocol: trunkline.v1\r\n";
+    format!("{head}{lines}\r\n").into_bytes()
+}
+
+/// The line of a client that compresses.
+pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
 pub fn masked(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -111,8 +119,13 @@ pub fn hello(token: &str) -> Vec<u8> {
 
 /// The whole way in, as bytes over a socket that takes everything.
 pub fn enter(world: &World, session: &mut Session, token: &str) {
+    enter_with(world, session, token, "");
+}
+
+/// The same with more header lines.
+pub fn enter_with(world: &World, session: &mut Session, token: &str, lines: &str) {
     let now = world.now();
-    for bytes in [upgrade(), hello(token)] {
+    for bytes in [upgrade_with(lines), hello(token)] {
         session.handle_bytes(now, &bytes);
         session.poll_ready(now, Waker::noop());
         let n = session.transmit().len();

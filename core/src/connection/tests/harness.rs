@@ -88,6 +88,7 @@ pub(super) fn allowing(limits: Limits, access: Access) -> Connection {
             access,
             legacy_profile: true,
             proxies: Default::default(),
+            deflate: Default::default(),
         }),
     )
 }

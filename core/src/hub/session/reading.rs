@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Device, Session, State};
+use crate::connection::Connection;
 use crate::id::TopicId;
 use crate::manager::{Grown, Read};
 use crate::protocol::{Lost, Position, ServerFrame, StreamName, prev_prefix};
-use crate::stream::{Entry, Reducer, Resumption, frames_for, snapshot_frames};
+use crate::stream::{Entry, Outgoing, Reducer, Resumption, frames_for, snapshot_frames};
 use crate::sync::Lease;
 use crate::time::{Now, Timestamp};
 
@@ -189,13 +190,7 @@ impl Session {
                 (reached, cursor.behind) = (cursor.position.seq, true);
                 break;
             }
-            match frame.prev {
-                None => self.connection.send_encoded(now, &[&frame.frame]),
-                Some(prev) => {
-                    let tail = frame.frame.get(1..).unwrap_or_default();
-                    self.connection.send_encoded(now, &[prev_prefix(prev).as_ref(), tail]);
-                }
-            }
+            send_event(&mut self.connection, now, &frame);
             cursor.position.seq = frame.seq;
             if let Some(watching) = &mut watching {
                 watching.tell(frame.seq);
@@ -266,6 +261,19 @@ impl Session {
 const ROOM_AGAIN: Duration = Duration::from_millis(100);
 /// What a snapshot has beside what it says: the heads of its frames and runs.
 const SNAPSHOT_OVERHEAD: usize = 4 << 10;
+
+/// Adds one frame of a log, with the place it follows where that is another than usual.
+fn send_event(connection: &mut Connection, now: Now, event: &Outgoing) {
+    let (first, tail) = event.frame.split_at_checked(1).unwrap_or_default();
+    let prefix = event.prev.map(prev_prefix);
+    match (&event.packed, &prefix) {
+        (None, None) => connection.send_encoded(now, &[&event.frame]),
+        (None, Some(prefix)) => connection.send_encoded(now, &[prefix.as_ref(), tail]),
+        (Some(packed), prefix) => {
+            connection.send_shared(now, prefix.as_ref().map_or(first, AsRef::as_ref), packed);
+        }
+    }
+}
 
 fn lag(stream: &StreamName, behind: u64, merging: bool) -> ServerFrame {
     ServerFrame::Lag { stream: stream.clone(), behind, merging }

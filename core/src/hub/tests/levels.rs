@@ -186,6 +186,8 @@ fn memory_in_use_raises_the_level_and_an_idle_hub_is_never_looked_at() {
         total_dedup_bytes: 1_000,
         log_retention: 5 * SEC,
         dedup_window: 5 * SEC,
+        // Nothing counts but what is published.
+        deflate_from: None,
         ..Limits::default()
     };
     let world = World::sharded(limits, 1);
