@@ -46,6 +46,9 @@ struct Options {
     /// How many bytes
     #[arg(long, value_name = "BYTES", default_value_t = Limits::default().log_bytes)]
     log_bytes: usize,
+    /// From how many bytes on a message is compressed for a client that offers it; 0 is never, and not agreed on
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().deflate_from.unwrap_or(0))]
+    deflate_from: usize,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -151,6 +154,7 @@ fn hub(
         kept_streams: MANY,
         log_entries: options.log_entries,
         log_bytes: options.log_bytes,
+        deflate_from: Some(options.deflate_from).filter(|from| *from > 0),
         ..Limits::default()
     };
     let config = HubConfig { limits, ..HubConfig::default() };

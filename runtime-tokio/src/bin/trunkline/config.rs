@@ -24,8 +24,8 @@ use crate::cli::{ServeArgs, SettingFlags};
 pub(crate) use keys::KeySettings;
 pub(crate) use tls::TlsSettings;
 use values::{
-    address, at_capacity, boolean, cookie, duration, forwarded_header, in_range, level, maybe_duration, origins,
-    proxies, text, whole,
+    address, at_capacity, boolean, cookie, duration, forwarded_header, in_range, level, maybe_duration, maybe_whole,
+    origins, proxies, text, whole,
 };
 
 const PREFIX: &str = "TRUNKLINE_";
@@ -369,6 +369,7 @@ impl Found {
                 Slot::Rate(rate) => self.put(&key, rate, |value| whole(value).and_then(in_range))?,
                 Slot::Span(span) => self.put(&key, span, duration)?,
                 Slot::Maybe(span) => self.put(&key, span, maybe_duration)?,
+                Slot::MaybeCount(count) => self.put(&key, count, maybe_whole)?,
                 Slot::Choice(choice) => self.put(&key, choice, at_capacity)?,
             }
         }
@@ -443,6 +444,7 @@ enum Slot<'a> {
     Rate(&'a mut u32),
     Span(&'a mut Duration),
     Maybe(&'a mut Option<Duration>),
+    MaybeCount(&'a mut Option<usize>),
     Choice(&'a mut AtCapacity),
 }
 
@@ -460,7 +462,7 @@ fn limit_slots(limits: &mut Limits) -> Vec<(&'static str, Slot<'_>)> {
         Count unauthenticated, Count connections_per_user, Choice at_capacity, Span eviction_idle, Count connections,
         Count connections_per_address, Rate handshakes_per_second, Rate handshake_burst, Count addresses,
         Count message_bytes, Count hello_bytes,
-        Count total_inbound_bytes, Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, Count log_entries,
+        Count total_inbound_bytes, Rate messages_per_second, Rate message_burst, Count event_bytes, Count control_bytes, MaybeCount deflate_from, Count log_entries,
         Count log_bytes, Count snapshot_bytes, Count total_snapshot_bytes, Count lag_entries, Span position_interval, Count subscriptions, Count total_log_bytes, Span log_retention, Count kept_streams, Count runs_per_user, Count runs, Count tools_per_run,
         Count parts_per_run, Count dedup_keys, Count dedup_bytes, Count total_dedup_bytes, Span dedup_window, Count requests, Span request_deadline,
         Span run_lease, Span run_lease_max, Count revocations, Span revocation_memory, Count tickets, Count tickets_per_user, Span ticket_life, Count producers, Count producer_message_bytes,

@@ -125,6 +125,11 @@ fn mistakes_in_a_file_name_the_key_and_the_file() {
         ("limits.message_burst = 5000000000", "setting `limits.message_burst` (file FILE): 5000000000 is too large"),
         ("limits.at_capacity = \"evict\"", "setting `limits.at_capacity` (file FILE): expected \"supersede\" or"),
         ("limits.write_stall = 5", "setting `limits.write_stall` (file FILE): expected a time such as"),
+        (
+            "limits.deflate_from = \"never\"",
+            "setting `limits.deflate_from` (file FILE): expected a whole number, found \"never\"; \"off\" is never",
+        ),
+        ("limits.deflate_from = 0", "setting `limits.deflate_from` (file FILE): must be at least 1"),
         ("limits.idle_deadline = \"1s\"", "setting `limits.idle_deadline` (file FILE): must be above"),
         (
             "trusted_proxies = [\"10/8\"]",

@@ -53,6 +53,13 @@ pub(super) fn maybe_duration(value: &Value) -> Result<Option<Duration>, String> 
     duration(value).map(Some).map_err(|problem| format!("{problem}; \"off\" is never"))
 }
 
+pub(super) fn maybe_whole(value: &Value) -> Result<Option<usize>, String> {
+    if string(value) == Some("off") {
+        return Ok(None);
+    }
+    whole(value).and_then(in_range).map(Some).map_err(|problem| format!("{problem}; \"off\" is never"))
+}
+
 pub(super) fn address(value: &Value) -> Result<SocketAddr, String> {
     text(value)?.parse().map_err(|_| expected("an address and a port such as \"127.0.0.1:8787\"", value))
 }
