@@ -13,7 +13,7 @@ if (($#)); then targets=("$@"); else mapfile -t targets < <(ls fuzz/targets | se
 
 command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --debug
 export RUSTC_BOOTSTRAP=1 CARGO_INCREMENTAL=0
-# Linked ten times: what the linker would gain there costs more than the runs.
+# Linked eleven times: what the linker would gain there costs more than the runs.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 # Dependencies are built once for all of them, apart from every other build.
 options=(--target-dir target/fuzz --sanitizer address)

@@ -2,7 +2,7 @@
 
 use trunkline_core::auth::carrier::{Carrier, Extracted, Extractor};
 use trunkline_core::auth::{Access, CarrierError, CookieName, Credential, Origin, Page};
-use trunkline_core::codec::upgrade::{Head, HeadScanner, Refusal, Request, check_upgrade, parse_head};
+use trunkline_core::codec::upgrade::{Head, HeadScanner, Refusal, Request, Upgrade, check_upgrade, parse_head};
 use trunkline_core::limits::Limits;
 
 /// An upgrade request in any bytes. The first says how the rest comes in reads: the head is found where it is found in
@@ -55,6 +55,25 @@ fn complete(request: &Request<'_>) {
             assert!(text.matches("\r\n\r\n").count() == 1, "nothing in it ends it early");
             // The accept key aside, every byte is the server's own: no token comes back.
             assert!(text.lines().count() == 5 + usize::from(protocol.is_some()));
+            extended(upgrade, request, &text);
+        }
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// With what is agreed on of extensions the answer has one line more, of words of the server's own; without, it is the same.
+fn extended(upgrade: Upgrade, request: &Request<'_>, plain: &str) {
+    match upgrade.with_deflate(request) {
+        Ok(upgrade) => {
+            let text = String::from_utf8(upgrade.response(None)).expect("an answer is text");
+            let line = text.lines().find(|line| line.starts_with("Sec-WebSocket-Extensions: permessage-deflate; "));
+            assert_eq!(line.is_some(), upgrade.agreed().is_some());
+            assert!(upgrade.agreed().is_none_or(|agreed| (9..=15).contains(&agreed.window_bits())));
+            assert!(
+                text.matches("\r\n\r\n").count() == 1 && plain.starts_with(&text[..text.find("Accept").unwrap_or(0)])
+            );
+            // Nobody agrees on what was not offered.
+            assert!(line.is_none() || request.headers("Sec-WebSocket-Extensions").next().is_some());
         }
         Err(refusal) => refused(&refusal),
     }

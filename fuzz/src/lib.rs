@@ -4,6 +4,7 @@
 
 mod client;
 mod codec;
+mod deflate;
 mod differential;
 mod frames;
 mod keys;
@@ -14,6 +15,7 @@ mod texts;
 
 pub use client::client;
 pub use codec::head;
+pub use deflate::deflate;
 pub use differential::{STRICTER, differential};
 pub use frames::frames;
 pub use keys::{jwks, token};

@@ -31,6 +31,11 @@ fn frames() {
 }
 
 #[test]
+fn deflate() {
+    replay("deflate", trunkline_fuzz::deflate);
+}
+
+#[test]
 fn client_frame() {
     replay("client_frame", trunkline_fuzz::client_frame);
 }

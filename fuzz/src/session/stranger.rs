@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use trunkline_core::codec::deflate::Deflate;
 use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role, encode};
 use trunkline_core::drive::Machine;
 use trunkline_core::hub::Session;
@@ -20,7 +21,7 @@ pub(super) struct Stranger {
 
 const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-    Sec-WebSocket-Protocol: trunkline.v1\r\n\r\n";
+    Sec-WebSocket-Protocol: trunkline.v1\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
 
 impl Stranger {
     /// 0 is freshly accepted, 1 upgraded, 2 welcomed, 3 welcomed as a producer.
@@ -132,6 +133,7 @@ impl Stranger {
     }
 }
 
+const AGREED: &[u8] = b"permessage-deflate";
 const MAX_ROUNDS: usize = 16;
 /// The longest that is fed at once: 256 bytes, with tokens in them.
 const MAX_READ: usize = 32 << 10;
@@ -177,7 +179,12 @@ impl Given {
         let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else { return };
         assert!(self.head.starts_with(b"HTTP/1.1 "));
         if self.head.starts_with(b"HTTP/1.1 101 ") {
-            self.frames = Some(Assembler::new(Role::Client, 1 << 20));
+            let mut frames = Assembler::new(Role::Client, 1 << 20);
+            // Where it was agreed on, which a socket that writes its own head need not have.
+            if self.head[..end].windows(AGREED.len()).any(|words| words == AGREED) {
+                frames.set_deflate(Deflate::default());
+            }
+            self.frames = Some(frames);
             let rest = self.head.split_off(end + 4);
             self.take(&rest, world);
         }

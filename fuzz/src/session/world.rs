@@ -19,6 +19,7 @@ pub(crate) fn limits() -> Limits {
         hello_bytes: 1 << 10,
         event_bytes: 2 << 10,
         control_bytes: 1 << 10,
+        deflate_from: Some(256),
         log_entries: 16,
         log_bytes: 4 << 10,
         total_log_bytes: 16 << 10,
