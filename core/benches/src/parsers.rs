@@ -3,6 +3,7 @@
 //! Bounds on sizes are raised where the usual ones would end an input early. What no setting raises stays: how many headers and
 //! keys there may be, and how deep JSON may nest.
 
+mod deflate;
 mod frames;
 mod head;
 mod keys;
@@ -12,7 +13,8 @@ mod tokens;
 use crate::Input;
 
 /// Whatever comes before anybody is known, and what comes from whoever is in.
-pub const PARSERS: [&[Input]; 5] = [&head::INPUTS, &frames::INPUTS, &texts::INPUTS, &tokens::INPUTS, &keys::INPUTS];
+pub const PARSERS: [&[Input]; 6] =
+    [&head::INPUTS, &frames::INPUTS, &deflate::INPUTS, &texts::INPUTS, &tokens::INPUTS, &keys::INPUTS];
 
 /// `before`, as many times `piece` as there is room for in `bytes`, and `after`.
 fn filled(bytes: usize, before: &str, piece: &str, after: &str) -> String {

@@ -3,11 +3,12 @@
 use std::hint::black_box;
 use std::task::Waker;
 
+use trunkline_core::codec::deflate::Deflate;
 use trunkline_core::codec::frame::{Assembler, Opcode, Role, apply_mask};
 use trunkline_core::drive::{Machine as _, READ_BYTES};
 use trunkline_core::limits::Limits;
 
-use crate::support::{World, enter, masked, user};
+use crate::support::{OFFER, World, enter_with, masked, user};
 use crate::{Input, Step};
 
 pub(super) const INPUTS: [Input; 11] = [
@@ -81,15 +82,16 @@ fn fragments(bytes: usize, payload: &[u8], pings: usize) -> Vec<u8> {
 }
 
 /// A frame with this first byte: only whole messages are encoded by the core.
-fn fragment(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn fragment(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = payload.to_vec();
     apply_mask(&mut bytes, MASK);
     let len = u8::try_from(payload.len()).unwrap();
     [&[first, 0x80 | len], &MASK[..], &bytes].concat()
 }
 
-fn assembled(wire: Vec<u8>, size: usize) -> Step {
+pub(super) fn assembled(wire: Vec<u8>, size: usize) -> Step {
     let mut assembler = Assembler::new(Role::Server, 1 << 20);
+    assembler.set_deflate(Deflate::default());
     Box::new(move || {
         for mut read in black_box(&wire).chunks(size) {
             while let Some(message) = assembler.push(&mut read).unwrap() {
@@ -101,12 +103,12 @@ fn assembled(wire: Vec<u8>, size: usize) -> Step {
 }
 
 /// To a session whose answers are taken after each read.
-fn received(wire: Vec<u8>, size: usize) -> Step {
+pub(super) fn received(wire: Vec<u8>, size: usize) -> Step {
     let limits =
         Limits { message_bytes: 1 << 20, messages_per_second: 1 << 30, message_burst: 1 << 30, ..Limits::default() };
     let world = World::with(limits);
     let mut session = world.hub.session().unwrap();
-    enter(&world, &mut session, &world.token(&user("ann")));
+    enter_with(&world, &mut session, &world.token(&user("ann")), OFFER);
     let now = world.now();
     Box::new(move || {
         for read in black_box(&wire).chunks(size) {
