@@ -3,7 +3,7 @@
 import copy
 import unittest
 
-from check import CASES, INFORMATIONAL, check
+from check import CASES, INFORMATIONAL, SOME, asked, check
 
 OK = {"behavior": "OK", "behaviorClose": "OK"}
 
@@ -22,7 +22,7 @@ def report(*classes):
 
 class Checks(unittest.TestCase):
     def holds(self, index, *classes):
-        return check(index, "server", list(classes))[1]
+        return check(index, "server", [str(name) for name in classes])[1]
 
     def test_a_good_report_passes(self):
         self.assertTrue(self.holds(report(1, 7), 1, 7))
@@ -51,11 +51,22 @@ class Checks(unittest.TestCase):
         for index in broken:
             self.assertFalse(self.holds(index, 1, 7), index)
 
-    def test_compression_is_not_negotiated(self):
-        index = {"server": {f"12.1.{n}": {"behavior": "UNIMPLEMENTED", "behaviorClose": "OK"} for n in range(CASES[12])}}
-        self.assertTrue(self.holds(index, 12))
-        index["server"]["12.1.0"] = OK
+    def test_some_cases_of_a_class_are_these_and_no_others(self):
+        index = {"server": {case: dict(OK) for case in SOME["12+"]}}
+        self.assertTrue(self.holds(index, "12+"))
         self.assertFalse(self.holds(index, 12))
+        gone = copy.deepcopy(index)
+        del gone["server"]["12.5.4"]
+        self.assertFalse(self.holds(gone, "12+"))
+        gone["server"]["12.5.5"] = OK
+        self.assertFalse(self.holds(gone, "12+"))
+        index["server"]["12.1.4"] = {"behavior": "UNIMPLEMENTED", "behaviorClose": "OK"}
+        self.assertFalse(self.holds(index, "12+"))
+
+    def test_cases_are_told_as_the_client_reads_them(self):
+        self.assertEqual(asked(["1", "9"]), ["1.*", "9.*"])
+        self.assertEqual(asked(["1", "12+", "13+"]), ["1.*", *SOME["12+"], *SOME["13+"]])
+        self.assertEqual(len(asked(["12+", "13+"])), 18)
 
 
 if __name__ == "__main__":
