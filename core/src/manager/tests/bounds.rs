@@ -75,7 +75,7 @@ impl Model {
 
 fn random_limits() -> impl Strategy<Value = Limits> {
     (3_usize..20, 1_500_usize..8_000, 2_000_usize..12_000).prop_map(|(log_entries, log_bytes, total_log_bytes)| {
-        Limits { log_entries, log_bytes, total_log_bytes, event_bytes: 1_500, ..Limits::default() }
+        Limits { log_entries, log_bytes, total_log_bytes, event_bytes: 1_500, deflate_from: None, ..Limits::default() }
     })
 }
 

@@ -80,7 +80,8 @@ fn only_a_connection_that_is_attached_to_this_user_reads() {
 
 #[test]
 fn a_shard_above_its_share_sheds_the_log_that_grew() {
-    let mut shard = shard(Limits { total_log_bytes: 10_000, ..Limits::default() });
+    // Frames of 1,000 bytes alone, of which ten are above the share.
+    let mut shard = shard(Limits { total_log_bytes: 10_000, deflate_from: None, ..Limits::default() });
     for _ in 0..3 {
         publish(&mut shard, "bob", 1_000);
     }
