@@ -5,11 +5,11 @@ mod support;
 
 use std::task::Waker;
 
-use support::{OFFER, World, enter_with, masked, upgrade_with, user};
+use support::{OFFER, World, enter_with, hello, masked, upgrade_with, user};
 use trunkline_core::codec::deflate::Deflate;
 use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role};
 use trunkline_core::drive::Machine;
-use trunkline_core::hub::Session;
+use trunkline_core::hub::{RunOptions, Session};
 use trunkline_core::id::ThreadId;
 use trunkline_core::limits::Limits;
 
@@ -130,19 +130,20 @@ fn a_log_counts_the_compressed_form_before_anybody_has_wanted_it() {
 
 #[test]
 fn what_is_said_to_one_alone_is_compressed_for_it() {
-    let world = World::new();
-    publish(&world, "t", 100);
-    let run =
-        world.hub.start_run(&user("ann"), ThreadId::new("t").unwrap(), trunkline_core::hub::RunOptions::named("a"));
-    let run = run.unwrap();
+    let world = World::with(Limits { log_entries: 4, ..Limits::default() });
+    let options = RunOptions::named("assistant");
+    let run = world.hub.start_run(&user("ann"), ThreadId::new("t").unwrap(), options).unwrap();
     for _ in 0..50 {
         run.thinking("The same thought, again and again, which becomes short.").unwrap();
     }
-    // Whoever comes while a run is open gets its state: a snapshot, or what is in the log.
-    let mut session = watching(&world, OFFER, "t");
+    // The log begins in the middle of the run: what is before that comes as a snapshot.
+    let mut session = world.hub.session().unwrap();
+    session.handle_bytes(world.now(), &upgrade_with(OFFER));
+    taken(&world, &mut session);
+    session.handle_bytes(world.now(), &hello(&world.token(&user("ann"))));
     let wire = taken(&world, &mut session);
     let texts = messages(&wire);
-    assert!(!texts.is_empty());
     let plain: usize = texts.iter().map(String::len).sum();
-    println!("{} bytes for {plain}", wire.len());
+    assert!(texts.iter().any(|text| text.starts_with(r#"{"type":"snapshot""#)), "{texts:?}");
+    assert!(wire.len() < plain / 2, "{} bytes for {plain}", wire.len());
 }

@@ -22,7 +22,7 @@ const USERS: usize = 1_000;
 /// What an idle connection may hold.
 const MAX_IDLE_BYTES: usize = 2 << 10;
 /// What the driver's future may hold beside its transport and its timer.
-const MAX_DRIVER_BYTES: usize = 672;
+const MAX_DRIVER_BYTES: usize = 688;
 
 #[test]
 fn an_idle_connection_holds_at_most_two_kib_and_gives_them_back() {
@@ -65,8 +65,8 @@ fn an_idle_connection_holds_at_most_two_kib_and_gives_them_back() {
     assert_eq!(world.hub.counts().users, 0);
     let left = bytes().saturating_sub(start);
     println!("after the last one left: {left} bytes in all");
-    // A node of each shard's trees stays.
-    assert!(left <= 128 << 10, "{left}");
+    // A node of each shard's trees stays, and a compressor for whoever comes next.
+    assert!(left <= (128 + 340) << 10, "{left}");
     drop(profiler);
 }
 

@@ -16,7 +16,8 @@ use crate::time::Timestamp;
 pub(super) struct Wire {
     assembler: Assembler,
     out: Outbox,
-    packer: Option<Packer>,
+    /// Boxed: most messages go out as they are, and many clients agree on nothing.
+    packer: Option<Box<Packer>>,
 }
 
 /// What compresses the messages of one connection.
@@ -50,7 +51,7 @@ impl Wire {
     /// From here on messages may be compressed in both directions, and those of `from` bytes are.
     pub(super) fn set_deflate(&mut self, agreed: Agreed, deflate: &Deflate, from: usize) {
         self.assembler.set_deflate(deflate.clone());
-        self.packer = Some(Packer { deflate: deflate.clone(), window_bits: agreed.window_bits(), from });
+        self.packer = Some(Box::new(Packer { deflate: deflate.clone(), window_bits: agreed.window_bits(), from }));
     }
 
     pub(super) fn set_max_message(&mut self, max_message: usize) {

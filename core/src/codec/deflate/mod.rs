@@ -28,7 +28,7 @@ use crate::sync::{Arc, Spares};
 
 /// What all connections of a hub compress and inflate with. Clones are the same one.
 ///
-/// No connection has a compressor, of about 300 KiB, or an inflator, of about 50 KiB: one is taken for a message and put back
+/// No connection has a compressor, of about 330 KiB, or an inflator, of about 50 KiB: one is taken for a message and put back
 /// behind it, and a few are kept. Where all of them are in use, one more is made, and dropped afterwards: no more are in use than
 /// there are threads, and what goes out does not hang on who else is busy.
 #[derive(Clone)]
