@@ -72,7 +72,7 @@ fn every_limit_can_be_set_from_a_file_and_from_a_variable() {
     let mut limits = Limits::default();
     for (name, slot) in limit_slots(&mut limits) {
         let (file, variable) = match slot {
-            Slot::Count(_) | Slot::Rate(_) => ("100000000".to_owned(), "100000000"),
+            Slot::Count(_) | Slot::Rate(_) | Slot::MaybeCount(_) => ("100000000".to_owned(), "100000000"),
             Slot::Span(_) | Slot::Maybe(_) => ("\"70s\"".to_owned(), "70s"),
             Slot::Choice(_) => ("\"refuse\"".to_owned(), "refuse"),
         };
