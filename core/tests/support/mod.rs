@@ -1,6 +1,8 @@
 //! What the tests of this folder share: a hub on a clock that stands still, and a socket that tests script.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod crewed;
+
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
