@@ -308,6 +308,14 @@ where
         }
     }
 
+    /// Leaves what is to be written for the pass that writes. Nothing is not left: a socket that takes nothing of it is not broken.
+    fn put_off(&self) {
+        let (Some(seated), Some((machine, _))) = (&self.seated, &self.parts) else { return };
+        if !machine.transmit().is_empty() {
+            seated.seat.put_off();
+        }
+    }
+
     /// Writes what was put off, and does nothing beside it.
     fn write_only(&mut self, cx: &mut Context<'_>) {
         if let Some((machine, transport)) = &mut self.parts {
@@ -380,7 +388,7 @@ where
                 Round::Again => {}
                 Round::Idle => return Poll::Pending,
                 Round::PutOff => {
-                    this.seated.iter().for_each(|seated| seated.seat.put_off());
+                    this.put_off();
                     return Poll::Pending;
                 }
                 Round::Over => match this.parts.take() {
@@ -391,7 +399,7 @@ where
             }
         }
         // What was put off is written now, and the rest goes on in another turn.
-        this.seated.iter().for_each(|seated| seated.seat.put_off());
+        this.put_off();
         cx.waker().wake_by_ref();
         Poll::Pending
     }

@@ -109,6 +109,20 @@ fn what_comes_after_the_mailbox_has_woken_is_read_nevertheless() {
 }
 
 #[test]
+fn what_is_sent_and_needs_no_answer_is_taken_however_much_it_is() {
+    let mut room = Room::of(1);
+    for _ in 0..1_000 {
+        room.pipes[0].sends(&masked(Opcode::Pong, b""));
+    }
+    room.rig.run();
+    assert!(room.pipes[0].is_taken());
+    assert!(room.rig.ended.is_empty(), "{:?}", room.rig.ended);
+    room.publish(1);
+    room.rig.run();
+    assert_eq!(room.told(), [1]);
+}
+
+#[test]
 fn a_socket_that_takes_a_little_at_a_time_gets_every_byte_once_and_in_order() {
     let mut room = Room::of(2);
     room.pipes[0].blocks();
@@ -378,4 +392,15 @@ fn one_that_is_always_ready_keeps_neither_the_others_nor_the_thread() {
         assert!(rig.wakes.take() > 0, "it goes on when others had their turn");
         assert_eq!(turns.iter().map(|turns| turns.get()).collect::<Vec<_>>(), [polls * PASSES; 3]);
     }
+}
+
+#[test]
+fn a_socket_that_always_has_more_does_not_keep_those_beside_it() {
+    let mut room = Room::of(2);
+    (0..100_000).for_each(|_| room.pipes[0].sends(&masked(Opcode::Pong, b"")));
+    room.pipes[1].sends(&ping());
+    room.publish(1);
+    assert!(room.rig.poll().is_pending());
+    assert!(!room.pipes[0].is_taken());
+    assert_eq!(room.told(), [1, 2]);
 }
