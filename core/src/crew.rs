@@ -37,6 +37,8 @@ pub struct Crew<F: Future, K, C> {
     /// Whoever has one in a pass; empty between two.
     turn: Vec<Key>,
     ended: Vec<F::Output>,
+    /// How many passes there were since others of the thread had their turn.
+    passes: usize,
     alarm: Alarm<K>,
     clock: C,
 }
@@ -58,20 +60,26 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The same for whoever polls by hand. Others that share the thread have their turn after a bounded number of its own.
+    /// The same for whoever polls by hand. Others that share the thread have their turn after a bounded number of its own, also where
+    /// whoever polls takes output after output.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
-        for _ in 0..PASSES {
+        loop {
             if let Some(output) = self.ended.pop() {
                 return Poll::Ready(output);
             }
+            if self.passes == PASSES {
+                cx.waker().wake_by_ref();
+                break;
+            }
             self.rouse_due(cx);
             if self.ready.is_empty() && !self.turns.take(&mut self.ready, cx.waker()) {
-                return Poll::Pending;
+                break;
             }
             self.seat_who_came();
             self.pass();
+            self.passes += 1;
         }
-        cx.waker().wake_by_ref();
+        self.passes = 0;
         Poll::Pending
     }
 
@@ -189,6 +197,7 @@ impl<F: Future> Crews<F> {
             ready: Vec::new(),
             turn: Vec::new(),
             ended: Vec::new(),
+            passes: 0,
             alarm: Alarm::new(timer),
             clock,
         }

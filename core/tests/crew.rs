@@ -404,3 +404,22 @@ fn a_socket_that_always_has_more_does_not_keep_those_beside_it() {
     assert!(!room.pipes[0].is_taken());
     assert_eq!(room.told(), [1, 2]);
 }
+
+#[test]
+fn whoever_takes_output_after_output_does_not_keep_the_thread() {
+    let world = World::new();
+    let mut rig = Rig::<()>::new(&world);
+    let mut taken = 0;
+    loop {
+        // For each that has ended there is another: a flood of requests that end at once.
+        rig.seat(|_| ready(()));
+        match rig.poll() {
+            Poll::Ready(()) => taken += 1,
+            Poll::Pending => break,
+        }
+        assert!(taken <= PASSES, "others never have their turn");
+    }
+    // It is woken for the rest.
+    rig.run();
+    assert_eq!(taken + rig.ended.len(), PASSES + 1);
+}
