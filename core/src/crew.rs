@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use crate::drive::{Alarm, Timer};
 use crate::sync::{Key, Lock, Seat, TurnPass, Turns};
@@ -19,8 +20,9 @@ use crate::time::{Clock, Timestamp};
 const PASS: usize = 64;
 /// How many have their turn by one reading of the clock.
 const TURNS_OF_A_MOMENT: usize = 16;
-/// How many passes there are before other tasks of the thread have their turn.
+/// How many passes there are, and how long they take at most, before other tasks of the thread have their turn.
 const PASSES: usize = 32;
+const SHIFT: Duration = Duration::from_millis(5);
 
 /// Futures that one task drives. Dropped, it drops them all.
 ///
@@ -37,8 +39,9 @@ pub struct Crew<F: Future, K, C> {
     /// Whoever has one in a pass; empty between two.
     turn: Vec<Key>,
     ended: Vec<F::Output>,
-    /// How many passes there were since others of the thread had their turn.
+    /// How many passes there were since others of the thread had their turn, and when the first began.
     passes: usize,
+    began: Timestamp,
     alarm: Alarm<K>,
     clock: C,
 }
@@ -60,18 +63,21 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The same for whoever polls by hand. Others that share the thread have their turn after a bounded number of its own, also where
-    /// whoever polls takes output after output.
+    /// The same for whoever polls by hand. Others that share the thread have their turn after a bounded number of its own, and
+    /// after some milliseconds, also where whoever polls takes output after output.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         loop {
             if let Some(output) = self.ended.pop() {
                 return Poll::Ready(output);
             }
-            if self.passes == PASSES {
+            let now = self.rouse_due(cx);
+            if self.passes == 0 {
+                self.began = now;
+            }
+            if self.passes == PASSES || now > self.began + SHIFT {
                 cx.waker().wake_by_ref();
                 break;
             }
-            self.rouse_due(cx);
             if self.ready.is_empty() && !self.turns.take(&mut self.ready, cx.waker()) {
                 break;
             }
@@ -83,8 +89,8 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
         Poll::Pending
     }
 
-    /// Brings turns to those whose moments have come, and sets the timer for the next.
-    fn rouse_due(&mut self, cx: &mut Context<'_>) {
+    /// Brings turns to those whose moments have come, and sets the timer for the next. Answers what the clock says.
+    fn rouse_due(&mut self, cx: &mut Context<'_>) -> Timestamp {
         let now = self.clock.now().at;
         while let Some(key) = self.turns.pop_due(now) {
             self.member(key).iter().for_each(|member| member.seat.rouse());
@@ -93,6 +99,7 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
             // Between the two looks at the clock, or early.
             cx.waker().wake_by_ref();
         }
+        now
     }
 
     fn seat_who_came(&mut self) {
@@ -198,6 +205,7 @@ impl<F: Future> Crews<F> {
             turn: Vec::new(),
             ended: Vec::new(),
             passes: 0,
+            began: Timestamp::ZERO,
             alarm: Alarm::new(timer),
             clock,
         }

@@ -423,3 +423,24 @@ fn whoever_takes_output_after_output_does_not_keep_the_thread() {
     rig.run();
     assert_eq!(taken + rig.ended.len(), PASSES + 1);
 }
+
+#[test]
+fn turns_that_take_long_keep_the_thread_for_some_milliseconds_only() {
+    let world = Rc::new(World::new());
+    let mut rig = Rig::<()>::new(&world);
+    let (turned, turns) = (Rc::clone(&world), Rc::new(Cell::new(0)));
+    let counted = Rc::clone(&turns);
+    rig.seat(move |_| {
+        poll_fn(move |cx| {
+            turned.turn(Duration::from_millis(1));
+            counted.set(counted.get() + 1);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    });
+    for polls in 1..=3 {
+        assert!(rig.poll().is_pending());
+        assert!(rig.wakes.take() > 0);
+        assert_eq!(turns.get(), polls * 6);
+    }
+}
