@@ -154,7 +154,7 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
         self.turns.take_put_off();
         if let Some(member) = self.members.get_mut(key.index()).and_then(Option::take) {
             let Member { future, seat, .. } = member;
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
+            let_go(future);
             self.turns.leave(&seat);
         }
         false
@@ -169,8 +169,15 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
 impl<F: Future, K, C> Drop for Crew<F, K, C> {
     fn drop(&mut self) {
         let came = self.coming.lock().take();
-        drop(came);
+        for member in self.members.drain(..).flatten().chain(came.into_iter().flatten()) {
+            let_go(member.future);
+        }
     }
+}
+
+/// Drops one; where that panics, it is not the others' fault.
+fn let_go<F>(future: Pin<Box<F>>) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(future)));
 }
 
 /// The crews of a runtime, one for each of its threads.

@@ -169,14 +169,16 @@ fn reading_goes_on_once_the_peer_takes_its_answers() {
     assert_eq!(room.pipes[0].ends().written.len(), 2_000 * 127, "a pong for each");
 }
 
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        panic!("on purpose, in a drop");
+    }
+}
+
 #[test]
 fn a_member_that_panics_goes_alone() {
-    struct Grenade;
-    impl Drop for Grenade {
-        fn drop(&mut self) {
-            panic!("on purpose, in a drop");
-        }
-    }
     let mut room = Room::of(2);
     room.rig.seat(|_| async { panic!("on purpose") });
     room.rig.seat(|_| {
@@ -193,6 +195,25 @@ fn a_member_that_panics_goes_alone() {
     room.rig.run();
     assert_eq!(room.told(), [1; 2]);
     assert!(room.rig.ended.len() <= 1, "{:?}", room.rig.ended);
+}
+
+#[test]
+fn a_crew_that_is_dropped_drops_all_of_them_also_where_some_panic() {
+    let world = World::new();
+    let mut rig = Rig::<()>::new(&world);
+    let held = Rc::new(());
+    for seats in 0..6 {
+        let (grenade, kept) = ((seats % 3 == 0).then(|| Grenade), Rc::clone(&held));
+        rig.seat(|_| async move {
+            let _held = (&grenade, &kept);
+            pending().await
+        });
+        if seats == 2 {
+            rig.run();
+        }
+    }
+    drop(rig.crew);
+    assert_eq!(Rc::strong_count(&held), 1);
 }
 
 #[test]
