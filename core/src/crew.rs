@@ -218,16 +218,22 @@ impl<F: Future> Crews<F> {
         }
     }
 
-    /// Seats a future, which is made with its place, in the crew that has fewest. Where that has gone, or where there is none,
+    /// Seats a future, which is made with its place, in the crew that has fewest. Where all have gone, or where there is none,
     /// it is dropped.
     pub fn seat(&self, make: impl FnOnce(Berth) -> F) {
-        if let Some(seats) = self.0.iter().min_by_key(|seats| seats.turns.taken()) {
+        let there = self.0.iter().filter(|seats| !seats.have_gone());
+        if let Some(seats) = there.min_by_key(|seats| seats.turns.taken()) {
             seats.take(make);
         }
     }
 }
 
 impl<F> Seats<F> {
+    /// Whether the crew was dropped, with its task perhaps.
+    fn have_gone(&self) -> bool {
+        self.coming.lock().is_none()
+    }
+
     fn take(&self, make: impl FnOnce(Berth) -> F) {
         let seat = Arc::new(self.turns.seat());
         let future = Box::pin(make(Berth(Arc::clone(&seat))));

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use support::crewed::{Call, Calls, Pipe, Rig, Served};
+use support::crewed::{Bell, Call, Calls, Pipe, Rig, Served};
 use support::{World, hello, masked, upgrade, user};
 use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role};
 use trunkline_core::drive::Timer as _;
@@ -373,6 +373,24 @@ fn whoever_is_seated_where_the_crew_has_gone_is_dropped() {
     assert_eq!(Rc::strong_count(&held), 2);
     seat(late);
     assert_eq!(Rc::strong_count(&held), 1);
+}
+
+#[test]
+fn whoever_comes_is_seated_where_fewest_are_and_in_no_crew_that_has_gone() {
+    let world = World::new();
+    let mut rig = Rig::<usize>::new(&world);
+    let gone = rig.crews.add(Bell::default(), world.hub.clone());
+    for n in 0..4 {
+        rig.seat(move |_| ready(n));
+    }
+    rig.run();
+    assert_eq!(std::mem::take(&mut rig.ended), [2, 0]);
+    drop(gone);
+    for n in 0..4 {
+        rig.seat(move |_| ready(n));
+    }
+    rig.run();
+    assert_eq!(rig.ended, [3, 2, 1, 0]);
 }
 
 #[test]
