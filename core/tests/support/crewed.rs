@@ -3,6 +3,7 @@
 
 use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -43,12 +44,27 @@ pub struct Ends {
     room: usize,
     broken: bool,
     pub written: Vec<u8>,
-    /// Bytes that were written and wait for a flush, which is not through as long as this is set.
+    /// A flush is not through as long as this is set.
     pub holds_back: bool,
-    pub flushed: usize,
+    /// Something was written, and not flushed after that.
+    holds: bool,
     pub shutdowns: usize,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// What happens with every call, as if another thread had done it meanwhile.
+    meanwhile: Meanwhile,
+    /// Whoever serves it is done with it.
+    pub over: bool,
+}
+
+/// What others do while a socket is used.
+#[derive(Clone, Default)]
+pub struct Meanwhile(Option<Rc<dyn Fn()>>);
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meanwhile").finish_non_exhaustive()
+    }
 }
 
 impl Default for Ends {
@@ -62,10 +78,12 @@ impl Default for Ends {
             broken: false,
             written: Vec::new(),
             holds_back: false,
-            flushed: 0,
+            holds: false,
             shutdowns: 0,
             reader: None,
             writer: None,
+            meanwhile: Meanwhile::default(),
+            over: false,
         }
     }
 }
@@ -73,6 +91,16 @@ impl Default for Ends {
 impl Pipe {
     pub fn new(name: usize, calls: &Calls) -> Self {
         Self(Rc::new(RefCell::new(Ends { name, calls: Rc::clone(calls), ..Ends::default() })))
+    }
+
+    /// From here on this happens with every call.
+    pub fn meanwhile(&self, happens: Rc<dyn Fn()>) {
+        self.ends().meanwhile = Meanwhile(Some(happens));
+    }
+
+    fn others_go_on(&self) {
+        let meanwhile = self.ends().meanwhile.clone();
+        meanwhile.0.iter().for_each(|happens| happens());
     }
 
     pub fn ends(&self) -> RefMut<'_, Ends> {
@@ -121,8 +149,7 @@ impl Pipe {
 
     /// Whether all that was written has left.
     pub fn is_flushed(&self) -> bool {
-        let ends = self.ends();
-        ends.flushed == ends.written.len()
+        !self.ends().holds
     }
 
     fn wake_reader(&self) {
@@ -139,6 +166,20 @@ impl Pipe {
 impl Ends {
     fn note(&self, call: Call) {
         self.calls.borrow_mut().push((self.name, call));
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.note(Call::Read);
+        let outcome = self.read(buf);
+        self.reader = outcome.is_none().then(|| cx.waker().clone());
+        outcome.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.note(Call::Write);
+        let outcome = self.write(bytes);
+        self.writer = outcome.is_none().then(|| cx.waker().clone());
+        outcome.map_or(Poll::Pending, Poll::Ready)
     }
 
     fn read(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
@@ -171,33 +212,22 @@ impl Ends {
         let n = bytes.len().min(self.room);
         self.room -= if self.room == usize::MAX { 0 } else { n };
         self.written.extend_from_slice(&bytes[..n]);
+        self.holds |= n > 0;
         Some(Ok(n))
     }
 }
 
 impl Transport for Pipe {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut ends = self.ends();
-        ends.note(Call::Read);
-        match ends.read(buf) {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                ends.reader = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        let outcome = self.ends().poll_read(cx, buf);
+        self.others_go_on();
+        outcome
     }
 
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut ends = self.ends();
-        ends.note(Call::Write);
-        match ends.write(bytes) {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                ends.writer = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        let outcome = self.ends().poll_write(cx, bytes);
+        self.others_go_on();
+        outcome
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -206,7 +236,7 @@ impl Transport for Pipe {
             ends.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        ends.flushed = ends.written.len();
+        ends.holds = false;
         Poll::Ready(Ok(()))
     }
 
@@ -269,6 +299,10 @@ impl Wakes {
 
 impl Wake for Wakes {
     fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -326,8 +360,48 @@ impl Rig<Served> {
     /// A socket of this name in the crew.
     pub fn serve(&self, sockets: &Sockets, name: usize, calls: &Calls) -> Pipe {
         let (pipe, sockets, session) = (Pipe::new(name, calls), sockets.clone(), sockets.admit(None));
-        let socket: Socket<Pipe> = Socket::Open(pipe.clone());
-        self.seat(move |berth| async move { sockets.serve_in(berth, session, socket).await });
+        let (socket, served): (Socket<Pipe>, _) = (Socket::Open(pipe.clone()), pipe.clone());
+        self.seat(move |berth| async move {
+            let outcome = sockets.serve_in(berth, session, socket).await;
+            served.ends().over = true;
+            outcome
+        });
         pipe
+    }
+}
+
+/// A socket in a task of its own.
+pub struct Lone {
+    future: Option<Member<Served>>,
+    bell: Bell,
+    wakes: Arc<Wakes>,
+}
+
+impl Lone {
+    pub fn serve(sockets: &Sockets, name: usize, calls: &Calls) -> (Self, Pipe) {
+        let (pipe, sockets, session) = (Pipe::new(name, calls), sockets.clone(), sockets.admit(None));
+        let (socket, served): (Socket<Pipe>, _) = (Socket::Open(pipe.clone()), pipe.clone());
+        let (bell, wakes) = (Bell::default(), Arc::new(Wakes::default()));
+        let timer = bell.clone();
+        let future: Member<Served> = Box::pin(async move {
+            let outcome = sockets.serve(session, socket, timer).await;
+            served.ends().over = true;
+            outcome
+        });
+        wakes.wake_by_ref();
+        (Self { future: Some(future), bell, wakes }, pipe)
+    }
+
+    /// Polls it where it was woken; says whether it was.
+    pub fn step(&mut self, now: Timestamp) -> bool {
+        self.bell.ring(now);
+        let woken = self.wakes.take() > 0;
+        if woken && let Some(future) = &mut self.future {
+            let waker = Waker::from(Arc::clone(&self.wakes));
+            if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+                self.future = None;
+            }
+        }
+        woken
     }
 }
