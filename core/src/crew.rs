@@ -4,6 +4,37 @@
 //! subscribers, their tasks would be woken one by one, each to write once and to sleep again. A crew is woken once. It lets
 //! everybody that is ready take in what there is, and then all of them write, one directly after the other: what is at the other
 //! end finds the next bytes while it is still awake.
+//!
+//! ```
+//! use std::net::IpAddr;
+//! use std::pin::Pin;
+//!
+//! use trunkline_core::crew::{Crew, Crews};
+//! use trunkline_core::drive::{Timer, Transport};
+//! use trunkline_core::hub::Hub;
+//! use trunkline_core::serve::{Handover, Outcome, Socket, Sockets};
+//!
+//! type Member<T> = Pin<Box<dyn Future<Output = Outcome<Handover<T>>> + Send>>;
+//!
+//! /// The task of each thread. `web` starts another for a request of the web stack.
+//! async fn work<T, K: Timer + Unpin>(mut crew: Crew<Member<T>, K, Hub>, web: impl Fn(Handover<T>)) {
+//!     loop {
+//!         if let Outcome::Web(request) = crew.next().await {
+//!             web(request);
+//!         }
+//!     }
+//! }
+//!
+//! /// What the accept loop does with a socket.
+//! fn accepted<T>(crews: &Crews<Member<T>>, sockets: &Sockets, stream: T, peer: IpAddr)
+//! where
+//!     T: Transport + Unpin + Send + 'static,
+//! {
+//!     let (session, sockets) = (sockets.admit(Some(peer)), sockets.clone());
+//!     let socket: Socket<T> = Socket::Open(stream);
+//!     crews.seat(|berth| Box::pin(async move { sockets.serve_in(berth, session, socket).await }));
+//! }
+//! ```
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,7 +57,8 @@ const SHIFT: Duration = Duration::from_millis(5);
 
 /// Futures that one task drives. Dropped, it drops them all.
 ///
-/// One that panics is dropped; it takes no other with it.
+/// One that panics is dropped; it takes no other with it. Whatever one does in its turn, the others wait for. Of one that has ended,
+/// the place stays for the next: some tens of bytes for each of the most that there ever were at once.
 #[derive(Debug)]
 #[must_use = "nobody has a turn unless it is polled"]
 pub struct Crew<F: Future, K, C> {
@@ -258,7 +290,7 @@ impl<F> Seats<F> {
 pub struct Berth(Arc<Seat>);
 
 impl Berth {
-    /// A timer on the crew's.
+    /// A timer on the crew's. All that one place has are one: it fires at the moment that was set last.
     pub fn timer(&self) -> CrewTimer {
         CrewTimer::new(&self.0)
     }

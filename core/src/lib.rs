@@ -12,6 +12,7 @@
 //! | [`sync`] | the only home of locks, atomics and wakers |
 //! | `tls` | certificates that can be replaced, and whom a client trusts; with the feature `tls` |
 //! | [`drive`] | the one I/O loop |
+//! | [`crew`] | many of its futures in one task |
 //! | [`codec`] | RFC 6455 in bytes: upgrade and frames; RFC 7692, compressed messages |
 //! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
 //! | [`auth`] | tokens: what carries them, what they grant |

@@ -6,20 +6,24 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn, ready};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use support::crewed::{Bell, Call, Calls, Pipe, Rig, Served};
+use support::crewed::{Bell, Call, Calls, Pipe, Rig, Served, Wakes};
 use support::{World, hello, masked, upgrade, user};
 use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role};
 use trunkline_core::drive::Timer as _;
 use trunkline_core::error::CloseReason;
+use trunkline_core::id::UserId;
 use trunkline_core::serve::{Outcome, Sockets};
 use trunkline_core::time::Timestamp;
 
-/// How many passes there are before others have their turn: the crew's own bound, seen from outside.
+/// How many have their turn in one pass, and how many passes there are before others of the thread have theirs: the crew's own
+/// bounds, seen from outside.
+const PASS: usize = 64;
 const PASSES: usize = 32;
 
 fn texts(wire: &[u8]) -> Vec<String> {
@@ -29,7 +33,7 @@ fn texts(wire: &[u8]) -> Vec<String> {
     messages.filter_map(|message| if let Message::Text(text) = message { Some(text) } else { None }).collect()
 }
 
-/// Sockets of Ann's that are in and idle, in one crew.
+/// Sockets that are in and idle, in one crew: ten of each user.
 struct Room {
     world: World,
     rig: Rig<Served>,
@@ -41,10 +45,9 @@ impl Room {
     fn of(count: usize) -> Self {
         let world = World::new();
         let (mut rig, calls, sockets) = (Rig::new(&world), Calls::default(), Sockets::new(world.hub.clone()));
-        let token = world.token(&user("ann"));
         let pipes: Vec<_> = (0..count).map(|name| rig.serve(&sockets, name, &calls)).collect();
-        for pipe in &pipes {
-            pipe.sends(&[upgrade(), hello(&token)].concat());
+        for (name, pipe) in pipes.iter().enumerate() {
+            pipe.sends(&[upgrade(), hello(&world.token(&owner(name)))].concat());
         }
         rig.run();
         for pipe in &pipes {
@@ -54,14 +57,19 @@ impl Room {
         Self { world, rig, pipes, calls }
     }
 
+    /// To those of the first user.
     fn publish(&self, n: u64) {
-        self.world.hub.publish(&user("ann"), None, "note", &n).unwrap();
+        self.world.hub.publish(&owner(0), None, "note", &n).unwrap();
     }
 
     /// How many texts each was given since the last call.
     fn told(&self) -> Vec<usize> {
         self.pipes.iter().map(|pipe| texts(&std::mem::take(&mut pipe.ends().written)).len()).collect()
     }
+}
+
+fn owner(name: usize) -> UserId {
+    user(&format!("user-{}", name / 10))
 }
 
 fn ping() -> Vec<u8> {
@@ -79,6 +87,19 @@ fn everybody_takes_in_before_anybody_writes_and_the_writes_follow_one_another() 
     assert!((0..8).all(|name| before.contains(&(name, Call::Read))), "{calls:?}");
     assert_eq!(after, (0..8).map(|name| (name, Call::Write)).collect::<Vec<_>>());
     assert_eq!(room.told(), [1; 8]);
+}
+
+#[test]
+fn of_very_many_those_of_one_pass_write_before_the_others_take_in() {
+    let mut room = Room::of(PASS + 6);
+    room.pipes.iter().for_each(|pipe| pipe.sends(&ping()));
+    room.rig.run();
+    let writes_of = |names: std::ops::Range<usize>| names.map(|name| (name, Call::Write)).collect::<Vec<_>>();
+    let calls = room.calls.take();
+    let first = calls.iter().position(|(_, call)| *call == Call::Write).unwrap();
+    assert!(calls[..first].iter().all(|(name, _)| *name < PASS));
+    assert_eq!(calls[first..first + PASS], writes_of(0..PASS));
+    assert!(calls.ends_with(&writes_of(PASS..PASS + 6)));
 }
 
 #[test]
@@ -409,6 +430,19 @@ fn a_request_for_the_web_stack_comes_out_of_the_crew_with_its_bytes_and_its_plac
     drop(handover);
     assert_eq!(world.hub.sockets(), 2);
     assert!(rig.ended.is_empty());
+}
+
+#[test]
+fn whoever_polled_last_is_woken_and_nothing_is_lost_with_a_future_that_was_dropped() {
+    let mut room = Room::of(1);
+    let other = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&other));
+    // Polled once, and dropped.
+    assert!(pin!(room.rig.crew.next()).poll(&mut Context::from_waker(&waker)).is_pending());
+    room.publish(1);
+    assert_eq!((room.rig.wakes.take(), other.take()), (0, 1));
+    assert!(pin!(room.rig.crew.next()).poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(room.told(), [1]);
 }
 
 #[test]

@@ -14,6 +14,14 @@
 //! 5. [`Housekeeper::run_until`](crate::hub::Housekeeper::run_until) beside that, which keeps house, and drains at the shutdown.
 //!    What is accepted meanwhile is told that there is no room.
 //!
+//! # Many sockets in one task
+//!
+//! A task for each socket is right, and all that most need. Where an event goes to many at once, it costs a wake-up and a timer for
+//! each of them; a [`Crew`](crate::crew::Crew) has one for all. Make one for each thread, drive it in a task of its own, seat each
+//! socket with [`Sockets::serve_in`](crate::serve::Sockets::serve_in), and give the requests that come out of it to tasks of their own.
+//! It lets others have their turn by itself: where a runtime bounds what a task does, take its task out of that, or sockets that are ready
+//! look as if they were not.
+//!
 //! # What goes wrong
 //!
 //! - A waker must wake from any thread: effects of other users come by it, while nothing comes from the socket.
@@ -21,6 +29,7 @@
 //! - A full listener must not spin: wait when `accept` fails.
 //! - Small frames must leave at once: set `TCP_NODELAY`. And little may lie in the system's own buffer, or nobody is seen to be slow: set
 //!   `TCP_NOTSENT_LOWAT` where there is one, to [`MAX_UNSENT_BYTES`](crate::serve::MAX_UNSENT_BYTES).
+//! - A read that is pending fires its waker once there is something. In a crew nothing else makes anybody read.
 //! - A task that is cancelled drops its session, and with it its place in the hub. Nothing else is to be undone.
 //!
 //! The conformance suite in `tests/` takes the address of any server: run it against yours.
