@@ -319,3 +319,103 @@ impl Timer for CrewTimer {
         if self.0.alarm_has_come() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::drive::{Driver, Machine, Transport};
+    use crate::time::Now;
+
+    /// It listens only when it has said everything, and nothing else comes of what was written.
+    #[derive(Debug)]
+    struct Polite {
+        rest: &'static [u8],
+        heard: bool,
+    }
+
+    impl Machine for Polite {
+        fn poll_ready(&mut self, _now: Now, _waker: &Waker) {}
+
+        fn handle_bytes(&mut self, _now: Now, _bytes: &[u8]) {
+            self.heard = true;
+        }
+
+        fn handle_eof(&mut self, _now: Now) {}
+
+        fn handle_broken(&mut self, _now: Now) {}
+
+        fn handle_timeout(&mut self, _now: Now) {}
+
+        fn poll_timeout(&self) -> Option<Timestamp> {
+            None
+        }
+
+        fn transmit(&self) -> &[u8] {
+            self.rest
+        }
+
+        fn advance(&mut self, _now: Now, n: usize) {
+            self.rest = self.rest.get(n..).unwrap_or_default();
+        }
+
+        fn goes_on_when_written(&self) -> bool {
+            false
+        }
+
+        fn wants_read(&self) -> bool {
+            self.rest.is_empty()
+        }
+
+        fn is_closed(&self) -> bool {
+            self.heard
+        }
+    }
+
+    /// It has always something to read, takes all that is written, and fires no waker.
+    #[derive(Debug)]
+    struct Open;
+
+    impl Transport for Open {
+        fn poll_read(self: Pin<&mut Self>, _cx: &mut Context<'_>, _buf: &mut [u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(1))
+        }
+
+        fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// It never fires, and its clock stands still.
+    #[derive(Debug)]
+    struct Never;
+
+    impl Timer for Never {
+        fn reset(self: Pin<&mut Self>, _at: Timestamp) {}
+
+        fn poll_elapsed(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    impl Clock for Never {
+        fn now(&self) -> Now {
+            Now::default()
+        }
+    }
+
+    #[test]
+    fn whoever_listens_once_it_has_said_everything_hears_in_the_same_turn() {
+        let mut crews = Crews::default();
+        let mut crew = crews.add(Never, Never);
+        let polite = Polite { rest: b"after you", heard: false };
+        crews.seat(|berth| Driver::new(polite, Open, berth.timer(), Never).seated(berth.into_seat()));
+        let polled = crew.poll_next(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Ready((Polite { heard: true, .. }, Open))), "{polled:?}");
+    }
+}
