@@ -248,19 +248,26 @@ impl Transport for Pipe {
 
 /// A timer on the clock that tests turn. [`Bell::ring`] is what makes it fire.
 #[derive(Clone, Debug, Default)]
-pub struct Bell(Rc<RefCell<(Option<Timestamp>, Option<Waker>, bool)>>);
+pub struct Bell(Rc<RefCell<Set>>);
+
+#[derive(Debug, Default)]
+struct Set {
+    at: Option<Timestamp>,
+    waker: Option<Waker>,
+    fired: bool,
+}
 
 impl Bell {
     pub fn at(&self) -> Option<Timestamp> {
-        self.0.borrow().0
+        self.0.borrow().at
     }
 
     /// Fires where its moment has come.
     pub fn ring(&self, now: Timestamp) {
         let mut bell = self.0.borrow_mut();
-        if bell.0.is_some_and(|at| at <= now) {
-            bell.2 = true;
-            let waker = bell.1.take();
+        if bell.at.is_some_and(|at| at <= now) {
+            bell.fired = true;
+            let waker = bell.waker.take();
             drop(bell);
             waker.into_iter().for_each(Waker::wake);
         }
@@ -275,15 +282,15 @@ impl Bell {
 impl Timer for Bell {
     fn reset(self: Pin<&mut Self>, at: Timestamp) {
         let mut bell = self.0.borrow_mut();
-        (bell.0, bell.2) = (Some(at), false);
+        (bell.at, bell.fired) = (Some(at), false);
     }
 
     fn poll_elapsed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut bell = self.0.borrow_mut();
-        if bell.2 {
+        if bell.fired {
             return Poll::Ready(());
         }
-        bell.1 = Some(cx.waker().clone());
+        bell.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
