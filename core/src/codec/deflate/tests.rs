@@ -135,6 +135,20 @@ fn what_was_refused_leaves_nothing_to_the_next() {
 }
 
 #[test]
+fn no_message_refers_to_one_before_it_or_to_a_stream_that_ended() {
+    let deflate = Deflate::default();
+    let second = [0xf2, 0x00, 0x11, 0x00, 0x00];
+    for before in [event(500), event(70_000)] {
+        let payload = compressed_by_flate2(&[&before], 6);
+        assert_eq!(deflate.inflate(&payload, MAX), Ok(before));
+        assert_eq!(deflate.inflate(&second, MAX), Err(Fault::NotDeflate));
+    }
+    assert_eq!(format!("{deflate:?}"), "Deflate(0 compressors, 1 inflators)");
+    let ended = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    assert_eq!(deflate.inflate(&[&ended[..], &second].concat(), MAX), Err(Fault::NotDeflate));
+}
+
+#[test]
 fn what_is_used_again_is_kept_and_shared_by_all_clones() {
     let deflate = Deflate::default();
     assert_eq!(format!("{deflate:?}"), "Deflate(0 compressors, 0 inflators)");
