@@ -84,6 +84,7 @@ impl Wire {
 
     /// Says why we close.
     pub(super) fn close(&mut self, now: Timestamp, reason: CloseReason) -> Closing {
+        self.assembler.skip_messages();
         self.out.close(now, reason.code(), reason.name());
         Closing::sent()
     }

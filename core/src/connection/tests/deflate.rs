@@ -147,6 +147,27 @@ fn a_bomb_is_a_message_over_the_limit() {
 }
 
 #[test]
+fn what_comes_behind_our_close_is_not_inflated() {
+    let mut c = live(Limits::default(), OFFER);
+    c.close(at(0), crate::error::CloseReason::Restart);
+    let answer = flush(&mut c, at(0));
+    // Whether they could be or not, and in however many pieces.
+    let (bomb, mut broken) = (compressed(&"x".repeat(1 << 20)), masked(Opcode::Text, &[0x06, 0x00]));
+    broken[0] |= 0x40;
+    for bytes in [&bomb, &broken] {
+        for chunk in [bytes.len(), 3] {
+            bytes.chunks(chunk).for_each(|piece| assert_eq!(c.handle_bytes(at(0), piece), piece.len()));
+        }
+    }
+    let kept = "Deflate(0 compressors, 0 inflators)";
+    assert_eq!((c.phase(), format!("{:?}", c.settings.deflate)), (PhaseName::Closing, kept.to_owned()));
+    assert!(c.transmit().is_empty());
+    // The peer's close still counts.
+    take(&mut c, &masked(Opcode::Close, &answer[2..4]));
+    assert_eq!(c.phase(), PhaseName::Closed);
+}
+
+#[test]
 fn what_is_half_received_of_a_compressed_message_counts() {
     let mut c = live(Limits { message_bytes: 64_000, ..Limits::default() }, OFFER);
     assert_eq!(c.half_received().0, 0);
