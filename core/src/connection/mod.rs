@@ -330,9 +330,9 @@ impl Connection {
         }
     }
 
-    /// Whether stream events may be added: the client is in, and little is waiting.
+    /// Whether stream events may be added: the client is in, and little is waiting, also before it was compressed.
     pub fn wants_events(&self) -> bool {
-        matches!(self.phase, Phase::Live(_)) && self.wire.unsent().len() < HIGH_WATER
+        matches!(self.phase, Phase::Live(_)) && self.wire.unsent().len() < HIGH_WATER && !self.wire.has_packed_much()
     }
 
     /// Adds a frame that was encoded elsewhere, such as an event.

@@ -27,7 +27,12 @@ struct Packer {
     window_bits: u8,
     /// Shorter messages stay as they are.
     from: usize,
+    /// Bytes that were to be compressed since the socket last had all of it.
+    taken: usize,
 }
+
+/// Of so many the socket is to take what came before more are compressed, however little that is: 128 KiB.
+const MUCH: usize = 128 << 10;
 
 /// What the next message of a peer comes to.
 pub(super) enum Incoming {
@@ -51,7 +56,8 @@ impl Wire {
     /// From here on messages may be compressed in both directions, and those of `from` bytes are.
     pub(super) fn set_deflate(&mut self, agreed: Agreed, deflate: &Deflate, from: usize) {
         self.assembler.set_deflate(deflate.clone());
-        self.packer = Some(Box::new(Packer { deflate: deflate.clone(), window_bits: agreed.window_bits(), from }));
+        let (deflate, window_bits) = (deflate.clone(), agreed.window_bits());
+        self.packer = Some(Box::new(Packer { deflate, window_bits, from, taken: 0 }));
     }
 
     pub(super) fn set_max_message(&mut self, max_message: usize) {
@@ -95,14 +101,14 @@ impl Wire {
 
     /// A text whose parts were encoded elsewhere.
     pub(super) fn text(&mut self, now: Timestamp, parts: &[&[u8]]) {
-        match self.packer.as_ref().and_then(|packer| packer.pack(parts)) {
+        match self.packer.as_mut().and_then(|packer| packer.pack(parts)) {
             Some(payload) => self.out.compressed(now, Opcode::Text, &[&payload]),
             None => self.out.text(now, parts),
         }
     }
 
     pub(super) fn binary(&mut self, now: Timestamp, bytes: &[u8]) {
-        match self.packer.as_ref().and_then(|packer| packer.pack(&[bytes])) {
+        match self.packer.as_mut().and_then(|packer| packer.pack(&[bytes])) {
             Some(payload) => self.out.compressed(now, Opcode::Binary, &[&payload]),
             None => self.out.frame(now, Opcode::Binary, bytes),
         }
@@ -110,9 +116,10 @@ impl Wire {
 
     /// A text that is an event's frame with `head` in the place of its first byte. What follows it is the same for others.
     pub(super) fn shared_text(&mut self, now: Timestamp, head: &[u8], event: &Packed) {
-        let Some(packer) = self.packer.as_ref().filter(|packer| packer.shares(event.tail())) else {
+        let Some(packer) = self.packer.as_mut().filter(|packer| packer.shares(event.tail())) else {
             return self.text(now, &[head, event.tail()]);
         };
+        packer.taken = packer.taken.saturating_add(event.tail().len());
         let form = event.form(|tail| packer.deflate.compress(&[tail], MAX_WINDOW_BITS));
         match (form, u16::try_from(head.len())) {
             (Some(form), Ok(len)) => self.out.compressed(now, Opcode::Text, &[&stored(len), head, &form]),
@@ -134,8 +141,16 @@ impl Wire {
         self.out.is_empty()
     }
 
+    /// Whether much was compressed that still waits: it is little to send, and was work all the same.
+    pub(super) fn has_packed_much(&self) -> bool {
+        self.packer.as_ref().is_some_and(|packer| packer.taken >= MUCH)
+    }
+
     pub(super) fn advance(&mut self, now: Timestamp, n: usize) {
         self.out.advance(now, n);
+        if let Some(packer) = self.packer.as_mut().filter(|_| self.out.is_empty()) {
+            packer.taken = 0;
+        }
     }
 
     /// When a socket that takes nothing counts as stalled, while something waits.
@@ -174,9 +189,13 @@ impl Wire {
 
 impl Packer {
     /// The payload of a message, where that is to be compressed.
-    fn pack(&self, parts: &[&[u8]]) -> Option<Vec<u8>> {
+    fn pack(&mut self, parts: &[&[u8]]) -> Option<Vec<u8>> {
         let len = parts.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
-        if len < self.from { None } else { self.deflate.compress(parts, self.window_bits) }
+        if len < self.from {
+            return None;
+        }
+        self.taken = self.taken.saturating_add(len);
+        self.deflate.compress(parts, self.window_bits)
     }
 
     /// Whether the form that is shared can be read by this client: nothing in it refers to what is further back than it is long.

@@ -98,6 +98,28 @@ fn an_event_is_compressed_once_for_all_who_take_it() {
 }
 
 #[test]
+fn what_becomes_short_is_still_work_and_waits_for_the_socket() {
+    let frame = event(10_000);
+    let packed = Packed::new(frame.clone().into());
+    for shared in [false, true] {
+        let mut c = live(Limits::default(), OFFER);
+        for _ in 0..2 {
+            let mut count = 0;
+            while c.wants_events() {
+                count += 1;
+                if shared { c.send_shared(at(0), b"{", &packed) } else { c.send_encoded(at(0), &[&frame]) }
+            }
+            assert_eq!(count, 5, "of 30 KB each, shared: {shared}");
+            let waits = c.transmit().len();
+            c.advance(at(0), waits - 1);
+            assert!(!c.wants_events(), "a byte still waits");
+            c.advance(at(0), 1);
+            assert!(c.wants_events());
+        }
+    }
+}
+
+#[test]
 fn an_event_that_was_not_worth_it_is_not_tried_again() {
     let frame = event(300);
     let packed = Packed::new(frame.clone().into());
