@@ -40,11 +40,11 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::drive::{Alarm, Timer};
-use crate::sync::{Key, Lock, Seat, TurnPass, Turns};
+use crate::sync::{Key, Lock, Seat, SeatWaker, TurnPass, Turns};
 use crate::time::{Clock, Timestamp};
 
 /// How many have their turn before those of them that have something to write do: what they touch stays in the processor's cache.
@@ -84,8 +84,13 @@ type Coming<F> = Arc<Lock<Option<Vec<Member<F>>>>>;
 #[derive(Debug)]
 struct Member<F> {
     future: Pin<Box<F>>,
-    seat: Arc<Seat>,
-    waker: Waker,
+    waker: SeatWaker,
+}
+
+impl<F> Member<F> {
+    fn seat(&self) -> &Seat {
+        self.waker.seat()
+    }
 }
 
 impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
@@ -125,7 +130,7 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
     fn rouse_due(&mut self, cx: &mut Context<'_>) -> Timestamp {
         let now = self.clock.now().at;
         while let Some(key) = self.turns.pop_due(now) {
-            self.member(key).iter().for_each(|member| member.seat.rouse());
+            self.member(key).iter().for_each(|member| member.seat().rouse());
         }
         if self.alarm.fires(cx, self.turns.next_alarm().unwrap_or(Timestamp::MAX)) {
             // Between the two looks at the clock, or early.
@@ -137,7 +142,7 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
     fn seat_who_came(&mut self) {
         let came = self.coming.lock().as_mut().map(std::mem::take).unwrap_or_default();
         for member in came {
-            let at = member.seat.key().index();
+            let at = member.seat().key().index();
             self.members.resize_with(self.members.len().max(at + 1), || None);
             self.members[at] = Some(member);
         }
@@ -148,7 +153,7 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
         let mut turn = std::mem::take(&mut self.turn);
         turn.extend(self.ready.drain(..self.ready.len().min(PASS)));
         for key in &turn {
-            self.member(*key).iter().for_each(|member| member.seat.begin_turn());
+            self.member(*key).iter().for_each(|member| member.seat().begin_turn());
         }
         for pass in [TurnPass::TakeIn, TurnPass::Write, TurnPass::GoOn] {
             self.turns.begin(pass);
@@ -168,7 +173,7 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
     /// One has its turn; says whether it has put off a write.
     fn poll(&mut self, key: Key) -> bool {
         let Some(member) = self.member(key) else { return false };
-        let mut cx = Context::from_waker(&member.waker);
+        let mut cx = Context::from_waker(member.waker.waker());
         // What one of them does is not the others' fault.
         let polled = catch_unwind(AssertUnwindSafe(|| member.future.as_mut().poll(&mut cx)));
         match polled {
@@ -185,16 +190,16 @@ impl<F: Future, K: Timer + Unpin, C: Clock> Crew<F, K, C> {
     fn dismiss(&mut self, key: Key) -> bool {
         self.turns.take_put_off();
         if let Some(member) = self.members.get_mut(key.index()).and_then(Option::take) {
-            let Member { future, seat, .. } = member;
+            let Member { future, waker } = member;
             let_go(future);
-            self.turns.leave(&seat);
+            self.turns.leave(waker.seat());
         }
         false
     }
 
     /// Whoever has the seat; `None` where that has gone.
     fn member(&mut self, key: Key) -> Option<&mut Member<F>> {
-        self.members.get_mut(key.index())?.as_mut().filter(|member| member.seat.key() == key)
+        self.members.get_mut(key.index())?.as_mut().filter(|member| member.seat().key() == key)
     }
 }
 
@@ -269,7 +274,7 @@ impl<F> Seats<F> {
     fn take(&self, make: impl FnOnce(Berth) -> F) {
         let seat = Arc::new(self.turns.seat());
         let future = Box::pin(make(Berth(Arc::clone(&seat))));
-        let member = Member { future, seat: Arc::clone(&seat), waker: Waker::from(Arc::clone(&seat)) };
+        let member = Member { future, waker: SeatWaker::of_socket(Arc::clone(&seat)) };
         if self.leave(member).is_none() {
             seat.rouse();
         }
@@ -323,6 +328,7 @@ impl Timer for CrewTimer {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::io;
+    use std::task::Waker;
 
     use super::*;
     use crate::drive::{Driver, Machine, Transport};

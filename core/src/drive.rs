@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::sync::{Seat, TurnPass};
+use crate::sync::{Seat, SeatWaker, TurnPass};
 use crate::time::{Clock, Now, Timestamp};
 
 /// A byte stream as a runtime has it.
@@ -187,19 +187,13 @@ pub struct Driver<M, T, K, C> {
     parts: Option<(M, T)>,
     alarm: Alarm<K>,
     clock: C,
-    seated: Option<Seated>,
+    /// Its place among others in one task, with the waker for whoever leaves something for the machine: see
+    /// [`Crew`](crate::crew::Crew).
+    seated: Option<SeatWaker>,
     /// The socket may have something, as far as is known.
     readable: bool,
     /// What came of a write that nobody has noted yet.
     written: Option<Poll<io::Result<usize>>>,
-}
-
-/// A driver's place among others in one task: see [`Crew`](crate::crew::Crew).
-#[derive(Debug)]
-struct Seated {
-    seat: Arc<Seat>,
-    /// For whoever leaves something for the machine: that says nothing of the socket.
-    aside: Waker,
 }
 
 /// A timer, and what it is set to.
@@ -272,19 +266,18 @@ where
     /// It has this seat in a crew: its waker is the seat's. So it reads only where the socket's waker was fired, and writes in
     /// the passes that write.
     pub(crate) fn seated(self, seat: Arc<Seat>) -> Self {
-        let aside = seat.aside();
-        Self { seated: Some(Seated { seat, aside }), ..self }
+        Self { seated: Some(SeatWaker::aside(seat)), ..self }
     }
 
     fn now(&self) -> Now {
-        self.seated.as_ref().map_or_else(|| self.clock.now(), |seated| seated.seat.now())
+        self.seated.as_ref().map_or_else(|| self.clock.now(), |seated| seated.seat().now())
     }
 
     /// One look at everything. Where `puts_off` is, what is to be written waits.
     fn round(&mut self, cx: &mut Context<'_>, puts_off: bool) -> Round {
         let now = self.now();
         let Some((machine, transport)) = &mut self.parts else { return Round::Over };
-        machine.poll_ready(now, self.seated.as_ref().map_or(cx.waker(), |seated| &seated.aside));
+        machine.poll_ready(now, self.seated.as_ref().map_or(cx.waker(), SeatWaker::waker));
         let puts_off = puts_off && !machine.transmit().is_empty() && !machine.is_closed();
         let goes_on = machine.goes_on_when_written();
         let wrote = !puts_off && write(machine, transport, cx, now);
@@ -312,7 +305,7 @@ where
     fn put_off(&self) {
         let (Some(seated), Some((machine, _))) = (&self.seated, &self.parts) else { return };
         if !machine.transmit().is_empty() {
-            seated.seat.put_off();
+            seated.seat().put_off();
         }
     }
 
@@ -357,9 +350,9 @@ where
     /// What the seat knows. Answers whether there is a round to take, and whether writes may be put off in it.
     fn take_turn(&mut self, cx: &mut Context<'_>) -> Option<bool> {
         let Some(seated) = &self.seated else { return Some(false) };
-        match seated.seat.pass() {
+        match seated.seat().pass() {
             TurnPass::TakeIn => {
-                self.readable |= seated.seat.take_touched();
+                self.readable |= seated.seat().take_touched();
                 Some(true)
             }
             TurnPass::Write => {

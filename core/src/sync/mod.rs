@@ -39,7 +39,7 @@ pub use moment::Moment;
 pub use once::Once;
 pub use ready::ReadyMark;
 pub use spares::Spares;
-pub(crate) use turns::{Key, Pass as TurnPass};
+pub(crate) use turns::{Key, Pass as TurnPass, SeatWaker};
 pub use turns::{Seat, Turns};
 
 /// The shared pointer of this build: loom's under `cfg(loom)`.

@@ -170,7 +170,7 @@ impl Seat {
     }
 
     /// A waker that brings a turn and does not concern the socket.
-    pub(crate) fn aside(self: &Arc<Self>) -> Waker {
+    fn aside(self: &Arc<Self>) -> Waker {
         Waker::from(Arc::new(Aside(Arc::clone(self))))
     }
 
@@ -225,6 +225,35 @@ impl Wake for Seat {
     fn wake_by_ref(self: &Arc<Self>) {
         self.touched.store(true, Ordering::Release);
         self.rouse();
+    }
+}
+
+/// A seat with one of its wakers, which is made once: whoever is given it anew knows that it is the same.
+#[derive(Debug)]
+pub(crate) struct SeatWaker {
+    seat: Arc<Seat>,
+    waker: Waker,
+}
+
+impl SeatWaker {
+    /// With the one that says that the socket may have something.
+    pub(crate) fn of_socket(seat: Arc<Seat>) -> Self {
+        let waker = Waker::from(Arc::clone(&seat));
+        Self { seat, waker }
+    }
+
+    /// With one that says nothing of the socket.
+    pub(crate) fn aside(seat: Arc<Seat>) -> Self {
+        let waker = seat.aside();
+        Self { seat, waker }
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    pub(crate) const fn waker(&self) -> &Waker {
+        &self.waker
     }
 }
 
