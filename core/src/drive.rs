@@ -321,14 +321,9 @@ where
         let now = self.now();
         let Some((machine, transport)) = &mut self.parts else { return true };
         let (goes_on, reads) = (machine.goes_on_when_written(), machine.wants_read());
-        let waits = match self.written.take() {
-            None | Some(Poll::Pending) => true,
-            Some(Poll::Ready(outcome)) => {
-                took(machine, outcome, now);
-                false
-            }
-        };
-        if !waits {
+        // Where the socket waits, its waker brings the next turn.
+        if let Some(Poll::Ready(outcome)) = self.written.take() {
+            took(machine, outcome, now);
             write(machine, transport, cx, now);
         }
         let ends = machine.is_closed() || machine.wants_shutdown();
