@@ -3,6 +3,7 @@
 //! A runtime brings a [`Transport`] and a [`Timer`], each a few lines; the loop is the same for every runtime and for both
 //! ends of the protocol.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -105,7 +106,8 @@ pub trait Machine {
     }
     /// Whether to read.
     fn wants_read(&self) -> bool;
-    /// How many bytes to read at most, where it wants to. [`READ_BYTES`].
+    /// How many bytes to read at most, where it wants to. [`READ_BYTES`]; a driver reads at most [`MAX_READ_BYTES`] at once, and may
+    /// read less.
     fn read_bytes(&self) -> usize {
         READ_BYTES
     }
@@ -227,15 +229,19 @@ impl<K: Timer + Unpin> Alarm<K> {
     }
 }
 
-/// Bytes read at once.
+/// Bytes read at once, of whoever is not trusted with more. 8 KiB.
 pub const READ_BYTES: usize = 8 << 10;
-/// How many rounds one poll may take before others get their turn.
+/// The most that is read at once. 64 KiB: all that a socket of a Linux system holds at first. Between two ends on one machine that
+/// is two segments, and where it is taken out in pieces, the system may tell the sender of room that is too little for one of them
+/// and then of no more: the sender waits for 0.2 s before it asks.
+pub const MAX_READ_BYTES: usize = 64 << 10;
+/// How many rounds one poll may take before others get their turn. What is read at once counts as one for each [`READ_BYTES`].
 pub(crate) const BUDGET: usize = 32;
 
 /// What one round has come to.
 enum Round {
-    /// There may be more at once.
-    Again,
+    /// There may be more at once. It counts as so many rounds.
+    Again(usize),
     /// Everything waits.
     Idle,
     /// Everything waits, and a write for its pass.
@@ -289,13 +295,13 @@ where
             machine.handle_shutdown();
         }
         let reads = self.readable && machine.wants_read();
-        let read = reads && read(machine, transport, cx, now);
+        let read = if reads { read(machine, transport, cx, now) } else { 0 };
         // One that has no seat cannot tell who has woken it.
-        self.readable &= !reads || read || self.seated.is_none();
+        self.readable &= !reads || read > 0 || self.seated.is_none();
         // What is put off sets the timer when it has been written.
         let due = !puts_off && self.time(cx, now);
-        match due || read || (wrote && goes_on) {
-            true => Round::Again,
+        match due || read > 0 || (wrote && goes_on) {
+            true => Round::Again(read.max(1)),
             false if puts_off => Round::PutOff,
             false => Round::Idle,
         }
@@ -371,9 +377,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(M, T)> {
         let this = self.get_mut();
         let Some(puts_off) = this.take_turn(cx) else { return Poll::Pending };
-        for _ in 0..BUDGET {
+        let mut left = BUDGET;
+        while left > 0 {
             match this.round(cx, puts_off) {
-                Round::Again => {}
+                Round::Again(rounds) => left = left.saturating_sub(rounds),
                 Round::Idle => return Poll::Pending,
                 Round::PutOff => {
                     this.put_off();
@@ -437,22 +444,40 @@ fn took<M: Machine>(machine: &mut M, outcome: io::Result<usize>, now: Now) {
     }
 }
 
-/// Reads once; says whether there was anything.
+/// Reads once; says how many rounds that counts as: 0 where there was nothing.
 pub(crate) fn read<M: Machine, T: Transport + Unpin>(
     machine: &mut M,
     transport: &mut T,
     cx: &mut Context<'_>,
     now: Now,
-) -> bool {
-    let mut buf = [0; READ_BYTES];
-    let max = machine.read_bytes().clamp(1, READ_BYTES);
-    match Pin::new(transport).poll_read(cx, buf.get_mut(..max).unwrap_or_default()) {
-        Poll::Ready(Ok(0)) => machine.handle_eof(now),
-        Poll::Ready(Ok(n)) => machine.handle_bytes(now, buf.get(..n).unwrap_or_default()),
-        Poll::Ready(Err(_)) => machine.handle_broken(now),
-        Poll::Pending => return false,
+) -> usize {
+    let max = machine.read_bytes().clamp(1, MAX_READ_BYTES);
+    let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
+    if room.len() < max {
+        room.resize(max, 0);
     }
-    true
+    let rounds = match Pin::new(transport).poll_read(cx, room.get_mut(..max).unwrap_or_default()) {
+        Poll::Ready(Ok(0)) => {
+            machine.handle_eof(now);
+            1
+        }
+        Poll::Ready(Ok(n)) => {
+            machine.handle_bytes(now, room.get(..n).unwrap_or_default());
+            n.div_ceil(READ_BYTES)
+        }
+        Poll::Ready(Err(_)) => {
+            machine.handle_broken(now);
+            1
+        }
+        Poll::Pending => 0,
+    };
+    let _ = ROOM.try_with(|own| own.set(room));
+    rounds
+}
+
+thread_local! {
+    /// What all sockets of the thread are read into. Of each read only what came is looked at.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 use support::{Read, Socket, World, enter, masked, upgrade, user};
 use trunkline_core::codec::frame::{Assembler, Message, Opcode, Role};
 use trunkline_core::connection::PhaseName;
-use trunkline_core::drive::{Driver, Machine, Timer};
+use trunkline_core::drive::{Driver, MAX_READ_BYTES, Machine, READ_BYTES, Timer};
 use trunkline_core::error::CloseReason;
 use trunkline_core::hub::{Hub, Request, Session};
 use trunkline_core::time::{Clock, Now, Timestamp};
@@ -354,6 +354,32 @@ fn a_socket_that_always_has_more_yields_after_its_budget() {
     let wakes = rig.wakes();
     assert!(rig.poll().is_pending());
     assert_eq!(rig.wakes(), wakes, "and sleeps once there is no more");
+}
+
+#[test]
+fn of_a_back_end_more_is_read_at_once_and_no_more_in_one_poll() {
+    for (scope, reads) in [("", BUDGET), ("publish:ann", BUDGET * READ_BYTES / MAX_READ_BYTES), ("publish", 4)] {
+        let world = World::new();
+        let mut session = world.hub.session().unwrap();
+        enter(&world, &mut session, &world.scoped_token(&user("ann"), scope));
+        let mut rig = Rig::new(session, world.hub.clone());
+        assert!(rig.poll().is_pending());
+        rig.calls();
+        let pong = masked(Opcode::Pong, b"");
+        let much = pong.repeat((1 << 20) / pong.len());
+        let all = much.len();
+        rig.comes(Read::Bytes(much));
+        for turn in 1..=3 {
+            assert!(rig.poll().is_pending());
+            let others_turn = rig.wakes() == turn;
+            assert!(others_turn && rig.calls() == (reads, 0), "{scope}");
+        }
+        let left = rig.socket.with(|socket| match socket.reads.front() {
+            Some(Read::Bytes(bytes)) => bytes.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(all - left, 3 * BUDGET * READ_BYTES, "{scope}");
+    }
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub(super) struct Watched {
     seen: Rc<Seen>,
     ctx: Ctx,
     bounds: Rc<Bounds>,
+    /// The most that it wanted to read at once.
+    at_once: Cell<usize>,
 }
 
 /// What a session may hold and how long it may take.
@@ -54,6 +56,7 @@ pub(super) struct Bounds {
     hello: Duration,
     closing: Duration,
     output: usize,
+    /// Beside what it reads at once.
     input: usize,
 }
 
@@ -66,7 +69,7 @@ impl Bounds {
             closing: limits.close_deadline.max(limits.write_stall),
             // A reply, an event and a snapshot's frame may come on top of what waits.
             output: limits.control_bytes + 2 * limits.event_bytes + (64 << 10),
-            input: limits.message_bytes + 2 * READ_BYTES,
+            input: limits.message_bytes + READ_BYTES,
         })
     }
 }
@@ -86,8 +89,8 @@ impl Watched {
             owner: Cell::new(None),
             tokens: RefCell::default(),
         });
-        let watched = Self { session, seen: Rc::clone(&seen), ctx: ctx.clone(), bounds: Rc::clone(bounds) };
-        (watched, seen)
+        let (ctx, bounds, at_once) = (ctx.clone(), Rc::clone(bounds), Cell::new(READ_BYTES));
+        (Self { session, seen: Rc::clone(&seen), ctx, bounds, at_once }, seen)
     }
 
     /// Looks at what has become of it.
@@ -104,7 +107,7 @@ impl Watched {
             self.close(now, reason);
         }
         let (held, waits) = (self.session.input_bytes(), self.session.transmit().len());
-        ctx.hold(held <= self.bounds.input && waits <= self.bounds.output, "I14", || {
+        ctx.hold(held <= self.bounds.input + self.at_once.get() && waits <= self.bounds.output, "I14", || {
             format!("a session holds {held} bytes of input and {waits} of output")
         });
     }
@@ -260,7 +263,9 @@ impl Machine for Watched {
     }
 
     fn read_bytes(&self) -> usize {
-        self.session.read_bytes()
+        let bytes = self.session.read_bytes();
+        self.at_once.set(self.at_once.get().max(bytes));
+        bytes
     }
 
     fn wants_shutdown(&self) -> bool {

@@ -36,7 +36,8 @@ pub(super) struct Runner<R: Runtime> {
 }
 
 enum Round {
-    Again,
+    /// It counts as so many.
+    Again(usize),
     Idle,
     Over,
 }
@@ -59,7 +60,8 @@ impl<R: Runtime> Runner<R> {
         self.collect(now, cx.waker());
         let mut moved = self.poll_asking(cx, now);
         moved |= self.poll_opening(cx, now);
-        moved |= self.poll_socket(cx, now);
+        let rounds = self.poll_socket(cx, now);
+        moved |= rounds > 0;
         moved |= self.poll_leaving(cx, now);
         moved |= self.act(now);
         if self.is_over() {
@@ -70,7 +72,7 @@ impl<R: Runtime> Runner<R> {
                 return Round::Over;
             }
         }
-        if self.time(cx, now) || moved { Round::Again } else { Round::Idle }
+        if self.time(cx, now) || moved { Round::Again(rounds.max(1)) } else { Round::Idle }
     }
 
     /// Takes the application's orders, as long as there is room for them; once it has closed, all of them.
@@ -141,15 +143,15 @@ impl<R: Runtime> Runner<R> {
         format!("cannot connect to {}: {error}", self.options.config.endpoint.authority())
     }
 
-    fn poll_socket(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
-        let Some(stream) = &mut self.socket else { return false };
+    fn poll_socket(&mut self, cx: &mut Context<'_>, now: Now) -> usize {
+        let Some(stream) = &mut self.socket else { return 0 };
         let wrote = write(&mut self.machine, stream, cx, now);
-        let read = self.machine.wants_read() && read(&mut self.machine, stream, cx, now);
+        let read = if self.machine.wants_read() { read(&mut self.machine, stream, cx, now) } else { 0 };
         if !self.machine.has_socket() {
             self.leaving = self.socket.take().map(|stream| (stream, now.at + LEAVE_DEADLINE));
-            return true;
+            return 1;
         }
-        wrote || read
+        read.max(usize::from(wrote))
     }
 
     fn poll_leaving(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
@@ -235,9 +237,10 @@ impl<R: Runtime> Future for Runner<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        for _ in 0..BUDGET {
+        let mut left = BUDGET;
+        while left > 0 {
             match this.round(cx) {
-                Round::Again => {}
+                Round::Again(rounds) => left = left.saturating_sub(rounds),
                 Round::Idle => return Poll::Pending,
                 Round::Over => return Poll::Ready(()),
             }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{NO_ROOM, Session, State};
-use crate::drive::READ_BYTES;
+use crate::drive::{MAX_READ_BYTES, READ_BYTES};
 use crate::error::CloseReason;
 use crate::sync::Lease;
 use crate::time::{Now, Timestamp};
@@ -39,7 +39,8 @@ impl Session {
             return;
         }
         // Buffers double.
-        let wanted = held.saturating_mul(2).saturating_add(READ_BYTES).min(most.max(held)).saturating_sub(OWN_BYTES);
+        let next = self.whole_read();
+        let wanted = held.saturating_mul(2).saturating_add(next).min(most.max(held)).saturating_sub(OWN_BYTES);
         // One token opens any number of sockets that never say hello: they leave half of the room to those who are in.
         let is_stranger = matches!(self.state, State::Stranger(_));
         let (all, total) = (&self.hub.inner.inbound, self.hub.limits().total_inbound_bytes);
@@ -64,7 +65,18 @@ impl Session {
 
     /// How many bytes may be read next.
     pub(super) fn read_room(&self) -> usize {
-        if self.short().is_some() { OWN_BYTES.saturating_sub(self.connection.half_received().0) } else { READ_BYTES }
+        match self.short() {
+            Some(_) => OWN_BYTES.saturating_sub(self.connection.half_received().0),
+            None => self.whole_read(),
+        }
+    }
+
+    /// How many where there is room. Back ends send for many, and are few: of theirs all is read that the system has.
+    fn whole_read(&self) -> usize {
+        match &self.state {
+            State::Attached(device) if device.scopes.may_publish() => MAX_READ_BYTES,
+            State::Attached(_) | State::Stranger(_) | State::Gone(_) => READ_BYTES,
+        }
     }
 
     /// When to look again whether there is room.
