@@ -14,13 +14,14 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 /// A compressed message is inflated once it is whole, and never beyond the limit.
 ///
 /// The heap it holds is the message under way, grown with the bytes that came and never with what a header claims;
-/// between messages it holds none. The work is linear in the bytes, however they are cut into fragments and reads.
+/// between messages it holds none. Beside it the head of a frame, or a control frame, of which a part has come has a box of its
+/// own. The work is linear in the bytes, however they are cut into fragments and reads.
 pub struct Assembler {
     role: Role,
     max_message: usize,
     state: State,
-    /// The header under way, then the control payload under way: never both.
-    small: ControlPayload,
+    /// What has come of a header, then of a control payload: never both. Boxed, since most come whole.
+    small: Option<Box<ControlPayload>>,
     partial: Option<Partial>,
     /// Where messages may be compressed.
     deflate: Option<Deflate>,
@@ -31,8 +32,7 @@ pub struct Assembler {
 impl Assembler {
     /// `max_message` is in bytes of payload, all fragments of a message together.
     pub fn new(role: Role, max_message: usize) -> Self {
-        let small = ControlPayload::default();
-        Self { role, max_message, state: State::Header, small, partial: None, deflate: None, skips: false }
+        Self { role, max_message, state: State::Header, small: None, partial: None, deflate: None, skips: false }
     }
 
     /// Takes compressed messages, too, from the next frame on: both ends have agreed on it.
@@ -73,7 +73,7 @@ impl Assembler {
 
     /// Whether the last byte ended a message and nothing is under way.
     pub fn is_idle(&self) -> bool {
-        self.partial.is_none() && self.small.as_bytes().is_empty() && matches!(self.state, State::Header)
+        self.partial.is_none() && self.small.is_none() && matches!(self.state, State::Header)
     }
 
     /// The heap held now, in bytes: at most twice the bytes that came for the message under way, and at most
@@ -104,24 +104,27 @@ impl Assembler {
     }
 
     fn read_header(&mut self, input: &mut &[u8]) -> Result<Step, Fault> {
-        if self.small.as_bytes().is_empty()
+        if self.small.is_none()
             && let Some(size) = header_size(input)
             && let Some((header, rest)) = input.split_at_checked(size)
         {
             *input = rest;
             return self.begin_frame(header);
         }
-        if !self.small.fill_from(input, 2) {
+        if input.is_empty() {
             return Ok(Step::Starved);
         }
-        // The first two bytes show most faults: there is no reason to wait for the rest.
-        self.check_start(self.small.as_bytes())?;
-        let size = header_size(self.small.as_bytes()).unwrap_or(MAX_CONTROL_PAYLOAD);
-        if !self.small.fill_from(input, size) {
-            return Ok(Step::Starved);
+        let mut header = self.small.take().unwrap_or_default();
+        if header.fill_from(input, 2) {
+            // The first two bytes show most faults: there is no reason to wait for the rest.
+            self.check_start(header.as_bytes())?;
+            let size = header_size(header.as_bytes()).unwrap_or(MAX_CONTROL_PAYLOAD);
+            if header.fill_from(input, size) {
+                return self.begin_frame(header.as_bytes());
+            }
         }
-        let header = std::mem::take(&mut self.small);
-        self.begin_frame(header.as_bytes())
+        self.small = Some(header);
+        Ok(Step::Starved)
     }
 
     /// Takes one whole header and nothing else.
@@ -249,11 +252,13 @@ impl Assembler {
     }
 
     fn read_control(&mut self, frame: Frame, input: &mut &[u8]) -> Result<Step, Fault> {
-        if !self.small.fill_from(input, frame.remaining) {
+        let (mut begun, mut fresh) = (self.small.take(), ControlPayload::default());
+        if !begun.as_deref_mut().unwrap_or(&mut fresh).fill_from(input, frame.remaining) {
+            self.small = begun.or_else(|| Some(Box::new(fresh)));
             return Ok(Step::Starved);
         }
         self.state = State::Header;
-        let mut payload = std::mem::take(&mut self.small);
+        let mut payload = begun.map_or(fresh, |begun| *begun);
         apply_mask(payload.as_bytes_mut(), frame.mask);
         match frame.kind {
             Kind::Ping => Ok(Step::Whole(Message::Ping(payload))),
