@@ -88,7 +88,7 @@ impl<H: Clone> Manager<H> {
     fn run_that_waits(&self, id: &UserId, approval: &ApprovalId) -> Result<RunId, ReplyError> {
         let not_found = || ReplyError::new(ErrorCode::NotFound, "no such approval is open");
         let user = self.users.get(id).ok_or_else(not_found)?;
-        let mut known = user.decided.contains(approval);
+        let mut known = user.has_decided(approval);
         for (run, open) in &user.runs {
             if open.machine.waits_for() == Some(approval) {
                 return Ok(*run);

@@ -47,7 +47,7 @@ impl<H> User<H> {
             (AtCapacity::Supersede, Some((dead, _)), _) => Some(devices.remove(dead)),
             (AtCapacity::Supersede, None, Some((idle, _))) if !returns => {
                 let device = devices.remove(idle);
-                self.evicted.note(device.session, limits.connections_per_user);
+                self.past.get_or_insert_default().evicted.note(device.session, limits.connections_per_user);
                 Some(device)
             }
             (AtCapacity::Supersede, None, Some(_) | None) | (AtCapacity::Refuse, _, _) => None,

@@ -80,9 +80,7 @@ impl<H: Clone> Manager<H> {
     fn age_keys(&mut self, now: Timestamp, id: &UserId) {
         let Some(user) = self.users.get_mut(id) else { return };
         user.keys.age(now, &self.limits);
-        if let Some(keys) = &mut user.producer_keys {
-            keys.age(now, &self.limits);
-        }
+        user.producer_keys.age(now, &self.limits);
     }
 
     pub(super) fn remove_user(&mut self, id: &UserId) {

@@ -53,9 +53,12 @@ impl Outcome {
 }
 
 /// Keys of one user from one kind of sender: those whose requests wait, and the newest of the others, bounded in number,
-/// age, and the bytes of the answers that are kept with them.
+/// age, and the bytes of the answers that are kept with them. Boxed, and only where there are any: most users send none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Keys {
+pub(super) struct Keys(Option<Box<Table>>);
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Table {
     known: BTreeMap<Key, Known>,
     /// Those that are settled, oldest first.
     order: VecDeque<Key>,
@@ -84,18 +87,67 @@ impl Keys {
     }
 
     pub(super) fn get(&self, now: Timestamp, key: &Key, limits: &Limits) -> Option<&Outcome> {
-        let known = self.known.get(key)?;
+        let known = self.0.as_ref()?.known.get(key)?;
         known.settled.is_none_or(|at| at + limits.dedup_window > now).then_some(&known.outcome)
     }
 
     /// The key's first request waits: its repeats wait with it, however many other keys come.
     pub(super) fn open(&mut self, now: Timestamp, key: Key, request: RequestId, limits: &Limits) {
-        self.age(now, limits);
-        self.known.insert(key, Known { settled: None, outcome: Outcome::Waiting(request) });
+        self.0.get_or_insert_default();
+        self.change(|table| {
+            table.age(now, limits);
+            table.known.insert(key, Known { settled: None, outcome: Outcome::Waiting(request) });
+        });
     }
 
     /// What the key's request came to, for its repeats from now on. The first outcome stays.
     pub(super) fn settle(&mut self, now: Timestamp, key: Key, outcome: Outcome, limits: &Limits) {
+        self.0.get_or_insert_default();
+        self.change(|table| table.settle(now, key, outcome, limits));
+    }
+
+    /// The request came to nothing: its repeat is a new request.
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.change(|table| {
+            if table.known.get(key).is_some_and(|known| known.settled.is_none()) {
+                table.known.remove(key);
+            }
+        });
+    }
+
+    /// When the last key stops to count.
+    pub(super) fn expiry(&self, limits: &Limits) -> Option<Timestamp> {
+        let table = self.0.as_ref()?;
+        let newest = table.known.get(table.order.back()?)?;
+        newest.settled.map(|at| at + limits.dedup_window)
+    }
+
+    /// Lets go of the keys whose window is over.
+    pub(super) fn age(&mut self, now: Timestamp, limits: &Limits) {
+        self.change(|table| table.age(now, limits));
+    }
+
+    /// Bytes of the keys that are settled and of the answers that are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |table| table.bytes())
+    }
+
+    /// Lets go of the oldest that is settled.
+    pub(super) fn forget_oldest(&mut self) {
+        self.change(Table::forget_oldest);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Table)) {
+        let Some(table) = &mut self.0 else { return };
+        change(table);
+        if table.known.is_empty() {
+            self.0 = None;
+        }
+    }
+}
+
+impl Table {
+    fn settle(&mut self, now: Timestamp, key: Key, outcome: Outcome, limits: &Limits) {
         self.age(now, limits);
         if self.known.get(&key).is_some_and(|known| known.settled.is_some()) {
             return;
@@ -108,21 +160,7 @@ impl Keys {
         }
     }
 
-    /// The request came to nothing: its repeat is a new request.
-    pub(super) fn forget(&mut self, key: &Key) {
-        if self.known.get(key).is_some_and(|known| known.settled.is_none()) {
-            self.known.remove(key);
-        }
-    }
-
-    /// When the last key stops to count.
-    pub(super) fn expiry(&self, limits: &Limits) -> Option<Timestamp> {
-        let newest = self.known.get(self.order.back()?)?;
-        newest.settled.map(|at| at + limits.dedup_window)
-    }
-
-    /// Lets go of the keys whose window is over.
-    pub(super) fn age(&mut self, now: Timestamp, limits: &Limits) {
+    fn age(&mut self, now: Timestamp, limits: &Limits) {
         while let Some(oldest) = self.order.front().and_then(|key| self.known.get(key)) {
             if oldest.settled.is_none_or(|at| at + limits.dedup_window > now) {
                 break;
@@ -152,13 +190,11 @@ impl Keys {
         outcome
     }
 
-    /// Bytes of the keys that are settled and of the answers that are kept.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.answer_bytes + self.order.len() * KEY_BYTES
     }
 
-    /// Lets go of the oldest that is settled.
-    pub(super) fn forget_oldest(&mut self) {
+    fn forget_oldest(&mut self) {
         let Some(key) = self.order.pop_front() else { return };
         if let Some(known) = self.known.remove(&key) {
             self.answer_bytes = self.answer_bytes.saturating_sub(known.outcome.bytes());

@@ -346,7 +346,7 @@ impl<H: Clone> Manager<H> {
     /// The run that a producer has started with this key.
     fn run_of_key(&self, now: Now, id: &UserId, key: Option<&IdempotencyKey>) -> Option<RunId> {
         let user = self.users.get(id)?;
-        match user.producer_keys.as_ref()?.get(now.at, &(KeyKind::RunStart, key?.clone()), &self.limits)? {
+        match user.producer_keys.get(now.at, &(KeyKind::RunStart, key?.clone()), &self.limits)? {
             Outcome::Run(run) => Some(*run),
             Outcome::Waiting(_) | Outcome::Withdrawn(_) | Outcome::Answered(_) | Outcome::AnswerGone => None,
         }
@@ -354,12 +354,7 @@ impl<H: Clone> Manager<H> {
 
     fn remember_run(&mut self, now: Now, id: &UserId, key: Option<IdempotencyKey>, run: RunId) {
         if let Some((user, key)) = self.users.get_mut(id).zip(key) {
-            user.producer_keys.get_or_insert_default().settle(
-                now.at,
-                (KeyKind::RunStart, key),
-                Outcome::Run(run),
-                &self.limits,
-            );
+            user.producer_keys.settle(now.at, (KeyKind::RunStart, key), Outcome::Run(run), &self.limits);
         }
     }
 

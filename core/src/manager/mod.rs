@@ -326,7 +326,8 @@ impl<H: Clone> Manager<H> {
         self.admit(&attach)?;
         let max = self.limits.connections_per_user;
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, &attach.user);
-        let returns = continued.is_some_and(|session| user.evicted.take(session));
+        let returns =
+            continued.is_some_and(|session| user.past.as_mut().is_some_and(|past| past.evicted.take(session)));
         let known = continued.and_then(|session| user.channel.devices.iter().position(|d| d.session == session));
         let session = match known {
             // What a client sent before it gave up and tried again may be read late: the last try counts.

@@ -220,7 +220,7 @@ impl<H: Clone> Manager<H> {
             self.outputs.extend(open.tell(control));
             return Ok((run, CancelState::Requested));
         }
-        let has_ended = user.ended.contains(now.at, run, &self.limits);
+        let has_ended = user.past.as_ref().is_some_and(|past| past.ended.contains(now.at, run, &self.limits));
         match self.reserved(id, run) {
             Some(request) => self.withdraw(now, id, request).ok_or_else(not_found),
             None if has_ended => Ok((run, CancelState::Ended)),
@@ -356,7 +356,7 @@ impl<H: Clone> Manager<H> {
     /// The user takes a message back that no run has answered yet.
     fn withdraw(&mut self, now: Now, id: &UserId, request: RequestId) -> Option<(RunId, CancelState)> {
         let run = self.users.get(id)?.requests.get(&request)?.message.as_ref()?.run;
-        self.users.get_mut(id)?.ended.remember(now.at, run, &self.limits);
+        self.users.get_mut(id)?.past.get_or_insert_default().ended.remember(now.at, run, &self.limits);
         self.conclude(now.at, id, request, &Err(withdrawn()), Some(Outcome::Withdrawn(run)));
         self.settle(now, id);
         Some((run, CancelState::Cancelled))

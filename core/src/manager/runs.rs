@@ -120,7 +120,7 @@ impl<H: Clone> Manager<H> {
     pub(super) fn enter(&mut self, now: Now, id: &UserId, run: RunId, event: RunEvent) -> Result<Entered, RunError> {
         let user = self.users.get_mut(id).ok_or(RunError::Ended)?;
         if let RunEvent::Suspended { approval_id: Some(wanted), .. } = &event
-            && (user.decided.contains(wanted) || user.runs.values().any(|open| open.machine.knows(wanted)))
+            && (user.has_decided(wanted) || user.runs.values().any(|open| open.machine.knows(wanted)))
             && user.runs.get(&run).is_some_and(OpenRun::may_ask)
         {
             return Err(RunError::ApprovalTwice { approval_id: wanted.clone() });
@@ -137,10 +137,11 @@ impl<H: Clone> Manager<H> {
         planned.bodies().for_each(|(body, _)| open.machine.commit(now.at, body));
         let ends = planned.body.as_ref().is_some_and(EventBody::is_terminal);
         if ends && let Some(open) = user.runs.remove(&run) {
-            user.decided.remember(open.machine.decided().iter().cloned());
+            let past = user.past.get_or_insert_default();
+            past.decided.remember(open.machine.decided().iter().cloned());
             self.open_runs = self.open_runs.saturating_sub(1);
             self.leases.end(run, open.lease.as_ref());
-            user.ended.remember(now.at, run, &self.limits);
+            past.ended.remember(now.at, run, &self.limits);
         }
         let before = user.channel.log.bytes();
         let receipt = user.channel.append(now.at, placed, &self.limits, &mut self.outputs);
@@ -162,8 +163,7 @@ impl<H: Clone> Manager<H> {
         let key = custom.key.map(|key| (KeyKind::Publish, key));
         let body = EventBody::Custom { name: custom.name, data };
         let user = Self::user(&mut self.users, &mut self.last_epoch, now, id);
-        if user.producer_keys.as_ref().zip(key.as_ref()).is_some_and(|(keys, key)| keys.has(now.at, key, &self.limits))
-        {
+        if key.as_ref().is_some_and(|key| user.producer_keys.has(now.at, key, &self.limits)) {
             return Ok(user.channel.receipt());
         }
         let unplaced = Unplaced { owner: Owner::User(id), thread: custom.thread.as_ref(), run: None, body: &body };
@@ -171,7 +171,7 @@ impl<H: Clone> Manager<H> {
         let before = user.channel.log.bytes();
         let receipt = encoded.map(|frame| user.channel.append(now.at, [frame], &self.limits, &mut self.outputs));
         if let (Ok(_), Some(key)) = (&receipt, key) {
-            user.producer_keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &self.limits);
+            user.producer_keys.settle(now.at, key, Outcome::done(), &self.limits);
         }
         let after = user.channel.log.bytes();
         self.account(&Due::User(id.clone()), before, after);

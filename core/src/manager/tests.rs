@@ -202,7 +202,7 @@ fn assert_consistent(shard: &Shard) {
         assert!(user.channel.devices.len() <= shard.limits.connections_per_user);
         assert!(user.open_runs() <= shard.limits.runs_per_user);
         user.keys.assert_consistent(&shard.limits);
-        user.producer_keys.iter().for_each(|keys| keys.assert_consistent(&shard.limits));
+        user.producer_keys.assert_consistent(&shard.limits);
         let keyed = user.requests.values().filter(|waiting| waiting.key.is_some()).count();
         assert_eq!(user.keys.waiting(), keyed, "{id:?}: a key waits as long as its request");
     }

@@ -21,7 +21,7 @@ pub(super) struct Topic<H> {
     pub(super) log: Log,
     subscribers: BTreeMap<ConnectionId, H>,
     /// Keys of what was published.
-    keys: Option<Box<Keys>>,
+    keys: Keys,
     /// What they count as among those of all.
     counted_keys: usize,
     idle_since: Option<Timestamp>,
@@ -37,13 +37,11 @@ impl<H> Topic<H> {
     }
 
     pub(super) fn key_bytes(&self) -> usize {
-        self.keys.as_ref().map_or(0, |keys| keys.bytes())
+        self.keys.bytes()
     }
 
     pub(super) fn forget_key(&mut self) {
-        if let Some(keys) = &mut self.keys {
-            keys.forget_oldest();
-        }
+        self.keys.forget_oldest();
     }
 
     /// What is true of an event that is in the log.
@@ -103,7 +101,7 @@ impl<H: Clone> Manager<H> {
         let body = EventBody::Custom { name: custom.name, data };
         let unplaced = Unplaced { owner: Owner::Topic(&stream), thread: None, run: None, body: &body };
         let topic = Self::topic(&mut self.topics, &mut self.last_epoch, now, id);
-        if topic.keys.as_ref().zip(key.as_ref()).is_some_and(|(keys, key)| keys.has(now.at, key, &self.limits)) {
+        if key.as_ref().is_some_and(|key| topic.keys.has(now.at, key, &self.limits)) {
             return Ok(topic.receipt());
         }
         let before = topic.log.bytes();
@@ -113,7 +111,7 @@ impl<H: Clone> Manager<H> {
             topic.receipt()
         });
         if let (Ok(_), Some(key)) = (&receipt, key) {
-            topic.keys.get_or_insert_default().settle(now.at, key, Outcome::done(), &self.limits);
+            topic.keys.settle(now.at, key, Outcome::done(), &self.limits);
         }
         let after = topic.log.bytes();
         self.account(&Due::Topic(id.clone()), before, after);
@@ -168,7 +166,7 @@ impl<H: Clone> Manager<H> {
         topics.entry(id.clone()).or_insert_with(|| Topic {
             log: Log::new(next_epoch(last_epoch, now)),
             subscribers: BTreeMap::new(),
-            keys: None,
+            keys: Keys::default(),
             counted_keys: 0,
             idle_since: None,
             kept: None,
@@ -187,7 +185,7 @@ impl<H: Clone> Manager<H> {
         topic.idle_since = topic.subscribers.is_empty().then(|| topic.idle_since.unwrap_or(now.at));
         let had_event = topic.log.head().seq > 0;
         self.kept.observe(&mut topic.kept, topic.idle_since.is_some(), had_event, || Due::Topic(id.clone()));
-        let keys = topic.keys.as_ref().and_then(|keys| keys.expiry(&self.limits));
+        let keys = topic.keys.expiry(&self.limits);
         let until = topic.idle_since.map(|since| keys.map_or(since + retention, |keys| keys.max(since + retention)));
         arm(&mut self.deadlines, &mut topic.armed, until, || Due::Topic(id.clone()));
         self.bound_kept();

@@ -13,7 +13,7 @@ use super::requests::{RequestId, Waiting};
 use super::revocation::Tokens;
 use super::runs::OpenRun;
 use super::{Grown, Output};
-use crate::id::{ConnectionId, RunId, SessionId, ThreadId, UserId};
+use crate::id::{ApprovalId, ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
 use crate::protocol::{EventBody, EventHead, Receipt, StreamName, encode_event_in};
 use crate::stream::{Entry, Log, MergedText, RunError};
@@ -27,21 +27,27 @@ pub(super) struct User<H> {
     /// Keys that the user's own devices sent: no other sender's keys take their room.
     pub(super) keys: Keys,
     /// The same of producers over the wire: what they send never makes the user's own be forgotten.
-    pub(super) producer_keys: Option<Box<Keys>>,
+    pub(super) producer_keys: Keys,
     /// What the keys count as among those of all.
     pub(super) counted_keys: usize,
-    /// Runs that have ended, and reserved ones that were withdrawn.
-    pub(super) ended: Ended,
-    /// Approvals of runs that have ended.
-    pub(super) decided: Decided,
-    /// Devices that made room for others.
-    pub(super) evicted: Evicted,
+    pub(super) past: Option<Box<Past>>,
     /// Since when there is no device, run or request.
     pub(super) idle_since: Option<Timestamp>,
     /// Where the user stands among those who are idle.
     pub(super) kept: Turn,
     /// Where the user stands in the shard's deadlines.
     pub(super) armed: Option<Timestamp>,
+}
+
+/// What of a user's past may be asked for: most have none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Past {
+    /// Runs that have ended, and reserved ones that were withdrawn.
+    pub(super) ended: Ended,
+    /// Approvals of runs that have ended.
+    pub(super) decided: Decided,
+    /// Devices that made room for others.
+    pub(super) evicted: Evicted,
 }
 
 /// A log and the connections that read it.
@@ -87,11 +93,9 @@ impl<H: Clone> User<H> {
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
-            producer_keys: None,
+            producer_keys: Keys::default(),
             counted_keys: 0,
-            ended: Ended::default(),
-            decided: Decided::default(),
-            evicted: Evicted::default(),
+            past: None,
             idle_since: None,
             kept: None,
             armed: None,
@@ -104,21 +108,24 @@ impl<H: Clone> User<H> {
 
     /// When the last key that was answered stops to count.
     pub(super) fn keys_expire_at(&self, limits: &Limits) -> Option<Timestamp> {
-        let producers = self.producer_keys.as_ref().and_then(|keys| keys.expiry(limits));
-        producers.max(self.keys.expiry(limits))
+        self.producer_keys.expiry(limits).max(self.keys.expiry(limits))
     }
 
     /// Bytes of all its keys.
     pub(super) fn key_bytes(&self) -> usize {
-        self.keys.bytes() + self.producer_keys.as_ref().map_or(0, |keys| keys.bytes())
+        self.keys.bytes() + self.producer_keys.bytes()
     }
 
     /// Forgets the oldest key: a producer's before one of the user's own.
     pub(super) fn forget_key(&mut self) {
-        match self.producer_keys.as_mut().filter(|keys| keys.bytes() > 0) {
-            Some(keys) => keys.forget_oldest(),
-            None => self.keys.forget_oldest(),
-        }
+        let of_producers = self.producer_keys.bytes() > 0;
+        let keys = if of_producers { &mut self.producer_keys } else { &mut self.keys };
+        keys.forget_oldest();
+    }
+
+    /// Whether a run that has ended had decided this.
+    pub(super) fn has_decided(&self, approval: &ApprovalId) -> bool {
+        self.past.as_ref().is_some_and(|past| past.decided.contains(approval))
     }
 
     /// Runs that are open or reserved.

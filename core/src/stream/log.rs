@@ -33,8 +33,11 @@ pub struct Log {
     /// The newest entry that is no text, and the bytes of those after it.
     boundary: u64,
     text_bytes: usize,
-    base: Box<Reducer>,
+    /// `None` where it tells of no run: most users and all topics have none.
+    base: Option<Box<Reducer>>,
 }
+
+static NO_RUNS: Reducer = Reducer::new();
 
 /// Where a reader continues from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,16 +68,7 @@ const BASE_SLACK: usize = 8;
 impl Log {
     /// An empty log. No other log of this name may ever have had `epoch`.
     pub fn new(epoch: u64) -> Self {
-        Self {
-            epoch,
-            head: 0,
-            entries: VecDeque::new(),
-            bytes: 0,
-            joined: 0,
-            boundary: 0,
-            text_bytes: 0,
-            base: Box::default(),
-        }
+        Self { epoch, head: 0, entries: VecDeque::new(), bytes: 0, joined: 0, boundary: 0, text_bytes: 0, base: None }
     }
 
     /// The end: the position of the newest entry.
@@ -94,13 +88,13 @@ impl Log {
     }
 
     /// Bytes held, bookkeeping and the [`Log::base`] included.
-    pub const fn bytes(&self) -> usize {
-        self.bytes + self.base.bytes()
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.base().bytes()
     }
 
     /// The runs that are open at [`Log::start`].
     pub fn base(&self) -> &Reducer {
-        &self.base
+        self.base.as_deref().unwrap_or(&NO_RUNS)
     }
 
     /// Appends an entry that was encoded for [`Log::next`], and makes room down to the bounds. The newest is never shed.
@@ -139,9 +133,12 @@ impl Log {
         if self.join_neighbours(limits) || self.entries.len() > usize::from(keep_newest) && self.shed_oldest(limits) {
             return true;
         }
-        let before = self.base.bytes();
-        self.base.shorten(wanted.saturating_sub(self.bytes));
-        self.base.bytes() < before
+        let Some(base) = &mut self.base else { return false };
+        let before = base.bytes();
+        base.shorten(wanted.saturating_sub(self.bytes));
+        let after = base.bytes();
+        self.base.take_if(|base| base.runs().is_empty());
+        after < before
     }
 
     fn shed_oldest(&mut self, limits: &Limits) -> bool {
@@ -175,7 +172,7 @@ impl Log {
     /// Answers a reader that was at `position`; one without a position starts at the head, unless a run is open.
     pub fn resume(&self, position: Option<Position>, run_is_open: bool) -> Resumption {
         let (start, head) = (self.start(), self.head());
-        let afresh = if self.base.runs().is_empty() { Mode::Reset } else { Mode::Snapshot };
+        let afresh = if self.base.is_none() { Mode::Reset } else { Mode::Snapshot };
         let Some(known) = position else {
             if run_is_open {
                 // What the device has not seen of the run is the base and all of the log.
@@ -268,13 +265,15 @@ impl Log {
         // The frames are ours, so they parse; if one did not, the base would only know less.
         let Ok(text) = std::str::from_utf8(entry.frame()) else { return };
         let Ok(ServerFrame::Event(event)) = ServerFrame::parse(text) else { return };
-        self.base.apply(&event);
+        let base = self.base.get_or_insert_default();
+        base.apply(&event);
         if let Some(run) = event.run_id.filter(|_| event.body.is_terminal()) {
-            self.base.forget(run);
+            base.forget(run);
         }
-        if self.base.bytes() > limits.snapshot_bytes {
-            self.base.shorten(limits.snapshot_bytes - limits.snapshot_bytes / BASE_SLACK);
+        if base.bytes() > limits.snapshot_bytes {
+            base.shorten(limits.snapshot_bytes - limits.snapshot_bytes / BASE_SLACK);
         }
+        self.base.take_if(|base| base.runs().is_empty());
     }
 }
 

@@ -16,6 +16,11 @@ pub struct Reducer {
 }
 
 impl Reducer {
+    /// One that knows of no run.
+    pub const fn new() -> Self {
+        Self { runs: BTreeMap::new(), bytes: 0 }
+    }
+
     /// The runs so far.
     pub const fn runs(&self) -> &BTreeMap<RunId, RunView> {
         &self.runs

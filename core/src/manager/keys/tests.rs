@@ -20,20 +20,23 @@ fn answer(bytes: usize) -> Outcome {
 impl Keys {
     /// What must hold between any two operations.
     pub(in super::super) fn assert_consistent(&self, limits: &Limits) {
-        let settled = self.known.values().filter(|known| known.settled.is_some()).count();
-        assert_eq!(settled, self.order.len());
+        let Some(table) = self.0.as_deref() else { return };
+        assert!(!table.known.is_empty(), "what holds none is no table");
+        let settled = table.known.values().filter(|known| known.settled.is_some()).count();
+        assert_eq!(settled, table.order.len());
         assert!(settled <= limits.dedup_keys);
-        assert_eq!(self.answer_bytes, self.known.values().map(|known| known.outcome.bytes()).sum::<usize>());
-        assert!(self.answer_bytes <= limits.dedup_bytes);
-        assert_eq!(self.answers.len(), self.known.values().filter(|known| known.outcome.bytes() > 0).count());
-        for known in self.known.values() {
+        assert_eq!(table.answer_bytes, table.known.values().map(|known| known.outcome.bytes()).sum::<usize>());
+        assert!(table.answer_bytes <= limits.dedup_bytes);
+        assert_eq!(table.answers.len(), table.known.values().filter(|known| known.outcome.bytes() > 0).count());
+        for known in table.known.values() {
             assert_eq!(known.settled.is_none(), matches!(known.outcome, Outcome::Waiting(_)));
         }
     }
 
     /// How many of them wait.
     pub(in super::super) fn waiting(&self) -> usize {
-        self.known.values().filter(|known| known.settled.is_none()).count()
+        let known = self.0.iter().flat_map(|table| table.known.values());
+        known.filter(|known| known.settled.is_none()).count()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use crate::explore::Fingerprint;
 use crate::manager::Manager;
-use crate::manager::user::{Channel, Device, User};
+use crate::manager::user::{Channel, Device, Past, User};
 
 impl<H: Clone + Debug> Manager<H> {
     /// All of a shard but its limits, which do not change. `Debug` leaves out frames and the ids of tokens, so they are added.
@@ -26,9 +26,11 @@ impl<H: Clone + Debug> Manager<H> {
 
 impl<H: Debug> User<H> {
     fn fingerprint(&self, out: &mut Fingerprint) {
-        let Self { channel, runs, requests, keys, producer_keys, counted_keys, ended, decided, .. } = self;
+        let Self { channel, runs, requests, keys, producer_keys, counted_keys, past, .. } = self;
+        let nothing = Past::default();
+        let Past { ended, decided, evicted } = past.as_deref().unwrap_or(&nothing);
         out.shown(&(runs, requests, keys, producer_keys, counted_keys, ended, decided));
-        let Self { evicted, idle_since, kept: _, armed, .. } = self;
+        let Self { idle_since, kept: _, armed, .. } = self;
         let Channel { log, ages, devices } = channel;
         out.shown(&(evicted, idle_since, armed, log, log.base(), ages));
         log.after(log.start()).into_iter().flatten().for_each(|entry| out.bytes(entry.frame()));
