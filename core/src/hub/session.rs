@@ -58,8 +58,8 @@ pub struct Session {
 enum State {
     /// Nobody is verified yet.
     Stranger(#[expect(dead_code, reason = "held for its drop")] Lease),
-    /// In the hub.
-    Attached(Box<Device>),
+    /// In the hub. Not boxed: it is looked at in every turn.
+    Attached(Device),
     /// Out of it for good.
     Gone(#[expect(dead_code, reason = "held until the socket is closed")] Option<Pass>),
 }
@@ -335,7 +335,7 @@ impl Session {
         // The end is absorbing before the hub forgets: no late effect finds an open mailbox.
         let _ = self.mail.close(CloseReason::Normal);
         if let State::Attached(device) = std::mem::replace(&mut self.state, State::Gone(None)) {
-            let Device { user, connection, cursors, producing, pass, .. } = *device;
+            let Device { user, connection, cursors, producing, pass, .. } = device;
             match producing {
                 Some(producing) => self.hub.leave_producer(producing.name(), connection, self.lost_since()),
                 None => self.hub.act(&user, |shard, now| shard.detach(now, &user, connection)),

@@ -20,13 +20,15 @@ pub(super) struct Attending<T, R, W> {
     ends: W,
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are driven, and are looked at most often")]
 enum Stage<T, R> {
+    /// The session lies in it: a turn begins with one look at the memory, not with one that waits for another.
     Driven(SeatedDriver<T>),
     Beside(Pin<Box<R>>),
     Over,
 }
 
-type SeatedDriver<T> = Driver<Box<Session>, T, CrewTimer, crate::hub::Hub>;
+type SeatedDriver<T> = Driver<Session, T, CrewTimer, crate::hub::Hub>;
 
 /// What comes after something else than driving.
 pub(super) enum Next<T> {
@@ -48,7 +50,7 @@ impl<T: Transport + Unpin, R, W> Attending<T, R, W> {
 
 fn driver<T: Transport + Unpin>(seat: &Arc<Seat>, session: Box<Session>, transport: T) -> SeatedDriver<T> {
     let hub = session.hub().clone();
-    Driver::new(session, transport, CrewTimer::new(seat), hub).seated(Arc::clone(seat))
+    Driver::new(*session, transport, CrewTimer::new(seat), hub).seated(Arc::clone(seat))
 }
 
 impl<T, R, W> Future for Attending<T, R, W>
@@ -65,7 +67,7 @@ where
             this.stage = match &mut this.stage {
                 Stage::Driven(driver) => {
                     let (session, transport) = ready!(Pin::new(driver).poll(cx));
-                    Stage::Beside(Box::pin((this.ends)(session, transport, CrewTimer::new(&this.seat))))
+                    Stage::Beside(Box::pin((this.ends)(Box::new(session), transport, CrewTimer::new(&this.seat))))
                 }
                 Stage::Beside(future) => match ready!(future.as_mut().poll(cx)) {
                     Next::Drive(session, transport) => Stage::Driven(driver(&this.seat, session, transport)),

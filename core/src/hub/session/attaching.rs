@@ -107,7 +107,7 @@ impl Session {
     ) {
         let Admission { grant, hello } = admission;
         let connection = device.connection;
-        self.state = State::Attached(Box::new(device));
+        self.state = State::Attached(device);
         streams.extend(self.follow_wanted(hello));
         let expires_in = grant.expires.saturating_since(now.unix).as_secs_f64();
         let welcome = self.welcome(now, &grant.user, connection, expires_in, session, streams);
