@@ -15,7 +15,7 @@
 //! assert_eq!(outcome.hash, run(7, &operations).hash);
 //! ```
 //!
-//! `cargo run -p trunkline-tests --release --bin simulate -- --help` says how to run many, or one with its trace.
+//! `cargo run --config .cargo/proof.toml -p trunkline-tests --bin simulate -- --help` says how to run many, or one with its trace.
 
 mod agents;
 mod apply;

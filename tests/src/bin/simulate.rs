@@ -1,4 +1,5 @@
-//! Runs the simulation for many seeds, or tells what happens in one: `cargo run -p trunkline-tests --release --bin simulate -- --help`.
+//! Runs the simulation for many seeds, or tells what happens in one: `cargo run --config .cargo/proof.toml -p trunkline-tests --bin
+//! simulate -- --help`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
