@@ -15,7 +15,8 @@ use crate::time::{Clock, Now, Timestamp};
 
 /// A byte stream as a runtime has it.
 pub trait Transport {
-    /// Reads into `buf`; 0 is the end.
+    /// Reads into `buf`; 0 is the end. All bytes that it says it has read must be there: what `buf` holds before is nothing of
+    /// this stream.
     ///
     /// # Errors
     /// When the stream is broken.
@@ -235,7 +236,8 @@ pub const READ_BYTES: usize = 8 << 10;
 /// is two segments, and where it is taken out in pieces, the system may tell the sender of room that is too little for one of them
 /// and then of no more: the sender waits for 0.2 s before it asks.
 pub const MAX_READ_BYTES: usize = 64 << 10;
-/// How many rounds one poll may take before others get their turn. What is read at once counts as one for each [`READ_BYTES`].
+/// How many rounds one poll may take before others get their turn. What is read at once counts as one for each [`READ_BYTES`]: a
+/// poll reads at most 256 KiB.
 pub(crate) const BUDGET: usize = 32;
 
 /// What one round has come to.
@@ -279,8 +281,8 @@ where
         self.seated.as_ref().map_or_else(|| self.clock.now(), |seated| seated.seat().now())
     }
 
-    /// One look at everything. Where `puts_off` is, what is to be written waits.
-    fn round(&mut self, cx: &mut Context<'_>, puts_off: bool) -> Round {
+    /// One look at everything, of which `left` more may come. Where `puts_off` is, what is to be written waits.
+    fn round(&mut self, cx: &mut Context<'_>, puts_off: bool, left: usize) -> Round {
         let now = self.now();
         let Some((machine, transport)) = &mut self.parts else { return Round::Over };
         machine.poll_ready(now, self.seated.as_ref().map_or(cx.waker(), SeatWaker::waker));
@@ -295,7 +297,7 @@ where
             machine.handle_shutdown();
         }
         let reads = self.readable && machine.wants_read();
-        let read = if reads { read(machine, transport, cx, now) } else { 0 };
+        let read = if reads { read(machine, transport, cx, now, left) } else { 0 };
         // One that has no seat cannot tell who has woken it.
         self.readable &= !reads || read > 0 || self.seated.is_none();
         // What is put off sets the timer when it has been written.
@@ -379,7 +381,7 @@ where
         let Some(puts_off) = this.take_turn(cx) else { return Poll::Pending };
         let mut left = BUDGET;
         while left > 0 {
-            match this.round(cx, puts_off) {
+            match this.round(cx, puts_off, left) {
                 Round::Again(rounds) => left = left.saturating_sub(rounds),
                 Round::Idle => return Poll::Pending,
                 Round::PutOff => {
@@ -444,25 +446,28 @@ fn took<M: Machine>(machine: &mut M, outcome: io::Result<usize>, now: Now) {
     }
 }
 
-/// Reads once; says how many rounds that counts as: 0 where there was nothing.
+/// Reads once, as much as `left` rounds may; says how many it counts as: 0 where there was nothing.
 pub(crate) fn read<M: Machine, T: Transport + Unpin>(
     machine: &mut M,
     transport: &mut T,
     cx: &mut Context<'_>,
     now: Now,
+    left: usize,
 ) -> usize {
-    let max = machine.read_bytes().clamp(1, MAX_READ_BYTES);
+    let most = left.saturating_mul(READ_BYTES).clamp(1, MAX_READ_BYTES);
+    let max = machine.read_bytes().clamp(1, most);
     let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
     if room.len() < max {
         room.resize(max, 0);
     }
-    let rounds = match Pin::new(transport).poll_read(cx, room.get_mut(..max).unwrap_or_default()) {
+    let buf = room.get_mut(..max).unwrap_or_default();
+    let rounds = match Pin::new(transport).poll_read(cx, buf) {
         Poll::Ready(Ok(0)) => {
             machine.handle_eof(now);
             1
         }
         Poll::Ready(Ok(n)) => {
-            machine.handle_bytes(now, room.get(..n).unwrap_or_default());
+            machine.handle_bytes(now, buf.get(..n).unwrap_or_default());
             n.div_ceil(READ_BYTES)
         }
         Poll::Ready(Err(_)) => {
@@ -476,7 +481,8 @@ pub(crate) fn read<M: Machine, T: Transport + Unpin>(
 }
 
 thread_local! {
-    /// What all sockets of the thread are read into. Of each read only what came is looked at.
+    /// What all sockets of the thread are read into, up to [`MAX_READ_BYTES`] as long as the thread is. Of each read only what came
+    /// is looked at.
     static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 

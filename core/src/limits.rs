@@ -48,7 +48,7 @@ pub struct Limits {
     pub message_bytes: usize,
     /// The same for the first frame of a connection whose upgrade carried no token that holds. 8 KiB.
     pub hello_bytes: usize,
-    /// Bytes of all heads and messages that are half received, but for the first 8 KiB of each, and 64 KiB of a back end's. 256 MiB;
+    /// Bytes of all heads and messages that are half received, but for the first 8 KiB of each, and 64 KiB of a producer's. 256 MiB;
     /// where there is no room, a socket is read no further, and closed with 1013 where that takes 10 s. Those that have not come in
     /// yet have half of it.
     pub total_inbound_bytes: usize,
@@ -60,7 +60,7 @@ pub struct Limits {
     pub event_bytes: usize,
     /// Pongs, replies and errors that wait for one connection's socket. 64 KiB; beyond: close 4001. As much may lie in its
     /// mailbox. Beside them a connection whose peer does not read holds at most 32 KiB and one event of its streams, and 8 KiB
-    /// that came and are not looked at before their answers have room; of a back end's 64 KiB.
+    /// that came and are not looked at before their answers have room; of a producer's 64 KiB.
     pub control_bytes: usize,
     /// Messages of so many bytes go out compressed to whoever offers `permessage-deflate`, and such a client may compress its own;
     /// `None` switches the extension off. 512 bytes. Where a stranger can put text beside a secret into one event, lengths may tell

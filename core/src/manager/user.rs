@@ -39,7 +39,7 @@ pub(super) struct User<H> {
     pub(super) armed: Option<Timestamp>,
 }
 
-/// What of a user's past may be asked for: most have none.
+/// What of a user's past may be asked for: most have none. It stays as long as the user does.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
     /// Runs that have ended, and reserved ones that were withdrawn.

@@ -136,9 +136,7 @@ impl Log {
         let Some(base) = &mut self.base else { return false };
         let before = base.bytes();
         base.shorten(wanted.saturating_sub(self.bytes));
-        let after = base.bytes();
-        self.base.take_if(|base| base.runs().is_empty());
-        after < before
+        base.bytes() < before
     }
 
     fn shed_oldest(&mut self, limits: &Limits) -> bool {

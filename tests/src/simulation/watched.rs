@@ -6,12 +6,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use trunkline_core::connection::PhaseName;
-use trunkline_core::drive::{Machine, READ_BYTES};
+use trunkline_core::drive::{MAX_READ_BYTES, Machine, READ_BYTES};
 use trunkline_core::error::CloseReason;
 use trunkline_core::hub::Session;
 use trunkline_core::limits::Limits;
 use trunkline_core::time::{Now, Timestamp, UnixTime};
 
+use super::cast::PEOPLE;
 use super::counters::Counted;
 use super::world::Ctx;
 use super::wrong::Wrong;
@@ -44,8 +45,6 @@ pub(super) struct Watched {
     seen: Rc<Seen>,
     ctx: Ctx,
     bounds: Rc<Bounds>,
-    /// The most that it wanted to read at once.
-    at_once: Cell<usize>,
 }
 
 /// What a session may hold and how long it may take.
@@ -89,8 +88,7 @@ impl Watched {
             owner: Cell::new(None),
             tokens: RefCell::default(),
         });
-        let (ctx, bounds, at_once) = (ctx.clone(), Rc::clone(bounds), Cell::new(READ_BYTES));
-        (Self { session, seen: Rc::clone(&seen), ctx, bounds, at_once }, seen)
+        (Self { session, seen: Rc::clone(&seen), ctx: ctx.clone(), bounds: Rc::clone(bounds) }, seen)
     }
 
     /// Looks at what has become of it.
@@ -107,7 +105,10 @@ impl Watched {
             self.close(now, reason);
         }
         let (held, waits) = (self.session.input_bytes(), self.session.transmit().len());
-        ctx.hold(held <= self.bounds.input + self.at_once.get() && waits <= self.bounds.output, "I14", || {
+        let produces = seen.owner.get().is_some_and(|user| user >= PEOPLE);
+        let at_once = if produces { MAX_READ_BYTES } else { READ_BYTES };
+        ctx.hold(self.session.read_bytes() <= at_once, "I14", || "a session reads too much at once".to_owned());
+        ctx.hold(held <= self.bounds.input + at_once && waits <= self.bounds.output, "I14", || {
             format!("a session holds {held} bytes of input and {waits} of output")
         });
     }
@@ -263,9 +264,7 @@ impl Machine for Watched {
     }
 
     fn read_bytes(&self) -> usize {
-        let bytes = self.session.read_bytes();
-        self.at_once.set(self.at_once.get().max(bytes));
-        bytes
+        self.session.read_bytes()
     }
 
     fn wants_shutdown(&self) -> bool {

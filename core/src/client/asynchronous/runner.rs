@@ -36,7 +36,7 @@ pub(super) struct Runner<R: Runtime> {
 }
 
 enum Round {
-    /// It counts as so many.
+    /// There may be more at once. It counts as so many rounds.
     Again(usize),
     Idle,
     Over,
@@ -55,12 +55,12 @@ impl<R: Runtime> Runner<R> {
         Self { machine, options, clock, alarm, shared, incoming, waiting, asking, opening, socket, leaving }
     }
 
-    fn round(&mut self, cx: &mut Context<'_>) -> Round {
+    fn round(&mut self, cx: &mut Context<'_>, left: usize) -> Round {
         let now = self.clock.now();
         self.collect(now, cx.waker());
         let mut moved = self.poll_asking(cx, now);
         moved |= self.poll_opening(cx, now);
-        let rounds = self.poll_socket(cx, now);
+        let rounds = self.poll_socket(cx, now, left);
         moved |= rounds > 0;
         moved |= self.poll_leaving(cx, now);
         moved |= self.act(now);
@@ -143,10 +143,10 @@ impl<R: Runtime> Runner<R> {
         format!("cannot connect to {}: {error}", self.options.config.endpoint.authority())
     }
 
-    fn poll_socket(&mut self, cx: &mut Context<'_>, now: Now) -> usize {
+    fn poll_socket(&mut self, cx: &mut Context<'_>, now: Now, left: usize) -> usize {
         let Some(stream) = &mut self.socket else { return 0 };
         let wrote = write(&mut self.machine, stream, cx, now);
-        let read = if self.machine.wants_read() { read(&mut self.machine, stream, cx, now) } else { 0 };
+        let read = if self.machine.wants_read() { read(&mut self.machine, stream, cx, now, left) } else { 0 };
         if !self.machine.has_socket() {
             self.leaving = self.socket.take().map(|stream| (stream, now.at + LEAVE_DEADLINE));
             return 1;
@@ -239,7 +239,7 @@ impl<R: Runtime> Future for Runner<R> {
         let this = self.get_mut();
         let mut left = BUDGET;
         while left > 0 {
-            match this.round(cx) {
+            match this.round(cx, left) {
                 Round::Again(rounds) => left = left.saturating_sub(rounds),
                 Round::Idle => return Poll::Pending,
                 Round::Over => return Poll::Ready(()),

@@ -14,8 +14,8 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 /// A compressed message is inflated once it is whole, and never beyond the limit.
 ///
 /// The heap it holds is the message under way, grown with the bytes that came and never with what a header claims;
-/// between messages it holds none. Beside it the head of a frame, or a control frame, of which a part has come has a box of its
-/// own. The work is linear in the bytes, however they are cut into fragments and reads.
+/// between messages it holds none. Beside it, where a read ends within the head of a frame or within a control frame, that has a box
+/// of 126 bytes. The work is linear in the bytes, however they are cut into fragments and reads.
 pub struct Assembler {
     role: Role,
     max_message: usize,
@@ -76,7 +76,7 @@ impl Assembler {
         self.partial.is_none() && self.small.is_none() && matches!(self.state, State::Header)
     }
 
-    /// The heap held now, in bytes: at most twice the bytes that came for the message under way, and at most
+    /// The heap that the message under way holds now, in bytes: at most twice the bytes that came for the message under way, and at most
     /// [`Assembler::max_heap_bytes`].
     pub fn heap_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())

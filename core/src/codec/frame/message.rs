@@ -79,7 +79,7 @@ impl fmt::Debug for Message {
     }
 }
 
-/// Up to [`MAX_CONTROL_PAYLOAD`] bytes, without heap: a flood of pings allocates nothing.
+/// Up to [`MAX_CONTROL_PAYLOAD`] bytes, without heap: a flood of pings allocates nothing, but for those that a read has cut.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ControlPayload {
     len: u8,

@@ -275,7 +275,7 @@ fn idle_means_between_messages_and_holds_no_heap() {
     drain(&mut assembler, &bytes[bytes.len() - 1..]);
     assert!(assembler.is_idle());
     assert_eq!(assembler.heap_bytes(), 0);
-    assert!(size_of::<Assembler>() <= 256, "{}", size_of::<Assembler>());
+    assert!(size_of::<Assembler>() <= 104, "{}", size_of::<Assembler>());
 }
 
 #[test]

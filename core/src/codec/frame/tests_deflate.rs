@@ -169,7 +169,7 @@ fn an_idle_connection_holds_neither_bytes_nor_an_inflator() {
     let mut assembler = deflating(LIMIT);
     drain(&mut assembler, &[frame(RSV1 | TEXT, &HELLO[..3]), frame(FIN, &HELLO[3..])].concat());
     assert!(assembler.is_idle() && assembler.heap_bytes() == 0);
-    assert!(size_of::<Assembler>() <= 264, "{}", size_of::<Assembler>());
+    assert!(size_of::<Assembler>() <= 104, "{}", size_of::<Assembler>());
 }
 
 properties! {

@@ -9,7 +9,7 @@ use crate::error::CloseReason;
 use crate::sync::Lease;
 use crate::time::{Now, Timestamp};
 
-/// What a connection may hold without asking: as much as one read brings, so that small messages never ask.
+/// What a connection may hold without asking: as much as one read brings of a client, so that small messages never ask.
 const OWN_BYTES: usize = READ_BYTES;
 /// How long a connection waits for room before it is closed, and after how long it looks again.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,6 +19,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Inbound {
     lease: Lease,
+    /// What the next read may bring.
+    next: usize,
     short: Option<Short>,
 }
 
@@ -39,24 +41,30 @@ impl Session {
             return;
         }
         // Buffers double.
-        let next = self.whole_read();
-        let wanted = held.saturating_mul(2).saturating_add(next).min(most.max(held)).saturating_sub(OWN_BYTES);
+        let wanted =
+            |next: usize| held.saturating_mul(2).saturating_add(next).min(most.max(held)).saturating_sub(OWN_BYTES);
+        let whole = self.whole_read();
         // One token opens any number of sockets that never say hello: they leave half of the room to those who are in.
         let is_stranger = matches!(self.state, State::Stranger(_));
         let (all, total) = (&self.hub.inner.inbound, self.hub.limits().total_inbound_bytes);
         let inbound = match &mut self.inbound {
             Some(inbound) => inbound,
-            None if wanted == 0 => return,
+            None if wanted(whole) == 0 => return,
             // Nothing is always free.
             empty @ None => match all.lease(0) {
-                Some(lease) => empty.insert(Box::new(Inbound { lease, short: None })),
+                Some(lease) => empty.insert(Box::new(Inbound { lease, next: whole, short: None })),
                 None => return,
             },
         };
         let others = all.used().saturating_sub(inbound.lease.units());
-        let fits = !is_stranger || others.saturating_add(wanted) <= (total / 2).max(most);
-        if inbound.lease.units() >= wanted || (fits && inbound.lease.resize(wanted)) {
-            inbound.short = None;
+        let fits = |wanted: usize| !is_stranger || others.saturating_add(wanted) <= (total / 2).max(most);
+        let mut granted = |next| {
+            let wanted = wanted(next);
+            inbound.lease.units() >= wanted || (fits(wanted) && inbound.lease.resize(wanted))
+        };
+        // Where there is no room for much, a little goes on.
+        if let Some(next) = [whole, READ_BYTES].into_iter().find(|next| granted(*next)) {
+            (inbound.next, inbound.short) = (next, None);
         } else {
             let since = inbound.short.map_or(now.at, |short| short.since);
             inbound.short = Some(Short { since, again: now.at + LOOK_AGAIN });
@@ -65,18 +73,19 @@ impl Session {
 
     /// How many bytes may be read next.
     pub(super) fn read_room(&self) -> usize {
-        match self.short() {
-            Some(_) => OWN_BYTES.saturating_sub(self.connection.half_received().0),
+        match &self.inbound {
+            Some(inbound) if inbound.short.is_some() => OWN_BYTES.saturating_sub(self.connection.half_received().0),
+            Some(inbound) => inbound.next,
             None => self.whole_read(),
         }
     }
 
-    /// How many where there is room. Back ends send for many, and are few: of theirs all is read that the system has.
+    /// How many where there is room. Producers send for many, and [`Limits::producers`] bounds their number: of theirs all is read
+    /// that the system has.
+    ///
+    /// [`Limits::producers`]: crate::limits::Limits::producers
     fn whole_read(&self) -> usize {
-        match &self.state {
-            State::Attached(device) if device.scopes.may_publish() => MAX_READ_BYTES,
-            State::Attached(_) | State::Stranger(_) | State::Gone(_) => READ_BYTES,
-        }
+        if self.is_producer() { MAX_READ_BYTES } else { READ_BYTES }
     }
 
     /// When to look again whether there is room.

@@ -4,8 +4,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::harness::{Pair, World};
+use super::producers::producer;
 use crate::codec::frame::{Opcode, encode_header};
-use crate::drive::{Machine, READ_BYTES};
+use crate::drive::{MAX_READ_BYTES, Machine, READ_BYTES};
 use crate::limits::Limits;
 
 const MESSAGE: usize = 64 << 10;
@@ -125,5 +126,32 @@ fn a_crowd_of_strangers_leaves_half_of_the_room_to_those_who_are_in() {
     assert!(world.hub.inbound_bytes() <= MESSAGE, "{}", world.hub.inbound_bytes());
     assert_eq!(send(&world, &mut ann, 0, MESSAGE - 1), MESSAGE - 1);
     drop((crowd, ann));
+    assert_eq!(world.hub.inbound_bytes(), 0);
+}
+
+#[test]
+fn of_a_producer_much_is_read_at_once_and_little_where_there_is_little_room() {
+    let at_once = |pair: &Pair| pair.session.as_ref().unwrap().read_bytes();
+    let world = world(MESSAGE);
+    let (ann, mut bot, mut bob) = (world.device("ann"), producer(&world, "bot"), world.device("bob"));
+    assert_eq!((at_once(&ann), at_once(&bot)), (READ_BYTES, MAX_READ_BYTES));
+    // Alone, it has room for all of its message.
+    send(&world, &mut bot, 0, 10);
+    assert_eq!((at_once(&bot), world.hub.inbound_bytes()), (MAX_READ_BYTES, MESSAGE - READ_BYTES));
+    // Whole, it gives it back.
+    send(&world, &mut bot, 10, MESSAGE - 10);
+    assert_eq!((at_once(&bot), world.hub.inbound_bytes()), (MAX_READ_BYTES, 0));
+    // Beside another one it goes on by less at once, and where there is none it waits, with no more than others.
+    send(&world, &mut bob, 0, 12 << 10);
+    send(&world, &mut bot, 0, 10);
+    assert_eq!(at_once(&bot), READ_BYTES);
+    let taken = send(&world, &mut bot, 10, MESSAGE - 10);
+    assert!((2 * READ_BYTES..MESSAGE / 2).contains(&taken) && !reads(&bot), "{taken}");
+    assert!(world.hub.inbound_bytes() <= MESSAGE);
+    bob.cut();
+    world.clock.turn(Duration::from_millis(100));
+    bot.session.as_mut().unwrap().handle_timeout(world.now());
+    assert!(reads(&bot));
+    assert_eq!(send(&world, &mut bot, 10 + taken, MESSAGE - 10 - taken), MESSAGE - 10 - taken);
     assert_eq!(world.hub.inbound_bytes(), 0);
 }

@@ -30,7 +30,7 @@ fn producer_with(world: &World, id: &str, scope: &str, users: Option<&[&str]>, t
     world.connect_with(ClientConfig { producer: Some(hello), ..config })
 }
 
-fn producer(world: &World, id: &str) -> Pair {
+pub(super) fn producer(world: &World, id: &str) -> Pair {
     producer_with(world, id, "publish", None, None)
 }
 
