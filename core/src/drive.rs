@@ -3,7 +3,6 @@
 //! A runtime brings a [`Transport`] and a [`Timer`], each a few lines; the loop is the same for every runtime and for both
 //! ends of the protocol.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -107,8 +106,8 @@ pub trait Machine {
     }
     /// Whether to read.
     fn wants_read(&self) -> bool;
-    /// How many bytes to read at most, where it wants to. [`READ_BYTES`]; a driver reads at most [`MAX_READ_BYTES`] at once, and may
-    /// read less.
+    /// How many bytes to read at most, where it wants to. [`READ_BYTES`]; a driver reads at most [`MAX_READ_BYTES`] at once, and more than
+    /// [`READ_BYTES`] only where there was more than it had asked for.
     fn read_bytes(&self) -> usize {
         READ_BYTES
     }
@@ -195,6 +194,8 @@ pub struct Driver<M, T, K, C> {
     seated: Option<SeatWaker>,
     /// The socket may have something, as far as is known.
     readable: bool,
+    /// The last read brought all that was asked for.
+    hungry: bool,
     /// What came of a write that nobody has noted yet.
     written: Option<Poll<io::Result<usize>>>,
 }
@@ -267,6 +268,7 @@ where
             clock,
             seated: None,
             readable: true,
+            hungry: false,
             written: None,
         }
     }
@@ -297,13 +299,21 @@ where
             machine.handle_shutdown();
         }
         let reads = self.readable && machine.wants_read();
-        let read = if reads { read(machine, transport, cx, now, left) } else { 0 };
+        let read = if reads {
+            let wanted = if self.hungry { machine.read_bytes() } else { machine.read_bytes().min(READ_BYTES) };
+            let max = wanted.clamp(1, MAX_READ_BYTES).min(left * READ_BYTES);
+            let read = read_at_most((machine, transport), self.seated.as_ref().map(SeatWaker::seat), cx, now, max);
+            self.hungry = read == max;
+            read
+        } else {
+            0
+        };
         // One that has no seat cannot tell who has woken it.
         self.readable &= !reads || read > 0 || self.seated.is_none();
         // What is put off sets the timer when it has been written.
         let due = !puts_off && self.time(cx, now);
         match due || read > 0 || (wrote && goes_on) {
-            true => Round::Again(read.max(1)),
+            true => Round::Again(read.div_ceil(READ_BYTES).max(1)),
             false if puts_off => Round::PutOff,
             false => Round::Idle,
         }
@@ -446,44 +456,41 @@ fn took<M: Machine>(machine: &mut M, outcome: io::Result<usize>, now: Now) {
     }
 }
 
-/// Reads once, as much as `left` rounds may; says how many it counts as: 0 where there was nothing.
+/// Reads once, at most into all of `buf`, which is not empty; answers how many bytes came, and 1 where the stream ended: 0 is none.
 pub(crate) fn read<M: Machine, T: Transport + Unpin>(
     machine: &mut M,
     transport: &mut T,
     cx: &mut Context<'_>,
     now: Now,
-    left: usize,
+    buf: &mut [u8],
 ) -> usize {
-    let most = left.saturating_mul(READ_BYTES).clamp(1, MAX_READ_BYTES);
-    let max = machine.read_bytes().clamp(1, most);
-    let mut room = ROOM.try_with(Cell::take).unwrap_or_default();
-    if room.len() < max {
-        room.resize(max, 0);
-    }
-    let buf = room.get_mut(..max).unwrap_or_default();
-    let rounds = match Pin::new(transport).poll_read(cx, buf) {
-        Poll::Ready(Ok(0)) => {
-            machine.handle_eof(now);
-            1
-        }
+    match Pin::new(transport).poll_read(cx, buf) {
+        Poll::Ready(Ok(0)) => machine.handle_eof(now),
         Poll::Ready(Ok(n)) => {
             machine.handle_bytes(now, buf.get(..n).unwrap_or_default());
-            n.div_ceil(READ_BYTES)
+            return n;
         }
-        Poll::Ready(Err(_)) => {
-            machine.handle_broken(now);
-            1
-        }
-        Poll::Pending => 0,
-    };
-    let _ = ROOM.try_with(|own| own.set(room));
-    rounds
+        Poll::Ready(Err(_)) => machine.handle_broken(now),
+        Poll::Pending => return 0,
+    }
+    1
 }
 
-thread_local! {
-    /// What all sockets of the thread are read into, up to [`MAX_READ_BYTES`] as long as the thread is. Of each read only what came
-    /// is looked at.
-    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+/// The same into room of the crew's, which is not cleared for each read, or into room of its own.
+fn read_at_most<M: Machine, T: Transport + Unpin>(
+    (machine, transport): (&mut M, &mut T),
+    seat: Option<&Seat>,
+    cx: &mut Context<'_>,
+    now: Now,
+    max: usize,
+) -> usize {
+    if let Some(seat) = seat {
+        return seat.with_room(max, |buf| read(machine, transport, cx, now, buf));
+    }
+    match [0; READ_BYTES].get_mut(..max) {
+        Some(buf) => read(machine, transport, cx, now, buf),
+        None => read(machine, transport, cx, now, &mut vec![0; max]),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::{Client, ClientConfig, ClientEvent, Fault};
 use crate::codec::upgrade::UpgradeError;
-use crate::drive::{MAX_READ_BYTES, Machine};
+use crate::drive::Machine;
 use crate::id::Entropy;
 use crate::protocol::{ClientFrame, Token};
 use crate::sync::{Arc, Mailbox, Popped, PushError};
@@ -224,10 +224,6 @@ impl Machine for Link {
 
     fn wants_read(&self) -> bool {
         self.waiting.is_none() && self.client.wants_read()
-    }
-
-    fn read_bytes(&self) -> usize {
-        MAX_READ_BYTES
     }
 
     fn is_closed(&self) -> bool {

@@ -14,7 +14,7 @@ pub(super) struct Received {
     frame: usize,
 }
 
-/// Events that wait to be taken; beyond them nothing is read. What one read brings may come on top, of 64 KiB.
+/// Events that wait to be taken; beyond them nothing is read.
 const MAX_EVENTS: usize = 1_024;
 /// The same in bytes of their frames.
 const MAX_EVENT_BYTES: usize = 4 << 20;

@@ -21,6 +21,8 @@ pub struct Turns {
     /// Which pass it is. Only the task itself looks at it, and at the next.
     pass: AtomicU8,
     put_off: AtomicBool,
+    /// What all sockets of the task are read into, one after the other.
+    room: Lock<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -196,6 +198,18 @@ impl Seat {
         }
     }
 
+    /// Lends room of so many bytes, in which something may lie that others have left. It stays as large as it was ever wanted.
+    pub(crate) fn with_room<R>(&self, bytes: usize, use_it: impl FnOnce(&mut [u8]) -> R) -> R {
+        // Taken out: nothing is called under a lock, and whoever asks meanwhile gets room of its own.
+        let mut room = std::mem::take(&mut *self.turns.room.lock());
+        if room.len() < bytes {
+            room.resize(bytes, 0);
+        }
+        let result = use_it(room.get_mut(..bytes).unwrap_or_default());
+        *self.turns.room.lock() = room;
+        result
+    }
+
     /// Puts a write off until the pass that writes.
     pub(crate) fn put_off(&self) {
         self.turns.put_off.store(true, Ordering::Relaxed);
@@ -315,6 +329,19 @@ mod tests {
         assert!(!seat.take_touched());
         Waker::from(Arc::clone(&seat)).wake();
         assert!(seat.take_touched() && !seat.take_touched());
+    }
+
+    #[test]
+    fn room_is_one_for_all_and_whoever_asks_meanwhile_has_its_own() {
+        let turns = Arc::new(Turns::default());
+        let (first, second) = (turns.seat(), turns.seat());
+        first.with_room(2, |outer| {
+            outer.fill(7);
+            second.with_room(3, |inner| assert_eq!(*inner, [0; 3]));
+            assert_eq!(*outer, [7; 2]);
+        });
+        second.with_room(1, |room| assert_eq!(*room, [7]));
+        first.with_room(4, |room| assert_eq!(*room, [7, 7, 0, 0]));
     }
 
     #[test]

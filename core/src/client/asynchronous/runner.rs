@@ -10,7 +10,7 @@ use super::requests::{Shared, Urgent};
 use super::runtime::{Opening, Runtime, Stream};
 use super::{ClientOptions, Incoming, MAX_INCOMING_BYTES};
 use crate::client::{Asked, Fault, Output, Reconnecting, State, Stopped, Trouble, Update};
-use crate::drive::{Alarm, BUDGET, read, write};
+use crate::drive::{Alarm, BUDGET, READ_BYTES, read, write};
 use crate::sync::{Popped, PushError};
 use crate::time::{Clock as _, Now, Timestamp};
 
@@ -36,8 +36,7 @@ pub(super) struct Runner<R: Runtime> {
 }
 
 enum Round {
-    /// There may be more at once. It counts as so many rounds.
-    Again(usize),
+    Again,
     Idle,
     Over,
 }
@@ -55,13 +54,12 @@ impl<R: Runtime> Runner<R> {
         Self { machine, options, clock, alarm, shared, incoming, waiting, asking, opening, socket, leaving }
     }
 
-    fn round(&mut self, cx: &mut Context<'_>, left: usize) -> Round {
+    fn round(&mut self, cx: &mut Context<'_>) -> Round {
         let now = self.clock.now();
         self.collect(now, cx.waker());
         let mut moved = self.poll_asking(cx, now);
         moved |= self.poll_opening(cx, now);
-        let rounds = self.poll_socket(cx, now, left);
-        moved |= rounds > 0;
+        moved |= self.poll_socket(cx, now);
         moved |= self.poll_leaving(cx, now);
         moved |= self.act(now);
         if self.is_over() {
@@ -72,7 +70,7 @@ impl<R: Runtime> Runner<R> {
                 return Round::Over;
             }
         }
-        if self.time(cx, now) || moved { Round::Again(rounds.max(1)) } else { Round::Idle }
+        if self.time(cx, now) || moved { Round::Again } else { Round::Idle }
     }
 
     /// Takes the application's orders, as long as there is room for them; once it has closed, all of them.
@@ -143,15 +141,15 @@ impl<R: Runtime> Runner<R> {
         format!("cannot connect to {}: {error}", self.options.config.endpoint.authority())
     }
 
-    fn poll_socket(&mut self, cx: &mut Context<'_>, now: Now, left: usize) -> usize {
-        let Some(stream) = &mut self.socket else { return 0 };
+    fn poll_socket(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
+        let Some(stream) = &mut self.socket else { return false };
         let wrote = write(&mut self.machine, stream, cx, now);
-        let read = if self.machine.wants_read() { read(&mut self.machine, stream, cx, now, left) } else { 0 };
+        let read = self.machine.wants_read() && read(&mut self.machine, stream, cx, now, &mut [0; READ_BYTES]) > 0;
         if !self.machine.has_socket() {
             self.leaving = self.socket.take().map(|stream| (stream, now.at + LEAVE_DEADLINE));
-            return 1;
+            return true;
         }
-        read.max(usize::from(wrote))
+        wrote || read
     }
 
     fn poll_leaving(&mut self, cx: &mut Context<'_>, now: Now) -> bool {
@@ -237,10 +235,9 @@ impl<R: Runtime> Future for Runner<R> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let mut left = BUDGET;
-        while left > 0 {
-            match this.round(cx, left) {
-                Round::Again(rounds) => left = left.saturating_sub(rounds),
+        for _ in 0..BUDGET {
+            match this.round(cx) {
+                Round::Again => {}
                 Round::Idle => return Poll::Pending,
                 Round::Over => return Poll::Ready(()),
             }

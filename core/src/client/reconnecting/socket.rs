@@ -4,7 +4,7 @@ use super::credentials::is_of_refresh;
 use super::{About, Output, Phase, Reconnecting, State, Trouble, Update};
 use crate::client::places::Carried;
 use crate::client::{Client, ClientConfig, ClientEvent, Credentials, Fault};
-use crate::drive::{MAX_READ_BYTES, Machine};
+use crate::drive::Machine;
 use crate::error::ErrorCode;
 use crate::protocol::{
     Event, Mode, Reply, ReplyError, ReplyOk, ServerFrame, Snapshot, StreamEntry, StreamName, Token, Welcome,
@@ -232,10 +232,6 @@ impl Machine for Reconnecting {
 
     fn wants_read(&self) -> bool {
         self.wants_read()
-    }
-
-    fn read_bytes(&self) -> usize {
-        MAX_READ_BYTES
     }
 
     fn is_closed(&self) -> bool {
