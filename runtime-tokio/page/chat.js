@@ -164,7 +164,7 @@ function showLevel(level, reason) {
   $("level").title = reason ?? "";
 }
 
-const STATE_NAMES = { connecting: "Connecting", live: "Live", offline: "Offline", stopped: "Stopped" };
+const STATE_NAMES = { connecting: "Connecting", live: "Live", lagging: "Catching up", offline: "Offline", stopped: "Stopped" };
 
 const REASONS = {
   connection_lost: "The connection was lost.",
@@ -596,7 +596,7 @@ function submitMessage(event) {
 
 async function transmit(sending) {
   sending.root.className = "message waiting";
-  sending.root.dataset.note = line.state === "live" ? "Sending …" : "Waits for the connection";
+  sending.root.dataset.note = ["live", "lagging"].includes(line.state) ? "Sending …" : "Waits for the connection";
   try {
     sending.runId = await line.send(sending.thread.id, sending.content, { key: sending.key });
     if (sending.seen || runs.has(sending.runId)) dropSending(sending);

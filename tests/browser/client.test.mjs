@@ -13,7 +13,7 @@ import {
   reduceRun,
   restoreRun,
   runIdsOf,
-} from "../../runtime-tokio/page/trunkline.js";
+} from "../../core/js/trunkline.js";
 
 /** A clock that moves only when told. */
 class FakeClock {
@@ -91,6 +91,8 @@ async function world(options = {}) {
   return made;
 }
 
+/** A stream's entry in a welcome. */
+const live = (stream, eventId) => ({ stream, event_id: eventId, head: eventId, mode: "live" });
 const event = (seq, more = {}) => ({ type: "custom", event_id: `7-${seq}`, seq, name: "x", ...more });
 
 test("the token travels as a subprotocol and hello asks for everything kept", async () => {
@@ -930,15 +932,17 @@ test("a run's end is acknowledged, and not soon after another ack", async () => 
 });
 
 test("an ack is not sent for topics, nor after the end, nor left over for the next connection", async () => {
-  const { client, socket, sockets, welcome, clock } = await world();
-  welcome("7-0");
+  const { client, socket, sockets, welcome, clock, events } = await world({ topics: ["news"] });
+  welcome("7-0", {}, { streams: [live("user", "7-0"), live("topic:news", "9-0")] });
+  socket().receive(event(1, { event_id: "9-1", stream: "topic:news" }));
   socket().receive(runEnd(1));
   socket().receive(runEnd(2));
   socket().drop();
   await clock.pass(600);
   assert.equal(sockets.length, 2);
-  welcome("7-2");
+  welcome("7-2", {}, { streams: [live("user", "7-2"), live("topic:news", "9-0")] });
   for (let seq = 1; seq <= 70; seq += 1) socket().receive(event(seq, { event_id: `9-${seq}`, stream: "topic:news" }));
+  assert.equal(events.length, 73);
   await clock.pass(10_000);
   assert.deepEqual(acksOf(socket()), [], "the resume has told of it");
   socket().receive(runEnd(3));
@@ -955,4 +959,175 @@ test("a snapshot is acknowledged by its position", async () => {
   assert.deepEqual(acksOf(socket()), []);
   socket().receive({ type: "snapshot", stream: "user", event_id: "7-90", part: 2, of: 2, runs: [] });
   assert.deepEqual(acksOf(socket()), ["7-90"]);
+});
+
+test("a topic is followed from the start, and from where it was after a loss", async () => {
+  const topics = [];
+  const { socket, welcome, clock, events, client } = await world({ topics: ["news"], onTopic: (topic) => topics.push(topic) });
+  welcome("7-0", {}, { streams: [live("user", "7-0"), live("topic:news", "9-4")] });
+  assert.deepEqual(socket().sent[0].topics, ["news"]);
+  assert.deepEqual(socket().sent[0].resume, { user: "0-0" });
+  socket().receive(event(5, { event_id: "9-5", stream: "topic:news" }));
+  socket().receive(event(1));
+  socket().drop();
+  await clock.pass(500);
+  const lost = { from: "9-5", to: "9-8" };
+  welcome("7-1", {}, { streams: [live("user", "7-1"), { ...live("topic:news", "9-8"), mode: "reset", lost }] });
+  assert.equal("topics" in socket().sent[0], false);
+  assert.deepEqual(socket().sent[0].resume, { user: "7-1", "topic:news": "9-5" });
+  socket().receive(event(9, { event_id: "9-9", stream: "topic:news" }));
+  assert.deepEqual(events.map(({ event_id: id }) => id), ["9-5", "7-1", "9-9"]);
+  assert.deepEqual(topics, [{ topic: "news", lost: null }, { topic: "news", lost }]);
+  assert.equal(client.position, "7-1");
+});
+
+test("a topic that the server does not give is left, and said to be", async () => {
+  const topics = [];
+  const { socket, welcome, clock } = await world({ topics: ["news", "ops"], onTopic: (topic) => topics.push(topic) });
+  welcome("7-0", {}, { streams: [live("user", "7-0"), live("topic:news", "9-0")] });
+  assert.deepEqual(topics, [{ topic: "ops", left: true }, { topic: "news", lost: null }]);
+  socket().drop();
+  await clock.pass(500);
+  welcome("7-0", {}, { streams: [live("user", "7-0"), live("topic:news", "9-0")] });
+  assert.deepEqual(socket().sent[0].resume, { user: "7-0", "topic:news": "9-0" });
+});
+
+test("subscribe follows from the answer on, and unsubscribe leaves at once", async () => {
+  const { socket, welcome, events, client, clock } = await world();
+  const followed = client.subscribe("news", { position: "9-2" });
+  welcome();
+  const asked = socket().sent[1];
+  assert.deepEqual([asked.type, asked.topic, asked.resume], ["subscribe", "news", "9-2"]);
+  socket().receive(event(3, { event_id: "9-3", stream: "topic:news" }));
+  socket().receive({ type: "reply", id: asked.id, ok: true, stream: "topic:news", event_id: "9-2", head: "9-4", mode: "replay" });
+  socket().receive(event(3, { event_id: "9-3", stream: "topic:news" }));
+  await followed;
+  assert.equal(events.length, 1, "nothing comes before the answer");
+  await client.subscribe("news");
+  const left = client.unsubscribe("news");
+  socket().receive(event(4, { event_id: "9-4", stream: "topic:news" }));
+  assert.equal(events.length, 1);
+  const leaving = socket().sent.at(-1);
+  assert.deepEqual([leaving.type, leaving.topic], ["unsubscribe", "news"]);
+  socket().receive({ type: "reply", id: leaving.id, ok: true });
+  await left;
+  await client.unsubscribe("news");
+  socket().drop();
+  await clock.pass(500);
+  welcome();
+  assert.deepEqual(socket().sent[0].resume, { user: "7-0" });
+  const refused = client.subscribe("ops");
+  socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: false, error: { code: "not_found", message: "no such topic" } });
+  await assert.rejects(refused, { name: "RequestError", code: "not_found" });
+});
+
+test("a hole in a topic is that topic's, and a second one there starts it from the beginning", async () => {
+  const { socket, welcome, clock } = await world({ topics: ["news"] });
+  const streams = [live("user", "7-0"), live("topic:news", "9-1")];
+  for (const ms of [500, 1_000]) {
+    welcome("7-0", {}, { streams });
+    socket().receive(event(3, { event_id: "9-3", stream: "topic:news" }));
+    await clock.pass(ms);
+  }
+  socket().onopen({});
+  assert.deepEqual(socket().sent[0].resume, { user: "7-0", "topic:news": "0-0" });
+});
+
+test("a client that is behind says so until it is not", async () => {
+  const { socket, welcome, states, client } = await world();
+  welcome();
+  socket().receive({ type: "lag", stream: "topic:news", behind: 600, merging: true });
+  socket().receive({ type: "lag", stream: "user", behind: 600, merging: true });
+  socket().receive({ type: "lag", stream: "user", behind: 700, merging: true });
+  assert.equal(client.state, "lagging");
+  const sent = client.send("t", "still heard");
+  socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: true, run_id: "run_1" });
+  assert.equal(await sent, "run_1");
+  socket().receive({ type: "lag", stream: "user", behind: 0, merging: false });
+  socket().receive({ type: "lag", stream: "user", behind: 600, merging: true });
+  socket().drop();
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "live", "lagging", "live", "lagging", "offline"]);
+  assert.equal(client.state, "offline");
+});
+
+test("events can be iterated over, from there on, to the end of the client", async () => {
+  const { socket, welcome, client } = await world();
+  welcome();
+  socket().receive(event(1));
+  const seen = [];
+  const all = (async () => {
+    for await (const { seq } of client.events()) seen.push(seq);
+  })();
+  const some = client.events();
+  socket().receive(event(2));
+  socket().receive(event(3));
+  assert.equal((await some.next()).value.seq, 2);
+  await some.return();
+  socket().receive(event(4));
+  assert.deepEqual(await some.next(), { value: undefined, done: true });
+  client.close();
+  await all;
+  assert.deepEqual(seen, [2, 3, 4]);
+  assert.equal((await client.events().next()).done, true, "a client that has stopped has none");
+});
+
+test("whoever takes events too slowly is told, and nobody else is concerned", async () => {
+  const { socket, welcome, client, events } = await world();
+  welcome();
+  const slow = client.events();
+  for (let seq = 1; seq <= 10_050; seq += 1) socket().receive(event(seq));
+  assert.equal(events.length, 10_050);
+  for (let seq = 1; seq <= 10_000; seq += 1) assert.equal((await slow.next()).value.seq, seq);
+  await assert.rejects(slow.next(), { name: "RequestError", code: "overrun" });
+  assert.equal((await slow.next()).done, true);
+});
+
+test("listeners come beside the options, and one that throws holds nothing up", async (t) => {
+  const { socket, welcome, client, events } = await world();
+  const faults = [];
+  t.mock.method(globalThis, "queueMicrotask", (run) => {
+    try {
+      run();
+    } catch (error) {
+      faults.push(error.message);
+    }
+  });
+  const heard = [];
+  client.on("event", () => {
+    throw new Error("mine");
+  });
+  const stop = client.on("event", ({ seq }) => heard.push(seq));
+  client.on("notice", ({ type }) => heard.push(type));
+  client.on("state", ({ state }) => heard.push(state));
+  welcome();
+  socket().receive(event(1));
+  socket().receive({ type: "service_level", level: "normal" });
+  stop();
+  socket().receive(event(2));
+  assert.deepEqual(heard, ["live", 1, "service_level"]);
+  assert.deepEqual([events.length, faults], [2, ["mine", "mine"]]);
+});
+
+test("a command is answered by the application, and comes again under its key", async () => {
+  const { socket, welcome, client, clock } = await world();
+  const answer = client.command("rename", { to: "b" }, { key: "k" });
+  welcome();
+  const first = socket().sent[1];
+  assert.deepEqual([first.type, first.name, first.args, first.key], ["command", "rename", { to: "b" }, "k"]);
+  socket().drop();
+  await clock.pass(500);
+  welcome();
+  const again = socket().sent[1];
+  assert.deepEqual(again, first);
+  socket().receive({ type: "reply", id: again.id, ok: true, result: { renamed: true } });
+  assert.deepEqual(await answer, { renamed: true });
+});
+
+test("no more than a thousand requests wait", async () => {
+  const { client } = await world();
+  const waiting = Array.from({ length: 1_000 }, (_, n) => client.send("t", `${n}`));
+  await assert.rejects(client.send("t", "one more"), { code: "too_many_waiting", temporary: true });
+  client.close();
+  const outcomes = await Promise.allSettled(waiting);
+  assert.ok(outcomes.every(({ reason }) => reason.code === "stopped"));
 });

@@ -9,6 +9,7 @@ mod backoff;
 mod config;
 mod credentials;
 mod endpoint;
+pub mod js;
 mod link;
 mod machine;
 mod outbound;

@@ -21,6 +21,7 @@ use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
+use trunkline_core::client::js;
 use trunkline_core::hub::Hub;
 use trunkline_tokio::{Rewound, Web};
 
@@ -78,14 +79,13 @@ pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
         .route("/", get(|| asset("text/html; charset=utf-8", include_bytes!("../../../page/index.html"))))
         .route("/chat.css", get(|| asset("text/css; charset=utf-8", include_bytes!("../../../page/chat.css"))))
         .route("/chat.js", get(|| asset("text/javascript; charset=utf-8", include_bytes!("../../../page/chat.js"))))
-        .route(
-            "/trunkline.js",
-            get(|| asset("text/javascript; charset=utf-8", include_bytes!("../../../page/trunkline.js"))),
-        )
         .route("/healthz", get(health).with_state(hub.clone()))
         .route("/readyz", get(readiness).with_state(hub.clone()))
         .fallback(trunkline_tokio::axum::operation)
         .with_state(hub);
+    for file in js::FILES {
+        router = router.route(&format!("/{}", file.name), get(move || asset(file.media_type, file.text.as_bytes())));
+    }
     if let Some(door) = door {
         router = router.merge(dev_routes(door));
     }

@@ -3,10 +3,19 @@
 //   const line = connect({ url, getToken, position: "0-0", onState, onEvent });
 //   const runId = await line.send("thread-1", "what is 2*(3+4)?");
 //
+//   for await (const event of line.events()) show(event);
+//
 // The client keeps its position in the log, so that a lost connection resumes where it broke: nothing twice, nothing missing.
+
+import { Listeners, iterate } from "./trunkline-events.js";
+import { RequestError, StreamFault, checkFollows, closeName, formatPosition, nextAction, parseFrame, parsePosition } from "./trunkline-stream.js";
+
+export { RequestError, StreamFault, checkFollows, formatPosition, nextAction, parsePosition } from "./trunkline-stream.js";
+export { markGap, reduceRun, restoreRun, runIdsOf } from "./trunkline-run.js";
 
 const SUBPROTOCOL = "trunkline.v1";
 const OWN_STREAM = "user";
+const TOPIC = "topic:";
 /** The position in front of everything: a resume from here replays all that the server keeps. */
 export const START = "0-0";
 
@@ -31,23 +40,10 @@ const RENEW_SHORTEST_MS = 50;
 const LONGEST_TIMER_MS = 2_147_483_647;
 const DEFAULT_HEARTBEAT = { interval: 25, timeout: 10 };
 const TOKEN_REVOKED = 4201;
+/** So many requests wait for their answers, or for the connection, and no more. */
+const MOST_PENDING = 1_000;
 /** The code of a close that this client starts because the stream is not what it must be. */
 const FAULT_CODE = 4000;
-
-/** The stream broke its contract: a hole, another epoch, a frame that is none. The answer is to close and to resume. */
-export class StreamFault extends Error {
-  name = "StreamFault";
-}
-
-/** A request that the server refused, or that can no longer be sent. `temporary` says whether the same may succeed later. */
-export class RequestError extends Error {
-  name = "RequestError";
-
-  constructor({ code = "unknown", message, temporary = false, retry_after: retryAfter = null }) {
-    super(message || code);
-    Object.assign(this, { code, temporary, retryAfter });
-  }
-}
 
 /** Opens a connection and keeps it open until `close()`. See `Trunkline` for the options. */
 export function connect(options) {
@@ -67,6 +63,11 @@ export class Trunkline {
   #state = "offline";
   #token;
   #sessionId;
+  #listeners = new Listeners();
+  /** The topics that are followed, whether connected or not. */
+  #topics;
+  /** The server says that this client is behind. */
+  #lags = false;
   #positions = new Map();
   #heads = new Map();
   #pending = new Map();
@@ -94,11 +95,15 @@ export class Trunkline {
    *   and none has come; there `null` means "not now". It is never called while it is still being waited for.
    * - `position`: an event id to resume from; `START` for everything kept; absent for what comes from now on
    * - `threads`: ids of the conversations to watch, at most 100; absent or empty for all
-   * - `onState({state, reason, code, retryAt})`: `connecting`, `live`, `offline` (`retryAt` on the clock of `now`), `stopped`
+   * - `topics`: names of topics to follow from the start, at most 100
+   * - `onState({state, reason, code, retryAt})`: `connecting`, `live`, `lagging` (live, and behind: texts come merged), `offline`
+   *   (`retryAt` on the clock of `now`), `stopped`
    * - `onEvent(event)`: every event once, in order. It may throw `StreamFault`; the position then stays in front of the event.
    * - `onReset({lost, afresh})`: the server could not continue from the position. `afresh`: drop what was built so far.
    * - `onSnapshot(frame)`: the runs that are open where the stream continues, for `restoreRun`; `onReset` came before it.
    * - `onNotice(frame)` (`error`, `lag`, `service_level`, `going_away`), `onWelcome(frame)`
+   * - `onTopic({topic, lost})`: a topic is followed, and `lost` says what of it is gone; or `{topic, left: true}`: the server does not
+   *   let this token follow it
    * - `WebSocket`, `setTimeout`, `clearTimeout`, `now`, `random`: stand-ins for those of the platform
    */
   constructor(options) {
@@ -111,11 +116,12 @@ export class Trunkline {
       now: options.now ?? (() => Date.now()),
     };
     this.#token = options.token;
+    this.#topics = new Set(options.topics);
     if (options.position) this.#positions.set(OWN_STREAM, parsePosition(options.position));
   }
 
   get state() {
-    return this.#state;
+    return this.#state === "live" && this.#lags ? "lagging" : this.#state;
   }
 
   get sessionId() {
@@ -166,6 +172,47 @@ export class Trunkline {
     await this.#request({ type: "approve", approval_id: approvalId, decision, data });
   }
 
+  /** Asks the application for something of its own; resolves to its answer. The key makes a second arrival the same request. */
+  async command(name, args, { key = newKey() } = {}) {
+    const reply = await this.#request({ type: "command", name, args, key });
+    return reply.result ?? null;
+  }
+
+  /**
+   * Follows a topic from a position, or from its end; resolves once the server lets it. From then on its events come like one's own,
+   * with `stream` set to `topic:<name>`, also over the next connections.
+   */
+  async subscribe(topic, { position } = {}) {
+    if (this.#topics.has(topic)) return;
+    await this.#request({ type: "subscribe", topic, resume: position }, (entry) => {
+      this.#topics.add(topic);
+      this.#place(entry);
+    });
+  }
+
+  /** Leaves a topic at once: nothing of it comes any more. */
+  async unsubscribe(topic) {
+    if (!this.#leave(topic) || this.#state !== "live") return;
+    await this.#request({ type: "unsubscribe", topic });
+  }
+
+  /**
+   * Calls `listener` with what the option `on…` of that name is called with: `state`, `event`, `reset`, `snapshot`, `notice`, `welcome`,
+   * `topic`. Answers a function that ends it. What a listener throws is reported like any mistake; only `onEvent` may refuse an event.
+   */
+  on(name, listener) {
+    return this.#listeners.add(name, listener);
+  }
+
+  /** The events from here on, once and in order, until the client has stopped; `for await` ends then. */
+  events() {
+    return iterate((push, end) => {
+      if (this.#state === "stopped") queueMicrotask(() => end());
+      const ends = [this.on("event", push), this.on("state", ({ state }) => (state === "stopped" ? end() : undefined))];
+      return () => ends.forEach((stop) => stop());
+    });
+  }
+
   /** Ends everything for good. */
   close() {
     this.#stop({ reason: "closed", code: 1000 });
@@ -212,6 +259,8 @@ export class Trunkline {
     const hello = { type: "hello", client: { name: "trunkline.js", version: "1" } };
     if (this.#sessionId) hello.session_id = this.#sessionId;
     if (this.#options.threads) hello.threads = this.#options.threads;
+    const fresh = [...this.#topics].filter((topic) => !this.#positions.has(TOPIC + topic));
+    if (fresh.length > 0) hello.topics = fresh;
     if (this.#positions.size > 0) {
       hello.resume = Object.fromEntries([...this.#positions].map(([stream, at]) => [stream, formatPosition(at)]));
     }
@@ -239,7 +288,7 @@ export class Trunkline {
         if (code === TOKEN_REVOKED) this.#sessionId = undefined;
         return this.#renew(why);
       case "afresh":
-        this.#positions = new Map([[OWN_STREAM, parsePosition(START)]]);
+        this.#positions = new Map([...this.#positions.keys(), OWN_STREAM].map((stream) => [stream, parsePosition(START)]));
         return this.#retry(why);
       case "later":
         this.#attempt = Math.max(this.#attempt, LATER_ATTEMPT);
@@ -295,8 +344,10 @@ export class Trunkline {
 
   /** Closes and resumes; a second fault at the same place starts from the beginning, or it would be met for ever. */
   #fault(error) {
-    const at = this.position;
-    if (this.#faultedAt === at) this.#positions.set(OWN_STREAM, parsePosition(START));
+    const stream = error.stream ?? OWN_STREAM;
+    const position = this.#positions.get(stream);
+    const at = `${stream} ${position ? formatPosition(position) : null}`;
+    if (this.#faultedAt === at) this.#positions.set(stream, parsePosition(START));
     this.#faultedAt = at;
     this.#abandon(error.message.slice(0, 100));
   }
@@ -320,13 +371,15 @@ export class Trunkline {
         return this.#announced(seconds(frame.expires_in, 0));
       case "going_away":
         this.#reconnectAfter = seconds(frame.reconnect_after, null);
-        return this.#options.onNotice?.(frame);
-      case "error":
+        return this.#tell("notice", frame);
       case "lag":
+        this.#tell("notice", frame);
+        return this.#lag(frame);
+      case "error":
       case "service_level":
-        return this.#options.onNotice?.(frame);
+        return this.#tell("notice", frame);
       default:
-        return this.#advance(frame, () => this.#options.onEvent?.(frame));
+        return this.#advance(frame, () => this.#deliver(frame));
     }
   }
 
@@ -337,9 +390,14 @@ export class Trunkline {
     this.#messageBytes = frame.limits?.message_bytes ?? Infinity;
     this.#reconnectAfter = null;
     this.#arm("stable", STABLE_MS, () => (this.#attempt = 0));
-    this.#options.onWelcome?.(frame);
+    this.#tell("welcome", frame);
     this.#installed(seconds(frame.expires_in, Infinity));
-    for (const entry of frame.streams ?? []) this.#place(entry);
+    const streams = frame.streams ?? [];
+    const given = new Set(streams.map(({ stream }) => stream));
+    for (const topic of [...this.#topics]) {
+      if (!given.has(TOPIC + topic) && this.#leave(topic)) this.#tell("topic", { topic, left: true });
+    }
+    for (const entry of streams) this.#place(entry);
     this.#setState({ state: "live" });
     // A listener may have closed the client.
     if (this.#state !== "live") return;
@@ -353,16 +411,30 @@ export class Trunkline {
     const theirs = parsePosition(eventId);
     if (head) this.#heads.set(stream, parsePosition(head));
     if (stream === OWN_STREAM) this.#told = theirs;
+    else this.#tell("topic", { topic: stream.slice(TOPIC.length), lost: lost ?? null });
     if (mode === "snapshot") {
       this.#snapshotAhead = stream === OWN_STREAM;
-      if (this.#snapshotAhead) this.#options.onReset?.({ lost: lost ?? null, afresh: true });
+      if (this.#snapshotAhead) this.#tell("reset", { lost: lost ?? null, afresh: true });
       return;
     }
     this.#positions.set(stream, theirs);
     if (stream !== OWN_STREAM || (mode !== "reset" && !lost)) return;
     // What was shown up to the place where the loss begins is still true.
     const continues = mine && mine.seq > 0 && mine.epoch === theirs.epoch && lost?.from === formatPosition(mine);
-    this.#options.onReset?.({ lost: lost ?? null, afresh: !continues });
+    this.#tell("reset", { lost: lost ?? null, afresh: !continues });
+  }
+
+  /** Forgets a topic; says whether it was followed. */
+  #leave(topic) {
+    this.#positions.delete(TOPIC + topic);
+    this.#heads.delete(TOPIC + topic);
+    return this.#topics.delete(topic);
+  }
+
+  #lag({ stream = OWN_STREAM, merging }) {
+    if (stream !== OWN_STREAM || this.#lags === (merging === true)) return;
+    this.#lags = merging === true;
+    this.#setState({ state: "live" });
   }
 
   /** One that no welcome announced comes to a reader who fell out of the log, and says what is lost. */
@@ -370,10 +442,10 @@ export class Trunkline {
     const first = (frame.part ?? 1) === 1;
     const own = (frame.stream ?? OWN_STREAM) === OWN_STREAM;
     if (own && first && !this.#snapshotAhead && this.position) {
-      this.#options.onReset?.({ lost: frame.lost ?? { from: this.position, to: frame.event_id }, afresh: true });
+      this.#tell("reset", { lost: frame.lost ?? { from: this.position, to: frame.event_id }, afresh: true });
     }
     if (own && first) this.#snapshotAhead = false;
-    this.#options.onSnapshot?.(frame);
+    this.#tell("snapshot", frame);
     const last = (frame.part ?? 1) >= (frame.of ?? 1);
     if (!last) return;
     this.#positions.set(frame.stream ?? OWN_STREAM, parsePosition(frame.event_id));
@@ -384,9 +456,11 @@ export class Trunkline {
   #advance(frame, deliver) {
     if (frame.event_id == null) return deliver();
     const stream = frame.stream ?? OWN_STREAM;
-    const next = checkFollows(this.#positions.get(stream), frame);
+    // What was on its way when a topic was left is nobody's any more.
+    if (stream !== OWN_STREAM && !this.#topics.has(stream.slice(TOPIC.length))) return undefined;
+    const next = within(stream, () => checkFollows(this.#positions.get(stream), frame));
     try {
-      deliver();
+      within(stream, deliver);
     } catch (error) {
       if (error instanceof StreamFault) throw error;
       // A listener's own mistake is said, but does not hold up the stream.
@@ -407,11 +481,11 @@ export class Trunkline {
     const told = this.#told?.epoch === at.epoch ? this.#told.seq : 0;
     if (!runEnded && at.seq - told < ACK_EVENTS) return;
     const wait = Math.min(this.#toldAt + ACK_INTERVAL_MS - this.#clock.now(), ACK_INTERVAL_MS);
-    if (wait > 0) this.#arm("ack", wait, () => this.#tell());
-    else this.#tell();
+    if (wait > 0) this.#arm("ack", wait, () => this.#sendAck());
+    else this.#sendAck();
   }
 
-  #tell() {
+  #sendAck() {
     this.#told = this.#positions.get(OWN_STREAM);
     this.#toldAt = this.#clock.now();
     this.#write({ type: "ack", event_id: formatPosition(this.#told) });
@@ -428,17 +502,23 @@ export class Trunkline {
     const waiting = this.#pending.get(frame.id);
     if (!waiting) return;
     this.#pending.delete(frame.id);
+    // What follows right behind the answer is judged by it.
+    if (frame.ok) waiting.accept?.(frame);
     if (frame.ok) waiting.resolve(frame);
     else waiting.reject(new RequestError(frame.error ?? {}));
   }
 
   // --- sending
 
-  #request(frame) {
+  #request(frame, accept) {
     if (this.#state === "stopped") return Promise.reject(new RequestError({ code: "stopped" }));
+    if (this.#pending.size >= MOST_PENDING) {
+      const message = `${MOST_PENDING} requests wait already`;
+      return Promise.reject(new RequestError({ code: "too_many_waiting", message, temporary: true }));
+    }
     return new Promise((resolve, reject) => {
       const whole = { ...frame, id: `c${this.#nextId++}` };
-      const waiting = { frame: whole, resolve, reject };
+      const waiting = { frame: whole, accept, resolve, reject };
       this.#pending.set(whole.id, waiting);
       if (this.#state === "live") this.#transmit(waiting);
     });
@@ -549,55 +629,30 @@ export class Trunkline {
 
   #setState(change) {
     this.#state = change.state;
-    this.#options.onState?.({ reason: null, code: null, retryAt: null, ...change });
+    if (change.state !== "live") this.#lags = false;
+    this.#tell("state", { reason: null, code: null, retryAt: null, ...change, state: this.state });
+  }
+
+  /** Hands an event on. The one who may refuse it is asked first. */
+  #deliver(event) {
+    this.#options.onEvent?.(event);
+    this.#listeners.tell("event", event);
+  }
+
+  #tell(name, value) {
+    this.#options[`on${name[0].toUpperCase()}${name.slice(1)}`]?.(value);
+    this.#listeners.tell(name, value);
   }
 }
 
-/** What a close code asks of a client: its range says so. */
-export function nextAction(code) {
-  if (code >= 4100 && code < 4200) return "later";
-  if (code >= 4200 && code < 4300) return "token";
-  if (code >= 4300 && code < 4400) return "afresh";
-  if (code >= 4400 && code < 4500) return "stop";
-  return [1000, 1002, 1003, 1007, 1009].includes(code) ? "stop" : "retry";
-}
-
-function closeName(code) {
-  return { 1006: "connection_lost", 1001: "going_away", 1012: "service_restart" }[code] ?? `closed_${code}`;
-}
-
-/** An event id `<epoch>-<seq>`. The epoch stays text: it may exceed 2^53, and is only ever compared for equality. */
-export function parsePosition(text) {
-  const match = /^(0|[1-9]\d{0,19})-(0|[1-9]\d{0,15})$/.exec(text);
-  const seq = Number(match?.[2]);
-  if (!match || !Number.isSafeInteger(seq)) throw new StreamFault("not a position");
-  return { epoch: match[1], seq };
-}
-
-export function formatPosition({ epoch, seq }) {
-  return `${epoch}-${seq}`;
-}
-
-/** The position after a frame that covers `(prev, seq]`, if it follows the given one. */
-export function checkFollows(position, frame) {
-  const next = parsePosition(frame.event_id);
-  if (frame.seq != null && frame.seq !== next.seq) throw new StreamFault("seq and event_id differ");
-  if (!position) return next;
-  if (next.epoch !== position.epoch) throw new StreamFault("another epoch");
-  const prev = frame.prev ?? next.seq - 1;
-  if (prev !== position.seq || next.seq <= prev) throw new StreamFault(`expected ${position.seq + 1}, got ${prev + 1}`);
-  return next;
-}
-
-function parseFrame(data) {
-  let frame;
+/** A fault says in which stream it was met. */
+function within(stream, run) {
   try {
-    frame = JSON.parse(data);
-  } catch {
-    throw new StreamFault("not JSON");
+    return run();
+  } catch (error) {
+    if (error instanceof StreamFault) error.stream = stream;
+    throw error;
   }
-  if (typeof frame?.type !== "string") throw new StreamFault("not a frame");
-  return frame;
 }
 
 function seconds(value, otherwise) {
@@ -608,166 +663,4 @@ function seconds(value, otherwise) {
 export function newKey() {
   const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-// --- the state of a run, built from its events
-
-/** The runs that an event speaks of. */
-export function runIdsOf(event) {
-  if (event.type === "agent_deltas") return [...new Set(event.parts.map((part) => part.run_id))];
-  return event.run_id ? [event.run_id] : [];
-}
-
-/** A run that the reader knows only in part: from here on a hole in its text is a loss to show, not a fault. */
-export function markGap(run) {
-  return run.terminal ? run : { ...run, partial: true };
-}
-
-function newRun(runId, event) {
-  return {
-    runId,
-    threadId: event.thread_id ?? null,
-    agentName: event.agent_name ?? null,
-    parentRunId: null,
-    status: "pending",
-    partial: !["agent_started", "user_message"].includes(event.type),
-    steps: [],
-    thoughts: [],
-    tools: [],
-    parts: [],
-    approval: null,
-    terminal: null,
-  };
-}
-
-/**
- * The run after an event; pure. `runId` is needed only for a first event that is `agent_deltas`, which speaks of several runs.
- *
- * `status` is `pending`, `running`, `suspended`, `completed`, `failed` or `cancelled`; `steps` is the order in which
- * `thoughts` and `tools` came, as `[kind, index]`; `parts` holds the streamed text. Throws `StreamFault` at a hole in it.
- */
-export function reduceRun(run, event, runId = run?.runId ?? event.run_id) {
-  const before = run ?? newRun(runId, event);
-  if (before.terminal) return before;
-  const reduce = Object.hasOwn(REDUCERS, event.type) ? REDUCERS[event.type] : null;
-  if (!reduce) return before;
-  const named = { ...before, agentName: event.agent_name ?? before.agentName, threadId: event.thread_id ?? before.threadId };
-  return { ...named, ...reduce(named, event) };
-}
-
-/** The run after one of its pieces in a snapshot; pure. Its beginning may be missing, so a hole in its text is no fault. */
-export function restoreRun(run, piece) {
-  const before = run ?? newRun(piece.run_id, { type: "snapshot" });
-  const events = [
-    ...(piece.thoughts ?? []).map((thought) => ({ type: "agent_thinking", thought })),
-    ...(piece.tools ?? []).flatMap((tool) => {
-      // A large call comes in two pieces: the second one is no other call.
-      const known = before.tools.some((other) => other.toolCallId === tool.tool_call_id);
-      const opened = known ? [] : [{ ...tool, type: "tool_executing" }];
-      return tool.success == null ? opened : [...opened, { ...tool, type: "tool_completed" }];
-    }),
-    ...(piece.parts ?? []).map((part) => ({ ...part, type: "agent_delta" })),
-  ];
-  const head = { thread_id: piece.thread_id, agent_name: piece.agent_name };
-  const after = events.reduce((state, event) => reduceRun(state, { ...head, ...event }), before);
-  return {
-    ...after,
-    threadId: piece.thread_id ?? after.threadId,
-    agentName: piece.agent_name ?? after.agentName,
-    parentRunId: piece.parent_run_id ?? after.parentRunId,
-    status: piece.status,
-    approval: piece.approval_id ? { approvalId: piece.approval_id, question: piece.question ?? null } : after.approval,
-  };
-}
-
-const REDUCERS = {
-  agent_started: (run, event) => ({ status: "running", parentRunId: event.parent_run_id ?? null }),
-  agent_thinking: (run, event) => ({
-    status: working(run),
-    steps: [...run.steps, ["thought", run.thoughts.length]],
-    thoughts: [...run.thoughts, { thought: event.thought, step: event.step ?? null, progress: event.progress ?? null }],
-  }),
-  tool_executing: (run, event) => ({
-    status: working(run),
-    steps: [...run.steps, ["tool", run.tools.length]],
-    tools: [...run.tools, newTool(event)],
-  }),
-  tool_completed: completeTool,
-  agent_delta: (run, event) => ({ status: working(run), parts: applyDelta(run, run.parts, event) }),
-  agent_deltas: (run, event) => ({
-    status: working(run),
-    parts: event.parts.filter((part) => part.run_id === run.runId).reduce((parts, part) => applyDelta(run, parts, part), run.parts),
-  }),
-  agent_suspended: (run, event) => ({
-    status: "suspended",
-    approval: { approvalId: event.approval_id, question: event.question ?? null },
-  }),
-  agent_resumed: () => ({ status: "running", approval: null }),
-  agent_completed: (run, event) => end(run, "completed", event),
-  agent_failed: (run, event) => end(run, "failed", event),
-  agent_cancelled: (run, event) => end(run, "cancelled", event),
-};
-
-/** A run that waits goes on by `agent_resumed` alone, whatever comes meanwhile. */
-function working({ status }) {
-  return status === "suspended" ? status : "running";
-}
-
-function newTool(event) {
-  return {
-    toolCallId: event.tool_call_id,
-    name: event.tool_name,
-    parameters: event.parameters ?? undefined,
-    results: undefined,
-    success: null,
-    error: null,
-    durationMs: null,
-  };
-}
-
-function completeTool(run, event) {
-  const at = run.tools.findIndex((tool) => tool.toolCallId === event.tool_call_id);
-  const done = {
-    ...(at < 0 ? newTool(event) : run.tools[at]),
-    results: event.results,
-    success: event.success,
-    error: event.error ?? null,
-    durationMs: event.duration_ms ?? null,
-  };
-  if (at >= 0) return { tools: run.tools.map((tool, i) => (i === at ? done : tool)) };
-  return { steps: [...run.steps, ["tool", run.tools.length]], tools: [...run.tools, done] };
-}
-
-/** Offsets count Unicode scalar values. What is already there is dropped; what would leave a hole is a fault. */
-function applyDelta(run, parts, { part_id: partId, offset, text }) {
-  const at = parts.findIndex((part) => part.partId === partId);
-  const part = at < 0 ? { partId, text: "", end: 0, lost: 0 } : parts[at];
-  const hole = offset - part.end;
-  if (hole > 0 && !run.partial) throw new StreamFault(`a hole in the text: ${part.end} to ${offset}`);
-  const scalars = Array.from(text);
-  const fresh = hole >= 0 ? text : scalars.slice(-hole).join("");
-  const grown = {
-    partId,
-    text: part.text + (hole > 0 ? "…" : "") + fresh,
-    end: Math.max(part.end, offset + scalars.length),
-    lost: part.lost + Math.max(0, hole),
-  };
-  return at < 0 ? [...parts, grown] : parts.map((other, i) => (i === at ? grown : other));
-}
-
-/** A terminal event; tools still open end with it. */
-function end(run, status, event) {
-  return {
-    status,
-    approval: null,
-    tools: run.tools.map((tool) => (tool.success === null ? { ...tool, success: false, error: `the run ${status}` } : tool)),
-    terminal: {
-      finalResponse: event.final_response ?? null,
-      result: event.result ?? null,
-      durationMs: event.duration_ms ?? null,
-      reason: event.reason ?? null,
-      error: event.error ?? null,
-      by: event.by ?? null,
-    },
-  };
 }

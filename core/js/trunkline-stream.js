@@ -1,0 +1,63 @@
+// What a stream of trunkline.v1 must be, and what a close means. A part of trunkline.js.
+
+/** The stream broke its contract: a hole, another epoch, a frame that is none. The answer is to close and to resume. */
+export class StreamFault extends Error {
+  name = "StreamFault";
+}
+
+/** A request that the server refused, or that can no longer be sent. `temporary` says whether the same may succeed later. */
+export class RequestError extends Error {
+  name = "RequestError";
+
+  constructor({ code = "unknown", message, temporary = false, retry_after: retryAfter = null }) {
+    super(message || code);
+    Object.assign(this, { code, temporary, retryAfter });
+  }
+}
+
+/** What a close code asks of a client: its range says so. */
+export function nextAction(code) {
+  if (code >= 4100 && code < 4200) return "later";
+  if (code >= 4200 && code < 4300) return "token";
+  if (code >= 4300 && code < 4400) return "afresh";
+  if (code >= 4400 && code < 4500) return "stop";
+  return [1000, 1002, 1003, 1007, 1009].includes(code) ? "stop" : "retry";
+}
+
+export function closeName(code) {
+  return { 1006: "connection_lost", 1001: "going_away", 1012: "service_restart" }[code] ?? `closed_${code}`;
+}
+
+/** An event id `<epoch>-<seq>`. The epoch stays text: it may exceed 2^53, and is only ever compared for equality. */
+export function parsePosition(text) {
+  const match = /^(0|[1-9]\d{0,19})-(0|[1-9]\d{0,15})$/.exec(text);
+  const seq = Number(match?.[2]);
+  if (!match || !Number.isSafeInteger(seq)) throw new StreamFault("not a position");
+  return { epoch: match[1], seq };
+}
+
+export function formatPosition({ epoch, seq }) {
+  return `${epoch}-${seq}`;
+}
+
+/** The position after a frame that covers `(prev, seq]`, if it follows the given one. */
+export function checkFollows(position, frame) {
+  const next = parsePosition(frame.event_id);
+  if (frame.seq != null && frame.seq !== next.seq) throw new StreamFault("seq and event_id differ");
+  if (!position) return next;
+  if (next.epoch !== position.epoch) throw new StreamFault("another epoch");
+  const prev = frame.prev ?? next.seq - 1;
+  if (prev !== position.seq || next.seq <= prev) throw new StreamFault(`expected ${position.seq + 1}, got ${prev + 1}`);
+  return next;
+}
+
+export function parseFrame(data) {
+  let frame;
+  try {
+    frame = JSON.parse(data);
+  } catch {
+    throw new StreamFault("not JSON");
+  }
+  if (typeof frame?.type !== "string") throw new StreamFault("not a frame");
+  return frame;
+}
