@@ -28,11 +28,14 @@ export function closeName(code) {
   return { 1006: "connection_lost", 1001: "going_away", 1012: "service_restart" }[code] ?? `closed_${code}`;
 }
 
+const MAX_EPOCH = 2n ** 64n - 1n;
+
 /** An event id `<epoch>-<seq>`. The epoch stays text: it may exceed 2^53, and is only ever compared for equality. */
 export function parsePosition(text) {
   const match = /^(0|[1-9]\d{0,19})-(0|[1-9]\d{0,15})$/.exec(text);
   const seq = Number(match?.[2]);
-  if (!match || !Number.isSafeInteger(seq)) throw new StreamFault("not a position");
+  const fits = match && BigInt(match[1]) <= MAX_EPOCH && Number.isSafeInteger(seq);
+  if (!fits) throw new StreamFault("not a position");
   return { epoch: match[1], seq };
 }
 

@@ -1,12 +1,14 @@
 // The client module against a socket and a clock of the test's own.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import {
   START,
   StreamFault,
   checkFollows,
   connect,
+  formatPosition,
   markGap,
   nextAction,
   parsePosition,
@@ -1130,4 +1132,61 @@ test("no more than a thousand requests wait", async () => {
   client.close();
   const outcomes = await Promise.allSettled(waiting);
   assert.ok(outcomes.every(({ reason }) => reason.code === "stopped"));
+});
+
+// --- what the client in Rust is held to as well
+
+const vectors = JSON.parse(readFileSync(new URL("../../core/js/vectors.json", import.meta.url), "utf8"));
+
+test("vectors: closes, positions and what follows what", () => {
+  for (const { code, action } of vectors.closes) assert.equal(nextAction(code), action, `${code}`);
+  for (const { text, ok } of vectors.positions) {
+    if (ok) assert.equal(formatPosition(parsePosition(text)), text);
+    else assert.throws(() => parsePosition(text), StreamFault, text);
+  }
+  for (const { at, frame, follows } of vectors.follows) {
+    const follow = () => formatPosition(checkFollows(parsePosition(at), frame));
+    if (follows) assert.equal(follow(), frame.event_id);
+    else assert.throws(follow, StreamFault, `${at} ${JSON.stringify(frame)}`);
+  }
+});
+
+/** The runs after a vector's frames, as the vector has them. */
+function runsAfter(frames) {
+  const runs = new Map();
+  const take = (id, run) => runs.set(id, run);
+  for (const frame of frames) {
+    if (frame.type === "snapshot") frame.runs.forEach((piece) => take(piece.run_id, restoreRun(runs.get(piece.run_id), piece)));
+    else if (!["user_message", "custom"].includes(frame.type)) runIdsOf(frame).forEach((id) => take(id, reduceRun(runs.get(id), frame, id)));
+  }
+  return Object.fromEntries([...runs].map(([id, run]) => [id, plain(run)]));
+}
+
+function plain({ status, threadId, agentName, parentRunId, thoughts, tools, parts, approval, terminal }) {
+  const { finalResponse, error, reason } = terminal ?? {};
+  const outcomes = { completed: finalResponse, failed: error, cancelled: reason };
+  // For people a call that a run's end has closed has failed; nobody has said so.
+  const closed = (tool) => terminal && tool.results === undefined;
+  return {
+    status,
+    thread: threadId,
+    agent: agentName,
+    parent: parentRunId,
+    thoughts: thoughts.map(({ thought }) => thought),
+    tools: Object.fromEntries(
+      tools.map((tool) => {
+        const { name, parameters = null, results = null } = tool;
+        const [success, said] = closed(tool) ? [null, null] : [tool.success, tool.error];
+        return [tool.toolCallId, { name, parameters, results, success, error: said }];
+      }),
+    ),
+    // The sign for what is missing at the beginning is for people, too.
+    parts: Object.fromEntries(parts.map(({ partId, text, lost }) => [partId, { start: lost, text: lost > 0 ? text.slice(1) : text }])),
+    approval: approval ? { id: approval.approvalId, question: approval.question } : null,
+    outcome: outcomes[status] ?? null,
+  };
+}
+
+test("vectors: runs", () => {
+  for (const { name, frames, runs } of vectors.runs) assert.deepEqual(runsAfter(frames), runs, name);
 });

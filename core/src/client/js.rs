@@ -49,7 +49,108 @@ pub fn find(name: &str) -> Option<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::client::places::Places;
+    use crate::error::NextAction;
+    use crate::protocol::{Mode, Position, RunStatus, ServerFrame, StreamEntry, StreamName};
+    use crate::stream::{Reducer, RunView};
+
+    /// What both clients are held to; the one in JavaScript is by the tests of the page.
+    fn vectors(kind: &str) -> Vec<Value> {
+        let all: Value = serde_json::from_str(include_str!("../../js/vectors.json")).unwrap();
+        all[kind].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn vectors_of_closes() {
+        for vector in vectors("closes") {
+            let code = u16::try_from(vector["code"].as_u64().unwrap()).unwrap();
+            let action = match NextAction::for_code(code) {
+                NextAction::Nothing | NextAction::Stop => "stop",
+                NextAction::Retry => "retry",
+                NextAction::RetryLater => "later",
+                NextAction::NewToken => "token",
+                NextAction::RetryAfresh => "afresh",
+            };
+            assert_eq!(vector["action"], action, "{code}");
+        }
+    }
+
+    #[test]
+    fn vectors_of_positions() {
+        for vector in vectors("positions") {
+            let text = vector["text"].as_str().unwrap();
+            let position = text.parse::<Position>();
+            assert_eq!(position.is_ok(), vector["ok"].as_bool().unwrap(), "{text}");
+            assert!(position.map_or(true, |position| position.to_string() == text));
+        }
+    }
+
+    #[test]
+    fn vectors_of_what_follows_what() {
+        for vector in vectors("follows") {
+            let position = |value: &Value| value.as_str().unwrap().parse::<Position>().unwrap();
+            let (at, next) = (position(&vector["at"]), position(&vector["frame"]["event_id"]));
+            let follows = vector["frame"]["prev"].as_u64().unwrap_or(next.seq.saturating_sub(1));
+            let mut places = Places::default();
+            let entry = StreamEntry { stream: StreamName::User, event_id: at, head: at, mode: Mode::Live, lost: None };
+            places.begin(&entry).unwrap();
+            let followed = places.follow(&StreamName::User, follows, next);
+            assert_eq!(followed.is_ok(), vector["follows"].as_bool().unwrap(), "{vector}");
+        }
+    }
+
+    fn plain(run: &RunView) -> Value {
+        let parsed = |text: &Option<String>| text.as_ref().map(|text| serde_json::from_str::<Value>(text).unwrap());
+        let status = match run.status {
+            RunStatus::Running => "running",
+            RunStatus::Suspended => "suspended",
+            RunStatus::Completed => "completed",
+            RunStatus::Failed => "failed",
+            RunStatus::Cancelled => "cancelled",
+        };
+        let tools = run.tools.iter().map(|(id, tool)| {
+            let (parameters, results) = (parsed(&tool.parameters), parsed(&tool.results));
+            let said = json!({"name": tool.name, "parameters": parameters, "results": results, "success": tool.success, "error": tool.error});
+            (id.as_str(), said)
+        });
+        let parts = run.parts.iter().map(|(id, part)| (id.as_str(), json!({"start": part.start, "text": part.text})));
+        let approval = run.approval.as_ref();
+        json!({
+            "status": status,
+            "thread": run.thread_id.as_ref().map(|thread| thread.as_str()),
+            "agent": run.agent_name,
+            "parent": run.parent_run_id.map(|run| run.to_string()),
+            "thoughts": run.thoughts,
+            "tools": tools.collect::<BTreeMap<_, _>>(),
+            "parts": parts.collect::<BTreeMap<_, _>>(),
+            "approval": approval.map(|waits| json!({"id": waits.approval_id.as_str(), "question": waits.question})),
+            "outcome": run.outcome,
+        })
+    }
+
+    #[test]
+    fn vectors_of_runs() {
+        for vector in vectors("runs") {
+            let mut reducer = Reducer::default();
+            for frame in vector["frames"].as_array().unwrap() {
+                match ServerFrame::parse(&frame.to_string()).unwrap() {
+                    ServerFrame::Event(event) => reducer.apply(&event),
+                    ServerFrame::Deltas(window) => window.parts.iter().for_each(|part| {
+                        reducer.extend(part.run_id, &part.part_id, part.offset, &part.text, part.run_seq)
+                    }),
+                    ServerFrame::Snapshot(part) => part.runs.iter().for_each(|piece| reducer.restore(piece)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            let runs: BTreeMap<_, _> = reducer.runs().iter().map(|(id, run)| (id.to_string(), plain(run))).collect();
+            assert_eq!(json!(runs), vector["runs"], "{}", vector["name"]);
+        }
+    }
 
     /// What a module imports or exports from, as it says it.
     fn sources(text: &str) -> impl Iterator<Item = &str> {
