@@ -39,6 +39,18 @@ export function parsePosition(text) {
   return { epoch: match[1], seq };
 }
 
+/** The position in front of everything, which no server continues from. */
+export function isStart({ epoch, seq }) {
+  return epoch === "0" && seq === 0;
+}
+
+/** A text as it fits into a close frame: 123 bytes. */
+export function closeText(text) {
+  let cut = text;
+  while (new TextEncoder().encode(cut).length > 123) cut = cut.slice(0, -1);
+  return cut;
+}
+
 export function formatPosition({ epoch, seq }) {
   return `${epoch}-${seq}`;
 }

@@ -31,8 +31,8 @@ export interface Reset {
   afresh: boolean;
 }
 
-/** A topic is followed, and what of it is gone; or it is left, since the token does not grant it. */
-export type TopicChange = { topic: string; lost: Lost | null; left?: undefined } | { topic: string; left: true };
+/** A topic is followed, what of it is gone, and whether to drop what was built of it; or it is left: the token does not grant it. */
+export type TopicChange = { topic: string; lost: Lost | null; afresh: boolean; left?: undefined } | { topic: string; left: true };
 
 interface Placed {
   event_id: Position;
@@ -214,7 +214,7 @@ export interface Welcome {
 export type ServiceLevel = "normal" | "degraded" | "emergency";
 
 export type Notice =
-  | { type: "error"; code: string; message: string; id?: string }
+  | { type: "error"; code: string; message: string; run_id?: string; n?: number }
   | { type: "lag"; stream: string; behind: number; merging: boolean }
   | { type: "service_level"; level: ServiceLevel; reason: string; capabilities: string[] }
   | { type: "going_away"; deadline: number; reconnect_after: number };
@@ -250,6 +250,7 @@ export interface Options {
   /** Every event once, in order. One that throws `StreamFault` refuses the event: the client resumes in front of it. */
   onEvent?: (event: TrunklineEvent) => void;
   onReset?: (reset: Reset) => void;
+  /** One that throws `StreamFault` refuses it, too. */
   onSnapshot?: (snapshot: Snapshot) => void;
   onNotice?: (notice: Notice) => void;
   onWelcome?: (welcome: Welcome) => void;
@@ -286,7 +287,7 @@ export class Trunkline {
   cancel(runId: string): Promise<void>;
   /** Decides what a run waits for; resolves when this decision counts. */
   approve(approvalId: string, decision: string, data?: unknown): Promise<void>;
-  /** Follows a topic from a position, or from its end, over this connection and the next ones. */
+  /** Follows a topic from a position, or from its end, over this connection and the next ones; resolves once the server lets it. */
   subscribe(topic: string, options?: { position?: Position }): Promise<void>;
   /** Leaves a topic at once. */
   unsubscribe(topic: string): Promise<void>;

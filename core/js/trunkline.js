@@ -1,4 +1,4 @@
-// A client of the trunkline.v1 protocol, without dependencies, for browsers and for Node (inject a WebSocket there).
+// A client of the trunkline.v1 protocol, without dependencies, for browsers and for Node: 22, or 20 with the WebSocket of a package.
 //
 //   const line = connect({ url, getToken, position: "0-0", onState, onEvent });
 //   const runId = await line.send("thread-1", "what is 2*(3+4)?");
@@ -7,8 +7,20 @@
 //
 // The client keeps its position in the log, so that a lost connection resumes where it broke: nothing twice, nothing missing.
 
-import { Listeners, iterate } from "./trunkline-events.js";
-import { RequestError, StreamFault, checkFollows, closeName, formatPosition, nextAction, parseFrame, parsePosition } from "./trunkline-stream.js";
+import { Listeners, iterate, report } from "./trunkline-events.js";
+import { Requests } from "./trunkline-requests.js";
+import {
+  RequestError,
+  StreamFault,
+  checkFollows,
+  closeName,
+  closeText,
+  formatPosition,
+  isStart,
+  nextAction,
+  parseFrame,
+  parsePosition,
+} from "./trunkline-stream.js";
 
 export { RequestError, StreamFault, checkFollows, formatPosition, nextAction, parsePosition } from "./trunkline-stream.js";
 export { markGap, reduceRun, restoreRun, runIdsOf } from "./trunkline-run.js";
@@ -40,8 +52,11 @@ const RENEW_SHORTEST_MS = 50;
 const LONGEST_TIMER_MS = 2_147_483_647;
 const DEFAULT_HEARTBEAT = { interval: 25, timeout: 10 };
 const TOKEN_REVOKED = 4201;
-/** So many requests wait for their answers, or for the connection, and no more. */
-const MOST_PENDING = 1_000;
+/** So many topics, and so many threads, a server lets one connection name. */
+const MOST_NAMED = 100;
+/** Who may refuse what it is given. */
+const MAY_REFUSE = ["event", "snapshot"];
+const HEARD = ["state", "event", "reset", "snapshot", "notice", "welcome", "topic"];
 /** The code of a close that this client starts because the stream is not what it must be. */
 const FAULT_CODE = 4000;
 
@@ -63,21 +78,25 @@ export class Trunkline {
   #state = "offline";
   #token;
   #sessionId;
-  #listeners = new Listeners();
-  /** The topics that are followed, whether connected or not. */
+  #listeners = new Listeners(HEARD);
+  #requests;
+  /** The topics that are followed, whether connected or not, and those that were asked for, with their requests. */
   #topics;
+  #subscribing = new Map();
   /** The server says that this client is behind. */
   #lags = false;
   #positions = new Map();
-  #heads = new Map();
-  #pending = new Map();
-  #nextId = 1;
+  /** The end of the user's own stream when the server let this client in. */
+  #head = null;
   #attempt = 0;
   #heartbeat = DEFAULT_HEARTBEAT;
-  #messageBytes = Infinity;
   #reconnectAfter = null;
-  #faultedAt = null;
-  #snapshotAhead = false;
+  /** Where each stream was when it last broke its contract. */
+  #faultedAt = new Map();
+  /** The streams whose next snapshot was announced. */
+  #snapshotsAhead = new Set();
+  /** Letters of the frame that is being looked at. */
+  #letters = 0;
   /** When the token expires, on the clock of `now`, and whether that was asked about already. */
   #expires = Infinity;
   #renewing = false;
@@ -98,12 +117,14 @@ export class Trunkline {
    * - `topics`: names of topics to follow from the start, at most 100
    * - `onState({state, reason, code, retryAt})`: `connecting`, `live`, `lagging` (live, and behind: texts come merged), `offline`
    *   (`retryAt` on the clock of `now`), `stopped`
-   * - `onEvent(event)`: every event once, in order. It may throw `StreamFault`; the position then stays in front of the event.
+   * - `onEvent(event)`: every event once, in order, but where `onReset` or `onTopic` says otherwise. It may throw `StreamFault`; the
+   *   position then stays in front of the event.
    * - `onReset({lost, afresh})`: the server could not continue from the position. `afresh`: drop what was built so far.
-   * - `onSnapshot(frame)`: the runs that are open where the stream continues, for `restoreRun`; `onReset` came before it.
+   * - `onSnapshot(frame)`: the runs that are open where the stream continues, for `restoreRun`; `onReset` came before it. It may throw
+   *   `StreamFault` as well.
    * - `onNotice(frame)` (`error`, `lag`, `service_level`, `going_away`), `onWelcome(frame)`
-   * - `onTopic({topic, lost})`: a topic is followed, and `lost` says what of it is gone; or `{topic, left: true}`: the server does not
-   *   let this token follow it
+   * - `onTopic({topic, lost, afresh})`: a topic is followed; `lost` says what of it is gone, and `afresh` that what was built of it is to be
+   *   dropped. Or `{topic, left: true}`: the server does not let this token follow it, as far as a welcome has told.
    * - `WebSocket`, `setTimeout`, `clearTimeout`, `now`, `random`: stand-ins for those of the platform
    */
   constructor(options) {
@@ -115,8 +136,12 @@ export class Trunkline {
       clear: options.clearTimeout ?? ((id) => globalThis.clearTimeout(id)),
       now: options.now ?? (() => Date.now()),
     };
+    this.#requests = new Requests(this.#clock, (frame) => this.#write(frame));
     this.#token = options.token;
     this.#topics = new Set(options.topics);
+    if (this.#topics.size > MOST_NAMED || options.threads?.length > MOST_NAMED) {
+      throw new RangeError(`a client names at most ${MOST_NAMED} topics and ${MOST_NAMED} threads`);
+    }
     if (options.position) this.#positions.set(OWN_STREAM, parsePosition(options.position));
   }
 
@@ -137,7 +162,7 @@ export class Trunkline {
   /** Whether everything that was in the log at the time of the welcome was delivered. */
   get caughtUp() {
     const position = this.#positions.get(OWN_STREAM);
-    const head = this.#heads.get(OWN_STREAM);
+    const head = this.#head;
     return this.#state === "live" && (!head || (position?.epoch === head.epoch && position.seq >= head.seq));
   }
 
@@ -151,8 +176,8 @@ export class Trunkline {
   }
 
   /**
-   * Sends a message and resolves to the id of its run. It survives reconnects: the key makes a second arrival the same message.
-   * Whoever repeats a message after an error passes the key of the first try.
+   * Sends a message and resolves to the id of its run. It survives reconnects: the key makes a second arrival the same message, as long
+   * as the server knows it, which is ten minutes. Whoever repeats a message after an error passes the key of the first try.
    */
   async send(threadId, content, { key = newKey(), metadata } = {}) {
     const reply = await this.#request({ type: "user_message", key, thread_id: threadId, content, metadata });
@@ -172,43 +197,73 @@ export class Trunkline {
     await this.#request({ type: "approve", approval_id: approvalId, decision, data });
   }
 
-  /** Asks the application for something of its own; resolves to its answer. The key makes a second arrival the same request. */
+  /** Asks the application for something of its own; resolves to its answer. It survives reconnects as a message does. */
   async command(name, args, { key = newKey() } = {}) {
     const reply = await this.#request({ type: "command", name, args, key });
     return reply.result ?? null;
   }
 
   /**
-   * Follows a topic from a position, or from its end; resolves once the server lets it. From then on its events come like one's own,
-   * with `stream` set to `topic:<name>`, also over the next connections.
+   * Follows a topic from a position, or from its end; resolves once the server lets it, and at once for a topic that is followed already.
+   * From then on its events come like one's own, with `stream` set to `topic:<name>`, also over the next connections.
    */
   async subscribe(topic, { position } = {}) {
     if (this.#topics.has(topic)) return;
-    await this.#request({ type: "subscribe", topic, resume: position }, (entry) => {
+    const known = this.#subscribing.get(topic) ?? this.#askFor(topic, position);
+    await known.promise;
+  }
+
+  #askFor(topic, position) {
+    if (this.#state === "stopped") throw new RequestError({ code: "stopped" });
+    if (this.#topics.size + this.#subscribing.size >= MOST_NAMED) {
+      throw new RequestError({ code: "too_many_subscriptions", message: `a client follows at most ${MOST_NAMED} topics` });
+    }
+    const accept = (entry) => {
       this.#topics.add(topic);
-      this.#place(entry);
-    });
+      this.#place({ ...entry, stream: TOPIC + topic });
+    };
+    const asked = this.#requests.ask({ type: "subscribe", topic, resume: position }, { accept });
+    this.#subscribing.set(topic, asked);
+    const done = () => (this.#subscribing.get(topic) === asked ? this.#subscribing.delete(topic) : undefined);
+    asked.promise.then(done, done);
+    return asked;
   }
 
   /** Leaves a topic at once: nothing of it comes any more. */
   async unsubscribe(topic) {
-    if (!this.#leave(topic) || this.#state !== "live") return;
-    await this.#request({ type: "unsubscribe", topic });
+    const asked = this.#subscribing.get(topic);
+    if (asked) {
+      // Whatever the answer, it is left right behind it; and with the connection both are done.
+      Object.assign(asked, { accept: undefined, passing: true });
+      this.#subscribing.delete(topic);
+    }
+    const followed = this.#leave(topic);
+    if (this.#state !== "live" || !(followed || asked)) {
+      // The next hello does not name it.
+      if (asked) this.#requests.drop(asked);
+      return;
+    }
+    try {
+      await this.#requests.ask({ type: "unsubscribe", topic }, { passing: true }).promise;
+    } catch (error) {
+      // Then the server has left it already.
+      if (error.code !== "not_found") throw error;
+    }
   }
 
   /**
    * Calls `listener` with what the option `on…` of that name is called with: `state`, `event`, `reset`, `snapshot`, `notice`, `welcome`,
-   * `topic`. Answers a function that ends it. What a listener throws is reported like any mistake; only `onEvent` may refuse an event.
+   * `topic`. Answers a function that ends it. What a listener throws is reported like any mistake: it refuses nothing.
    */
   on(name, listener) {
     return this.#listeners.add(name, listener);
   }
 
-  /** The events from here on, once and in order, until the client has stopped; `for await` ends then. */
+  /** The events from here on, as `onEvent` gets them, until the client has stopped; `for await` ends then. */
   events() {
     return iterate((push, end) => {
       if (this.#state === "stopped") queueMicrotask(() => end());
-      const ends = [this.on("event", push), this.on("state", ({ state }) => (state === "stopped" ? end() : undefined))];
+      const ends = [this.on("event", (event) => push(event, this.#letters)), this.on("state", ({ state }) => (state === "stopped" ? end() : undefined))];
       return () => ends.forEach((stop) => stop());
     });
   }
@@ -279,6 +334,7 @@ export class Trunkline {
     this.#socket = null;
     this.#refreshing = null;
     this.#clearTimers();
+    this.#requests.shut();
     const why = { reason: reason || closeName(code), code };
     switch (nextAction(code)) {
       case "stop":
@@ -325,15 +381,14 @@ export class Trunkline {
     this.#socket = null;
     socket?.close(1000, "");
     this.#setState({ state: "stopped", ...why });
-    const error = new RequestError({ code: "stopped", message: `stopped: ${why.reason}` });
-    for (const { reject } of this.#pending.values()) reject(error);
-    this.#pending.clear();
+    this.#requests.end(new RequestError({ code: "stopped", message: `stopped: ${why.reason}` }));
   }
 
   // --- receiving
 
   #receive(data) {
     const socket = this.#socket;
+    this.#letters = data.length;
     try {
       this.#dispatch(parseFrame(data));
     } catch (error) {
@@ -346,10 +401,10 @@ export class Trunkline {
   #fault(error) {
     const stream = error.stream ?? OWN_STREAM;
     const position = this.#positions.get(stream);
-    const at = `${stream} ${position ? formatPosition(position) : null}`;
-    if (this.#faultedAt === at) this.#positions.set(stream, parsePosition(START));
-    this.#faultedAt = at;
-    this.#abandon(error.message.slice(0, 100));
+    const at = position ? formatPosition(position) : null;
+    if (this.#faultedAt.get(stream) === at) this.#positions.set(stream, parsePosition(START));
+    this.#faultedAt.set(stream, at);
+    this.#abandon(closeText(error.message));
   }
 
   #dispatch(frame) {
@@ -360,7 +415,7 @@ export class Trunkline {
     this.#heard();
     switch (frame.type) {
       case "reply":
-        return this.#settle(frame);
+        return this.#answered(frame);
       case "pong":
         return undefined;
       case "snapshot":
@@ -379,55 +434,92 @@ export class Trunkline {
       case "service_level":
         return this.#tell("notice", frame);
       default:
-        return this.#advance(frame, () => this.#deliver(frame));
+        return this.#advance(frame, () => this.#tell("event", frame));
     }
   }
 
+  /** Whoever is told may have closed the client, or opened another socket. */
   #welcome(frame) {
+    const socket = this.#socket;
+    const isOver = () => this.#socket !== socket;
     this.#disarm("welcome");
     this.#sessionId = frame.session_id ?? this.#sessionId;
     this.#heartbeat = { ...DEFAULT_HEARTBEAT, ...frame.heartbeat };
-    this.#messageBytes = frame.limits?.message_bytes ?? Infinity;
     this.#reconnectAfter = null;
     this.#arm("stable", STABLE_MS, () => (this.#attempt = 0));
     this.#tell("welcome", frame);
+    if (isOver()) return;
     this.#installed(seconds(frame.expires_in, Infinity));
+    this.#snapshotsAhead.clear();
     const streams = frame.streams ?? [];
     const given = new Set(streams.map(({ stream }) => stream));
     for (const topic of [...this.#topics]) {
       if (!given.has(TOPIC + topic) && this.#leave(topic)) this.#tell("topic", { topic, left: true });
+      if (isOver()) return;
     }
-    for (const entry of streams) this.#place(entry);
-    this.#setState({ state: "live" });
-    // A listener may have closed the client.
-    if (this.#state !== "live") return;
+    for (const entry of streams) {
+      this.#place(entry);
+      if (isOver()) return;
+    }
+    // What was left since the hello, which had named it.
+    const left = [...given].filter((stream) => !this.#follows(stream));
+    for (const stream of left) this.#write({ type: "unsubscribe", id: this.#requests.newId(), topic: stream.slice(TOPIC.length) });
+    // What waits goes out before anybody is told, who may ask for more.
+    this.#state = "live";
     this.#heard();
-    for (const waiting of [...this.#pending.values()]) this.#transmit(waiting);
+    this.#requests.open(frame.limits);
+    this.#setState({ state: "live" });
   }
 
-  /** Takes a stream's place from the welcome; a snapshot moves the position only once it is here whole. */
-  #place({ stream, event_id: eventId, head, mode, lost }) {
+  /** Takes a stream's place from the welcome or an answer; a snapshot moves the position only once it is here whole. */
+  #place({ stream, event_id: eventId, head, mode, lost = null }) {
+    if (!this.#follows(stream)) return;
+    const own = stream === OWN_STREAM;
     const mine = this.#positions.get(stream);
-    const theirs = parsePosition(eventId);
-    if (head) this.#heads.set(stream, parsePosition(head));
-    if (stream === OWN_STREAM) this.#told = theirs;
-    else this.#tell("topic", { topic: stream.slice(TOPIC.length), lost: lost ?? null });
-    if (mode === "snapshot") {
-      this.#snapshotAhead = stream === OWN_STREAM;
-      if (this.#snapshotAhead) this.#tell("reset", { lost: lost ?? null, afresh: true });
-      return;
+    const [theirs, end] = within(stream, () => [parsePosition(eventId), head ? parsePosition(head) : null]);
+    const same = mine?.epoch === theirs.epoch && mine.seq === theirs.seq;
+    if (["live", "replay"].includes(mode) && mine && !isStart(mine) && !same) {
+      // What is between would be left out, or come again, without a word.
+      throw Object.assign(new StreamFault(`the server continues from ${eventId}`), { stream });
     }
-    this.#positions.set(stream, theirs);
-    if (stream !== OWN_STREAM || (mode !== "reset" && !lost)) return;
+    if (own) [this.#head, this.#told] = [end, theirs];
+    if (mode === "snapshot") this.#snapshotsAhead.add(stream);
+    else {
+      this.#snapshotsAhead.delete(stream);
+      this.#positions.set(stream, theirs);
+    }
     // What was shown up to the place where the loss begins is still true.
-    const continues = mine && mine.seq > 0 && mine.epoch === theirs.epoch && lost?.from === formatPosition(mine);
-    this.#tell("reset", { lost: lost ?? null, afresh: !continues });
+    const isWhole = ["live", "replay"].includes(mode) && !lost;
+    const goesOn = mode !== "snapshot" && mine && mine.seq > 0 && mine.epoch === theirs.epoch && lost?.from === formatPosition(mine);
+    const afresh = !isWhole && !goesOn;
+    if (!own) this.#tell("topic", { topic: stream.slice(TOPIC.length), lost, afresh });
+    else if (!isWhole) this.#tell("reset", { lost, afresh });
+  }
+
+  /** One that was not announced comes to a reader who fell out of the log, and says what is lost. */
+  #snapshot(frame) {
+    const { stream = OWN_STREAM, part = 1, of = 1 } = frame;
+    if (!this.#follows(stream)) return;
+    const next = within(stream, () => parsePosition(frame.event_id));
+    const mine = this.#positions.get(stream);
+    if (part === 1 && !this.#snapshotsAhead.delete(stream) && mine) {
+      const lost = frame.lost ?? { from: formatPosition(mine), to: frame.event_id };
+      if (stream === OWN_STREAM) this.#tell("reset", { lost, afresh: true });
+      else this.#tell("topic", { topic: stream.slice(TOPIC.length), lost, afresh: true });
+    }
+    if (stream === OWN_STREAM) this.#tell("snapshot", frame);
+    if (part < of || !this.#follows(stream)) return;
+    this.#positions.set(stream, next);
+    if (stream === OWN_STREAM) this.#acknowledge(false);
+  }
+
+  #follows(stream) {
+    return stream === OWN_STREAM || this.#topics.has(stream.slice(TOPIC.length));
   }
 
   /** Forgets a topic; says whether it was followed. */
   #leave(topic) {
     this.#positions.delete(TOPIC + topic);
-    this.#heads.delete(TOPIC + topic);
     return this.#topics.delete(topic);
   }
 
@@ -437,40 +529,17 @@ export class Trunkline {
     this.#setState({ state: "live" });
   }
 
-  /** One that no welcome announced comes to a reader who fell out of the log, and says what is lost. */
-  #snapshot(frame) {
-    const first = (frame.part ?? 1) === 1;
-    const own = (frame.stream ?? OWN_STREAM) === OWN_STREAM;
-    if (own && first && !this.#snapshotAhead && this.position) {
-      this.#tell("reset", { lost: frame.lost ?? { from: this.position, to: frame.event_id }, afresh: true });
-    }
-    if (own && first) this.#snapshotAhead = false;
-    this.#tell("snapshot", frame);
-    const last = (frame.part ?? 1) >= (frame.of ?? 1);
-    if (!last) return;
-    this.#positions.set(frame.stream ?? OWN_STREAM, parsePosition(frame.event_id));
-    this.#acknowledge(false);
-  }
-
   /** Hands a frame on if it follows the position, and moves the position only once it was taken. */
   #advance(frame, deliver) {
-    if (frame.event_id == null) return deliver();
     const stream = frame.stream ?? OWN_STREAM;
     // What was on its way when a topic was left is nobody's any more.
-    if (stream !== OWN_STREAM && !this.#topics.has(stream.slice(TOPIC.length))) return undefined;
+    if (!this.#follows(stream)) return;
+    if (frame.event_id == null) return within(stream, deliver);
     const next = within(stream, () => checkFollows(this.#positions.get(stream), frame));
-    try {
-      within(stream, deliver);
-    } catch (error) {
-      if (error instanceof StreamFault) throw error;
-      // A listener's own mistake is said, but does not hold up the stream.
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
-    this.#positions.set(stream, next);
+    within(stream, deliver);
+    // Whoever was told may have left it.
+    if (this.#follows(stream)) this.#positions.set(stream, next);
     if (stream === OWN_STREAM) this.#acknowledge(RUN_ENDS.includes(frame.type));
-    return undefined;
   }
 
   /** Tells the server how far this client is, seldom: nothing but the server's memory rests on it. */
@@ -491,45 +560,17 @@ export class Trunkline {
     this.#write({ type: "ack", event_id: formatPosition(this.#told) });
   }
 
-  #settle(frame) {
-    if (frame.id === this.#refreshing?.id) {
-      // One that is refused is not worth a connection either.
-      if (!frame.ok) this.#token = this.#refreshing.before;
-      this.#refreshing = null;
-      if (frame.ok) this.#refreshed(seconds(frame.expires_in, Infinity));
-      return;
-    }
-    const waiting = this.#pending.get(frame.id);
-    if (!waiting) return;
-    this.#pending.delete(frame.id);
-    // What follows right behind the answer is judged by it.
-    if (frame.ok) waiting.accept?.(frame);
-    if (frame.ok) waiting.resolve(frame);
-    else waiting.reject(new RequestError(frame.error ?? {}));
+  #answered(frame) {
+    if (frame.id !== this.#refreshing?.id) return this.#requests.settle(frame);
+    // One that is refused is not worth a connection either.
+    if (!frame.ok) this.#token = this.#refreshing.before;
+    this.#refreshing = null;
+    if (frame.ok) this.#refreshed(seconds(frame.expires_in, Infinity));
   }
 
-  // --- sending
-
-  #request(frame, accept) {
+  #request(frame) {
     if (this.#state === "stopped") return Promise.reject(new RequestError({ code: "stopped" }));
-    if (this.#pending.size >= MOST_PENDING) {
-      const message = `${MOST_PENDING} requests wait already`;
-      return Promise.reject(new RequestError({ code: "too_many_waiting", message, temporary: true }));
-    }
-    return new Promise((resolve, reject) => {
-      const whole = { ...frame, id: `c${this.#nextId++}` };
-      const waiting = { frame: whole, accept, resolve, reject };
-      this.#pending.set(whole.id, waiting);
-      if (this.#state === "live") this.#transmit(waiting);
-    });
-  }
-
-  /** A frame over the server's limit would end the connection, so it is refused here. */
-  #transmit({ frame, reject }) {
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    if (bytes <= this.#messageBytes) return this.#write(frame);
-    this.#pending.delete(frame.id);
-    return reject(new RequestError({ code: "too_big", message: `${bytes} bytes; the limit is ${this.#messageBytes}` }));
+    return this.#requests.ask(frame).promise;
   }
 
   // --- a new token ahead of the end of the one in use
@@ -581,7 +622,7 @@ export class Trunkline {
       // Good for the next socket where this one is gone.
       this.#token = token;
       if (this.#socket !== socket || this.#state !== "live") return;
-      this.#refreshing = { id: `c${this.#nextId++}`, before };
+      this.#refreshing = { id: this.#requests.newId(), before };
       this.#write({ type: "refresh", id: this.#refreshing.id, token });
     } catch {
       // Not now; the token in use still holds.
@@ -628,20 +669,25 @@ export class Trunkline {
   }
 
   #setState(change) {
+    if (this.#state === "stopped") return;
     this.#state = change.state;
     if (change.state !== "live") this.#lags = false;
     this.#tell("state", { reason: null, code: null, retryAt: null, ...change, state: this.state });
   }
 
-  /** Hands an event on. The one who may refuse it is asked first. */
-  #deliver(event) {
-    this.#options.onEvent?.(event);
-    this.#listeners.tell("event", event);
+  #tell(name, value) {
+    this.#call(name, value);
+    this.#listeners.tell(name, value);
   }
 
-  #tell(name, value) {
-    this.#options[`on${name[0].toUpperCase()}${name.slice(1)}`]?.(value);
-    this.#listeners.tell(name, value);
+  /** Calls the option. Its own mistake is said, and holds nothing up; a fault that it finds in what it was given does. */
+  #call(name, value) {
+    try {
+      this.#options[`on${name[0].toUpperCase()}${name.slice(1)}`]?.(value);
+    } catch (error) {
+      if (error instanceof StreamFault && MAY_REFUSE.includes(name)) throw error;
+      report(error);
+    }
   }
 }
 

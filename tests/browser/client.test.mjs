@@ -942,8 +942,8 @@ test("an ack is not sent for topics, nor after the end, nor left over for the ne
   socket().drop();
   await clock.pass(600);
   assert.equal(sockets.length, 2);
-  welcome("7-2", {}, { streams: [live("user", "7-2"), live("topic:news", "9-0")] });
-  for (let seq = 1; seq <= 70; seq += 1) socket().receive(event(seq, { event_id: `9-${seq}`, stream: "topic:news" }));
+  welcome("7-2", {}, { streams: [live("user", "7-2"), live("topic:news", "9-1")] });
+  for (let seq = 2; seq <= 71; seq += 1) socket().receive(event(seq, { event_id: `9-${seq}`, stream: "topic:news" }));
   assert.equal(events.length, 73);
   await clock.pass(10_000);
   assert.deepEqual(acksOf(socket()), [], "the resume has told of it");
@@ -979,7 +979,7 @@ test("a topic is followed from the start, and from where it was after a loss", a
   assert.deepEqual(socket().sent[0].resume, { user: "7-1", "topic:news": "9-5" });
   socket().receive(event(9, { event_id: "9-9", stream: "topic:news" }));
   assert.deepEqual(events.map(({ event_id: id }) => id), ["9-5", "7-1", "9-9"]);
-  assert.deepEqual(topics, [{ topic: "news", lost: null }, { topic: "news", lost }]);
+  assert.deepEqual(topics, [{ topic: "news", lost: null, afresh: false }, { topic: "news", lost, afresh: false }]);
   assert.equal(client.position, "7-1");
 });
 
@@ -987,7 +987,7 @@ test("a topic that the server does not give is left, and said to be", async () =
   const topics = [];
   const { socket, welcome, clock } = await world({ topics: ["news", "ops"], onTopic: (topic) => topics.push(topic) });
   welcome("7-0", {}, { streams: [live("user", "7-0"), live("topic:news", "9-0")] });
-  assert.deepEqual(topics, [{ topic: "ops", left: true }, { topic: "news", lost: null }]);
+  assert.deepEqual(topics, [{ topic: "ops", left: true }, { topic: "news", lost: null, afresh: false }]);
   socket().drop();
   await clock.pass(500);
   welcome("7-0", {}, { streams: [live("user", "7-0"), live("topic:news", "9-0")] });
@@ -1132,6 +1132,208 @@ test("no more than a thousand requests wait", async () => {
   client.close();
   const outcomes = await Promise.allSettled(waiting);
   assert.ok(outcomes.every(({ reason }) => reason.code === "stopped"));
+});
+
+const news = (eventId) => [live("user", "7-0"), live("topic:news", eventId)];
+const headline = (seq) => event(seq, { event_id: `9-${seq}`, stream: "topic:news" });
+/** What is thrown where nobody catches it. */
+function reported(t) {
+  const errors = [];
+  t.mock.method(globalThis, "queueMicrotask", (run) => {
+    try {
+      run();
+    } catch (error) {
+      errors.push(error.message);
+    }
+  });
+  return errors;
+}
+
+test("a client that a listener closes during the welcome stays closed", async () => {
+  for (const name of ["welcome", "topic", "reset", "state"]) {
+    const { socket, sockets, welcome, client, clock, states } = await world({ topics: ["news"] });
+    client.on(name, ({ state }) => (state ?? "live") === "live" && client.close());
+    welcome("7-9", { mode: "reset" }, { streams: [{ ...live("user", "7-9"), mode: "reset" }, live("topic:news", "9-0")] });
+    await clock.pass(200_000);
+    assert.equal(client.state, "stopped", name);
+    assert.equal(states.at(-1).state, "stopped");
+    assert.deepEqual([sockets.length, clock.timers.size], [1, 0], name);
+    assert.equal(socket().sent.length, 1);
+  }
+});
+
+test("a topic that was left does not come back, whoever leaves it and when", async () => {
+  const ways = {
+    event: (client) => client.on("event", () => client.unsubscribe("news")),
+    topic: (client) => client.on("topic", () => client.unsubscribe("news")),
+    between: () => {},
+  };
+  for (const [way, arm] of Object.entries(ways)) {
+    const { client, socket, welcome, clock } = await world({ topics: ["news"] });
+    arm(client);
+    if (way === "between") {
+      socket().onopen({});
+      await client.unsubscribe("news");
+      socket().receive({ type: "welcome", session_id: "s1", streams: news("9-0") });
+      assert.deepEqual(socket().sent.filter(({ type }) => type === "unsubscribe").map(({ topic }) => topic), ["news"]);
+    } else welcome("7-0", {}, { streams: news("9-0") });
+    socket().receive(headline(1));
+    socket().receive({ type: "snapshot", stream: "topic:news", event_id: "9-7", part: 1, of: 1, runs: [] });
+    socket().drop();
+    await clock.pass(500);
+    socket().onopen({});
+    assert.deepEqual([socket().sent[0].resume, "topics" in socket().sent[0]], [{ user: "7-0" }, false], way);
+  }
+});
+
+test("a topic is asked for once, and leaving it while it is asked for leaves it", async () => {
+  const { client, socket, welcome, events, clock } = await world();
+  welcome();
+  const both = Promise.all([client.subscribe("news"), client.subscribe("news", { position: "9-0" })]);
+  const asked = socket().sent.filter(({ type }) => type === "subscribe");
+  assert.equal(asked.length, 1);
+  const left = client.unsubscribe("news");
+  const leaving = socket().sent.at(-1);
+  socket().receive({ type: "reply", id: asked[0].id, ok: true, stream: "topic:news", event_id: "9-2", head: "9-2", mode: "live" });
+  socket().receive(headline(3));
+  socket().receive({ type: "reply", id: leaving.id, ok: false, error: { code: "not_found" } });
+  await both;
+  await left;
+  assert.equal(events.length, 0);
+  const again = client.subscribe("ops");
+  const never = client.unsubscribe("ops");
+  socket().drop();
+  await Promise.all([again, never]);
+  await clock.pass(500);
+  welcome();
+  assert.deepEqual(socket().sent.map(({ type }) => type), ["hello"]);
+});
+
+test("a listener's mistake hides nothing from the others and stops nothing", async (t) => {
+  const faults = reported(t);
+  const fail = () => {
+    throw new Error("mine");
+  };
+  const { client, socket, welcome, clock } = await world({ topics: ["news"], onEvent: fail, onTopic: fail, onState: fail, onWelcome: fail });
+  const seen = [];
+  client.on("event", ({ seq }) => seen.push(seq));
+  welcome("7-0", {}, { streams: news("9-0") });
+  socket().receive(event(1));
+  assert.deepEqual([seen, client.position, client.state], [[1], "7-1", "live"]);
+  const waits = client.send("t", "x");
+  client.close();
+  await assert.rejects(waits, { code: "stopped" });
+  assert.deepEqual([new Set(faults).size, clock.timers.size], [1, 0]);
+});
+
+test("what waits goes out once and in order, before what a listener asks for", async () => {
+  const { client, socket, welcome } = await world();
+  client.send("t", "first");
+  client.on("state", ({ state }) => state === "live" && client.send("t", "second"));
+  welcome();
+  assert.deepEqual(socket().sent.slice(1).map(({ content }) => content), ["first", "second"]);
+});
+
+test("requests go out as fast as the server takes them, in order", async () => {
+  const { client, socket, welcome, clock } = await world();
+  for (let n = 0; n < 100; n += 1) client.send("t", `${n}`);
+  welcome("7-0", {}, { limits: { message_bytes: 65_536, messages_per_second: 30, message_burst: 60 } });
+  const sent = () => socket().sent.slice(1).map(({ content }) => Number(content));
+  assert.equal(sent().length, 45);
+  await clock.pass(1_000);
+  assert.ok(sent().length >= 65 && sent().length <= 68, `${sent().length}`);
+  client.send("t", "100");
+  await clock.pass(3_000);
+  assert.deepEqual(sent(), Array.from({ length: 101 }, (_, n) => n));
+});
+
+test("a topic that has fallen out of its log says what is lost, and is no snapshot of runs", async () => {
+  const told = [];
+  const { socket, welcome, client, clock } = await world({ topics: ["news"] });
+  for (const name of ["topic", "reset", "snapshot"]) client.on(name, (value) => told.push([name, value]));
+  welcome("7-0", {}, { streams: news("9-0") });
+  told.length = 0;
+  socket().receive({ type: "snapshot", stream: "topic:news", event_id: "9-40", part: 1, of: 1, runs: [] });
+  assert.deepEqual(told, [["topic", { topic: "news", lost: { from: "9-0", to: "9-40" }, afresh: true }]]);
+  socket().receive(headline(41));
+  socket().drop(4300);
+  await clock.pass(500);
+  told.length = 0;
+  welcome("7-0", {}, { streams: [live("user", "7-0"), { ...live("topic:news", "9-0"), mode: "reset" }] });
+  assert.deepEqual(socket().sent[0].resume, { "topic:news": "0-0", user: "0-0" });
+  assert.deepEqual(told, [["topic", { topic: "news", lost: null, afresh: true }]]);
+});
+
+test("no more topics and threads than a server takes", async () => {
+  const names = Array.from({ length: 101 }, (_, n) => `n${n}`);
+  await assert.rejects(world({ topics: names }), RangeError);
+  await assert.rejects(world({ threads: names }), RangeError);
+  const { client } = await world({ topics: names.slice(1) });
+  await assert.rejects(client.subscribe("one more"), { code: "too_many_subscriptions" });
+  await client.subscribe("n1");
+});
+
+test("a place in a stream that is none, or another than this client's, is that stream's fault", async () => {
+  for (const entry of [{ ...live("topic:news", "9-4"), mode: "replay" }, live("topic:news", "nine")]) {
+    const { socket, sockets, welcome, clock } = await world({ topics: ["news"] });
+    welcome("7-0", {}, { streams: news("9-1") });
+    socket().receive(event(1));
+    socket().drop();
+    await clock.pass(500);
+    for (const _ of ["first", "second"]) {
+      welcome("7-1", {}, { streams: [live("user", "7-1"), entry] });
+      assert.equal(sockets.at(-1).closed.code, 4000);
+      await clock.pass(4_000);
+    }
+    socket().onopen({});
+    assert.deepEqual(socket().sent[0].resume, { user: "7-1", "topic:news": "0-0" });
+  }
+  const { client, socket, welcome } = await world();
+  welcome();
+  const asked = client.subscribe("news");
+  socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: true, stream: "topic:news", event_id: "nine", mode: "live" });
+  await assert.rejects(asked, { code: "bad_answer" });
+});
+
+test("an event for now only of a topic that was left is nobody's", async () => {
+  const { client, socket, welcome, events } = await world({ topics: ["news"] });
+  welcome("7-0", {}, { streams: news("9-0") });
+  client.unsubscribe("news");
+  socket().receive({ type: "custom", name: "typing", stream: "topic:news", data: 1 });
+  assert.equal(events.length, 0);
+});
+
+test("a long reason is cut to what a close frame takes", async () => {
+  const onEvent = () => {
+    throw new StreamFault("я".repeat(100));
+  };
+  const { socket, sockets, welcome } = await world({ onEvent });
+  welcome();
+  socket().receive(event(1));
+  assert.equal(sockets[0].closed.reason, "я".repeat(61));
+});
+
+test("an iterator that is over stays over, and large events count", async () => {
+  const { client, socket, welcome } = await world();
+  welcome();
+  const first = client.events();
+  client.on("event", () => first.return());
+  const large = client.events();
+  socket().receive(event(1, { data: "x".repeat(17 << 20) }));
+  assert.deepEqual(await first.next(), { value: undefined, done: true });
+  assert.equal((await large.next()).value.seq, 1);
+  await assert.rejects(large.next(), { code: "overrun" });
+  const late = client.events();
+  for (let seq = 2; seq <= 10_002; seq += 1) socket().receive(event(seq));
+  await late.return();
+  assert.equal((await late.next()).done, true);
+  assert.throws(() => client.on("events", () => {}), TypeError);
+});
+
+test("the types name what the module exports", async () => {
+  const types = readFileSync(new URL("../../core/js/trunkline.d.ts", import.meta.url), "utf8");
+  const named = [...types.matchAll(/^export (?:const|function|class) (\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual(named.sort(), Object.keys(await import("../../core/js/trunkline.js")).sort());
 });
 
 // --- what the client in Rust is held to as well

@@ -34,9 +34,10 @@ macro_rules! files {
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// All of them. Pages import the first.
-pub const FILES: [File; 5] = files! {
+pub const FILES: [File; 6] = files! {
     "trunkline.js" is JAVASCRIPT,
     "trunkline-events.js" is JAVASCRIPT,
+    "trunkline-requests.js" is JAVASCRIPT,
     "trunkline-run.js" is JAVASCRIPT,
     "trunkline-stream.js" is JAVASCRIPT,
     "trunkline.d.ts" is "text/plain; charset=utf-8",

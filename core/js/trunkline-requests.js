@@ -1,0 +1,125 @@
+// The requests of a client until they are answered, over however many connections. A part of trunkline.js.
+
+import { RequestError } from "./trunkline-stream.js";
+
+/** So many wait for their answers, or for the connection, and no more. */
+const MOST_WAITING = 1_000;
+/** What of the server's rate they take; the rest is for pings, acknowledgements and tokens. */
+const SHARE = 0.75;
+
+export class Requests {
+  #clock;
+  #write;
+  #waiting = new Map();
+  /** What this connection is still to be given, in order; `null` where there is none. */
+  #queue = null;
+  #messageBytes = Infinity;
+  /** How many may be sent at once, how many a millisecond come to that, and how many are left since when. */
+  #pace = { burst: Infinity, rate: Infinity, left: Infinity, at: 0 };
+  #timer = null;
+  #nextId = 1;
+
+  constructor(clock, write) {
+    this.#clock = clock;
+    this.#write = write;
+  }
+
+  newId() {
+    return `c${this.#nextId++}`;
+  }
+
+  /**
+   * Asks. `accept` is called with the answer before anything that follows it is looked at. One that is `passing` is about this connection
+   * alone: there is always room for it, and with the connection it is done. Answers the request, with the `promise` of its reply.
+   */
+  ask(frame, { accept, passing = false } = {}) {
+    const waiting = { frame: { ...frame, id: this.newId() }, accept, passing };
+    waiting.promise = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
+    if (!passing && this.#waiting.size >= MOST_WAITING) {
+      const message = `${MOST_WAITING} requests wait already`;
+      waiting.reject(new RequestError({ code: "too_many_waiting", message, temporary: true }));
+      return waiting;
+    }
+    this.#waiting.set(waiting.frame.id, waiting);
+    this.#queue?.push(waiting);
+    this.#send();
+    return waiting;
+  }
+
+  /** There is a connection, with these limits: everything that waits goes out, as fast as the server takes it. */
+  open({ message_bytes: bytes, messages_per_second: perSecond, message_burst: burst } = {}) {
+    this.#messageBytes = bytes ?? Infinity;
+    const most = Math.max(1, Math.floor(SHARE * (burst ?? Infinity)));
+    this.#pace = { burst: most, rate: (SHARE * (perSecond ?? Infinity)) / 1000, left: most, at: this.#clock.now() };
+    this.#queue = [...this.#waiting.values()];
+    this.#send();
+  }
+
+  /** There is none any more. What is about that one is done. */
+  shut() {
+    this.#queue = null;
+    this.#clock.clear(this.#timer);
+    this.#timer = null;
+    for (const [id, { passing, resolve }] of [...this.#waiting]) {
+      if (!passing) continue;
+      this.#waiting.delete(id);
+      resolve({});
+    }
+  }
+
+  /** Nobody wants it any more, and it was not sent on this connection. */
+  drop({ frame, resolve }) {
+    this.#waiting.delete(frame.id);
+    resolve({});
+  }
+
+  /** Nothing is answered any more. */
+  end(error) {
+    this.shut();
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+
+  /** Takes an answer. Throws what `accept` throws. */
+  settle(frame) {
+    const waiting = this.#waiting.get(frame.id);
+    if (!waiting) return;
+    this.#waiting.delete(frame.id);
+    if (!frame.ok) return waiting.reject(new RequestError(frame.error ?? {}));
+    try {
+      waiting.accept?.(frame);
+    } catch (error) {
+      waiting.reject(new RequestError({ code: "bad_answer", message: error.message }));
+      throw error;
+    }
+    waiting.resolve(frame);
+  }
+
+  #send() {
+    const pace = this.#pace;
+    while (this.#queue?.length > 0 && this.#timer === null) {
+      const now = this.#clock.now();
+      if (pace.rate !== Infinity) pace.left = Math.min(pace.burst, pace.left + (now - pace.at) * pace.rate);
+      pace.at = now;
+      if (pace.left < 1) {
+        this.#timer = this.#clock.set(() => {
+          this.#timer = null;
+          this.#send();
+        }, Math.ceil((1 - pace.left) / pace.rate));
+        return;
+      }
+      const waiting = this.#queue.shift();
+      if (!this.#waiting.has(waiting.frame.id)) continue;
+      pace.left -= 1;
+      this.#transmit(waiting);
+    }
+  }
+
+  /** A frame over the server's limit would end the connection, so it is refused here. */
+  #transmit({ frame, reject }) {
+    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
+    if (bytes <= this.#messageBytes) return this.#write(frame);
+    this.#waiting.delete(frame.id);
+    return reject(new RequestError({ code: "too_big", message: `${bytes} bytes; the limit is ${this.#messageBytes}` }));
+  }
+}
