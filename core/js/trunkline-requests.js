@@ -6,6 +6,8 @@ import { RequestError } from "./trunkline-stream.js";
 const MOST_WAITING = 1_000;
 /** What of the server's rate they take; the rest is for pings, acknowledgements and tokens. */
 const SHARE = 0.75;
+/** After so long it is looked again, whatever the clock says. */
+const LONGEST_WAIT_MS = 1_000;
 
 export class Requests {
   #clock;
@@ -33,25 +35,38 @@ export class Requests {
    * alone: there is always room for it, and with the connection it is done. Answers the request, with the `promise` of its reply.
    */
   ask(frame, { accept, passing = false } = {}) {
-    const waiting = { frame: { ...frame, id: this.newId() }, accept, passing };
+    const id = this.newId();
+    const waiting = { id, accept, passing };
     waiting.promise = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
+    try {
+      // As it is now: what the caller does to it later is not what was asked, and what is no JSON is refused here.
+      waiting.text = JSON.stringify({ ...frame, id });
+    } catch (error) {
+      waiting.reject(error);
+      return waiting;
+    }
     if (!passing && this.#waiting.size >= MOST_WAITING) {
       const message = `${MOST_WAITING} requests wait already`;
       waiting.reject(new RequestError({ code: "too_many_waiting", message, temporary: true }));
       return waiting;
     }
-    this.#waiting.set(waiting.frame.id, waiting);
+    this.#waiting.set(id, waiting);
     this.#queue?.push(waiting);
     this.#send();
     return waiting;
   }
 
-  /** There is a connection, with these limits: everything that waits goes out, as fast as the server takes it. */
-  open({ message_bytes: bytes, messages_per_second: perSecond, message_burst: burst } = {}) {
+  /** There is a connection, with these limits: `first`, then everything that waits goes out, as fast as the server takes it. */
+  open(limits, first = []) {
+    const { message_bytes: bytes, messages_per_second: perSecond, message_burst: burst } = limits ?? {};
     this.#messageBytes = bytes ?? Infinity;
     const most = Math.max(1, Math.floor(SHARE * (burst ?? Infinity)));
     this.#pace = { burst: most, rate: (SHARE * (perSecond ?? Infinity)) / 1000, left: most, at: this.#clock.now() };
-    this.#queue = [...this.#waiting.values()];
+    const waiting = [...this.#waiting.values()];
+    this.#queue = [];
+    // What becomes of them is nobody's to know.
+    for (const frame of first) this.ask(frame, { passing: true }).promise.catch(() => {});
+    this.#queue.push(...waiting);
     this.#send();
   }
 
@@ -68,8 +83,8 @@ export class Requests {
   }
 
   /** Nobody wants it any more, and it was not sent on this connection. */
-  drop({ frame, resolve }) {
-    this.#waiting.delete(frame.id);
+  drop({ id, resolve }) {
+    this.#waiting.delete(id);
     resolve({});
   }
 
@@ -99,27 +114,27 @@ export class Requests {
     const pace = this.#pace;
     while (this.#queue?.length > 0 && this.#timer === null) {
       const now = this.#clock.now();
-      if (pace.rate !== Infinity) pace.left = Math.min(pace.burst, pace.left + (now - pace.at) * pace.rate);
+      if (pace.rate !== Infinity) pace.left = Math.min(pace.burst, pace.left + Math.max(0, now - pace.at) * pace.rate);
       pace.at = now;
       if (pace.left < 1) {
         this.#timer = this.#clock.set(() => {
           this.#timer = null;
           this.#send();
-        }, Math.ceil((1 - pace.left) / pace.rate));
+        }, Math.min(Math.ceil((1 - pace.left) / pace.rate), LONGEST_WAIT_MS));
         return;
       }
       const waiting = this.#queue.shift();
-      if (!this.#waiting.has(waiting.frame.id)) continue;
+      if (!this.#waiting.has(waiting.id)) continue;
       pace.left -= 1;
       this.#transmit(waiting);
     }
   }
 
   /** A frame over the server's limit would end the connection, so it is refused here. */
-  #transmit({ frame, reject }) {
-    const bytes = new TextEncoder().encode(JSON.stringify(frame)).length;
-    if (bytes <= this.#messageBytes) return this.#write(frame);
-    this.#waiting.delete(frame.id);
+  #transmit({ id, text, reject }) {
+    const bytes = new TextEncoder().encode(text).length;
+    if (bytes <= this.#messageBytes) return this.#write(text);
+    this.#waiting.delete(id);
     return reject(new RequestError({ code: "too_big", message: `${bytes} bytes; the limit is ${this.#messageBytes}` }));
   }
 }

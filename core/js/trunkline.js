@@ -95,6 +95,10 @@ export class Trunkline {
   #faultedAt = new Map();
   /** The streams whose next snapshot was announced. */
   #snapshotsAhead = new Set();
+  /** Changes of the state that somebody has yet to hear of. */
+  #changes = [];
+  /** A client without a position was given a part of a snapshot, and no more yet. */
+  #halfRestored = false;
   /** Letters of the frame that is being looked at. */
   #letters = 0;
   /** When the token expires, on the clock of `now`, and whether that was asked about already. */
@@ -136,7 +140,7 @@ export class Trunkline {
       clear: options.clearTimeout ?? ((id) => globalThis.clearTimeout(id)),
       now: options.now ?? (() => Date.now()),
     };
-    this.#requests = new Requests(this.#clock, (frame) => this.#write(frame));
+    this.#requests = new Requests(this.#clock, (text) => this.#socket?.send(text));
     this.#token = options.token;
     this.#topics = new Set(options.topics);
     if (this.#topics.size > MOST_NAMED || options.threads?.length > MOST_NAMED) {
@@ -220,7 +224,12 @@ export class Trunkline {
     }
     const accept = (entry) => {
       this.#topics.add(topic);
-      this.#place({ ...entry, stream: TOPIC + topic });
+      try {
+        this.#place({ ...entry, stream: TOPIC + topic });
+      } catch (error) {
+        this.#leave(topic);
+        throw error;
+      }
     };
     const asked = this.#requests.ask({ type: "subscribe", topic, resume: position }, { accept });
     this.#subscribing.set(topic, asked);
@@ -392,8 +401,9 @@ export class Trunkline {
     try {
       this.#dispatch(parseFrame(data));
     } catch (error) {
-      if (!(error instanceof StreamFault)) throw error;
-      if (this.#socket === socket) this.#fault(error);
+      // Nobody's mistake but the frame's: listeners' own do not come here.
+      if (!(error instanceof StreamFault)) report(error);
+      if (this.#socket === socket) this.#fault(error instanceof StreamFault ? error : new StreamFault("not usable"));
     }
   }
 
@@ -462,12 +472,11 @@ export class Trunkline {
       if (isOver()) return;
     }
     // What was left since the hello, which had named it.
-    const left = [...given].filter((stream) => !this.#follows(stream));
-    for (const stream of left) this.#write({ type: "unsubscribe", id: this.#requests.newId(), topic: stream.slice(TOPIC.length) });
+    const left = [...given].filter((stream) => stream.startsWith(TOPIC) && !this.#follows(stream));
     // What waits goes out before anybody is told, who may ask for more.
     this.#state = "live";
     this.#heard();
-    this.#requests.open(frame.limits);
+    this.#requests.open(frame.limits, left.map((stream) => ({ type: "unsubscribe", topic: stream.slice(TOPIC.length) })));
     this.#setState({ state: "live" });
   }
 
@@ -492,6 +501,9 @@ export class Trunkline {
     const isWhole = ["live", "replay"].includes(mode) && !lost;
     const goesOn = mode !== "snapshot" && mine && mine.seq > 0 && mine.epoch === theirs.epoch && lost?.from === formatPosition(mine);
     const afresh = !isWhole && !goesOn;
+    const isHalf = own && this.#halfRestored;
+    if (own) this.#halfRestored = false;
+    if (isWhole && isHalf) return this.#tell("reset", { lost: null, afresh: true });
     if (!own) this.#tell("topic", { topic: stream.slice(TOPIC.length), lost, afresh });
     else if (!isWhole) this.#tell("reset", { lost, afresh });
   }
@@ -507,7 +519,10 @@ export class Trunkline {
       if (stream === OWN_STREAM) this.#tell("reset", { lost, afresh: true });
       else this.#tell("topic", { topic: stream.slice(TOPIC.length), lost, afresh: true });
     }
-    if (stream === OWN_STREAM) this.#tell("snapshot", frame);
+    if (stream === OWN_STREAM) {
+      this.#halfRestored = part < of;
+      this.#tell("snapshot", frame);
+    }
     if (part < of || !this.#follows(stream)) return;
     this.#positions.set(stream, next);
     if (stream === OWN_STREAM) this.#acknowledge(false);
@@ -561,7 +576,7 @@ export class Trunkline {
   }
 
   #answered(frame) {
-    if (frame.id !== this.#refreshing?.id) return this.#requests.settle(frame);
+    if (!this.#refreshing || frame.id !== this.#refreshing.id) return this.#requests.settle(frame);
     // One that is refused is not worth a connection either.
     if (!frame.ok) this.#token = this.#refreshing.before;
     this.#refreshing = null;
@@ -668,11 +683,17 @@ export class Trunkline {
     for (const name of [...this.#timers.keys()]) this.#disarm(name);
   }
 
+  /** Everybody hears of all changes in their order, also of one that somebody has made who heard of another. */
   #setState(change) {
     if (this.#state === "stopped") return;
     this.#state = change.state;
     if (change.state !== "live") this.#lags = false;
-    this.#tell("state", { reason: null, code: null, retryAt: null, ...change, state: this.state });
+    const isTelling = this.#changes.length > 0;
+    this.#changes.push({ reason: null, code: null, retryAt: null, ...change, state: this.state });
+    while (!isTelling && this.#changes.length > 0) {
+      this.#tell("state", this.#changes[0]);
+      this.#changes.shift();
+    }
   }
 
   #tell(name, value) {

@@ -1330,6 +1330,79 @@ test("an iterator that is over stays over, and large events count", async () => 
   assert.throws(() => client.on("events", () => {}), TypeError);
 });
 
+test("what is no JSON is refused, and what is asked is what it was then", async () => {
+  const { client, socket, welcome, states } = await world();
+  await assert.rejects(client.send("t", "bad", { metadata: { n: 1n } }), TypeError);
+  const metadata = { n: 1 };
+  client.send("t", "good", { metadata });
+  metadata.n = 2;
+  welcome();
+  assert.deepEqual(socket().sent.slice(1).map(({ content, metadata: { n } }) => [content, n]), [["good", 1]]);
+  assert.equal(states.at(-1).state, "live");
+});
+
+test("a clock that goes back holds requests up for a second at most", async () => {
+  const { client, clock, socket, welcome } = await world();
+  welcome("7-0", {}, { limits: { messages_per_second: 30, message_burst: 1 } });
+  client.send("t", "1");
+  clock.time = 3_600_000;
+  client.send("t", "2");
+  clock.time = 1_000;
+  client.send("t", "3");
+  await clock.pass(1_100);
+  assert.equal(socket().sent.length, 4);
+});
+
+test("everybody hears of the states in their order, whoever changes them", async () => {
+  const made = await world({ onState: ({ state }) => state === "live" && made?.client.close() });
+  const heard = [];
+  made.client.on("state", ({ state }) => heard.push(state));
+  made.welcome();
+  assert.deepEqual(heard, ["live", "stopped"]);
+});
+
+test("topics that were left go at the server's rate, ahead of what waits", async () => {
+  const names = Array.from({ length: 80 }, (_, n) => `n${n}`);
+  const { client, socket, clock, welcome } = await world({ topics: names });
+  client.on("welcome", () => names.forEach((name) => client.unsubscribe(name)));
+  client.subscribe("later");
+  const streams = [live("user", "7-0"), ...names.map((name) => live(`topic:${name}`, "9-0"))];
+  welcome("7-0", {}, { streams, limits: { messages_per_second: 30, message_burst: 60 } });
+  assert.equal(socket().sent.length, 46);
+  await clock.pass(3_000);
+  assert.deepEqual(socket().sent.slice(1).map(({ topic }) => topic), [...names, "later"]);
+});
+
+test("a frame that cannot be used is a fault, and no answer without a name is anybody's", async (t) => {
+  const faults = reported(t);
+  const { client, socket, sockets, welcome, clock } = await world();
+  welcome("7-0", {}, { streams: [null] });
+  assert.equal(sockets[0].closed.code, 4000);
+  assert.equal(faults.length, 1);
+  await clock.pass(500);
+  welcome("7-0", {}, { limits: null });
+  assert.equal(client.state, "live");
+  socket().receive({ type: "reply", ok: false });
+  socket().receive({ type: "reply", ok: true });
+  assert.equal(client.state, "live");
+  const asked = client.subscribe("news");
+  socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: true, stream: "topic:news", event_id: "x", mode: "live" });
+  await assert.rejects(asked, { code: "bad_answer" });
+  await clock.pass(1_000);
+  socket().onopen({});
+  assert.equal("topics" in socket().sent[0], false);
+});
+
+test("a snapshot that breaks off is started afresh, also where the next connection goes on without one", async () => {
+  const { socket, welcome, clock, resets } = await world({ position: undefined });
+  welcome("7-4", { mode: "snapshot" });
+  socket().receive({ type: "snapshot", stream: "user", event_id: "7-4", part: 1, of: 2, runs: [] });
+  socket().drop();
+  await clock.pass(500);
+  welcome("7-9");
+  assert.deepEqual(resets, [{ lost: null, afresh: true }, { lost: null, afresh: true }]);
+});
+
 test("the types name what the module exports", async () => {
   const types = readFileSync(new URL("../../core/js/trunkline.d.ts", import.meta.url), "utf8");
   const named = [...types.matchAll(/^export (?:const|function|class) (\w+)/gm)].map(([, name]) => name);
