@@ -476,7 +476,7 @@ export class Trunkline {
     // What waits goes out before anybody is told, who may ask for more.
     this.#state = "live";
     this.#heard();
-    this.#requests.open(frame.limits, left.map((stream) => ({ type: "unsubscribe", topic: stream.slice(TOPIC.length) })));
+    this.#requests.open(frame.limits, left.map((stream) => ({ type: "unsubscribe", topic: topicOf(stream) })));
     this.#setState({ state: "live" });
   }
 
@@ -487,7 +487,8 @@ export class Trunkline {
     const mine = this.#positions.get(stream);
     const [theirs, end] = within(stream, () => [parsePosition(eventId), head ? parsePosition(head) : null]);
     const same = mine?.epoch === theirs.epoch && mine.seq === theirs.seq;
-    if (["live", "replay"].includes(mode) && mine && !isStart(mine) && !same) {
+    const continues = ["live", "replay"].includes(mode);
+    if (continues && mine && !isStart(mine) && !same) {
       // What is between would be left out, or come again, without a word.
       throw Object.assign(new StreamFault(`the server continues from ${eventId}`), { stream });
     }
@@ -498,13 +499,13 @@ export class Trunkline {
       this.#positions.set(stream, theirs);
     }
     // What was shown up to the place where the loss begins is still true.
-    const isWhole = ["live", "replay"].includes(mode) && !lost;
+    const isWhole = continues && !lost;
     const goesOn = mode !== "snapshot" && mine && mine.seq > 0 && mine.epoch === theirs.epoch && lost?.from === formatPosition(mine);
     const afresh = !isWhole && !goesOn;
     const isHalf = own && this.#halfRestored;
     if (own) this.#halfRestored = false;
     if (isWhole && isHalf) return this.#tell("reset", { lost: null, afresh: true });
-    if (!own) this.#tell("topic", { topic: stream.slice(TOPIC.length), lost, afresh });
+    if (!own) this.#tell("topic", { topic: topicOf(stream), lost, afresh });
     else if (!isWhole) this.#tell("reset", { lost, afresh });
   }
 
@@ -517,7 +518,7 @@ export class Trunkline {
     if (part === 1 && !this.#snapshotsAhead.delete(stream) && mine) {
       const lost = frame.lost ?? { from: formatPosition(mine), to: frame.event_id };
       if (stream === OWN_STREAM) this.#tell("reset", { lost, afresh: true });
-      else this.#tell("topic", { topic: stream.slice(TOPIC.length), lost, afresh: true });
+      else this.#tell("topic", { topic: topicOf(stream), lost, afresh: true });
     }
     if (stream === OWN_STREAM) {
       this.#halfRestored = part < of;
@@ -529,7 +530,7 @@ export class Trunkline {
   }
 
   #follows(stream) {
-    return stream === OWN_STREAM || this.#topics.has(stream.slice(TOPIC.length));
+    return stream === OWN_STREAM || this.#topics.has(topicOf(stream));
   }
 
   /** Forgets a topic; says whether it was followed. */
@@ -710,6 +711,10 @@ export class Trunkline {
       report(error);
     }
   }
+}
+
+function topicOf(stream) {
+  return stream.slice(TOPIC.length);
 }
 
 /** A fault says in which stream it was met. */

@@ -93,6 +93,19 @@ async function world(options = {}) {
   return made;
 }
 
+/** What is thrown where nobody catches it. */
+function reported(t) {
+  const errors = [];
+  t.mock.method(globalThis, "queueMicrotask", (run) => {
+    try {
+      run();
+    } catch (error) {
+      errors.push(error.message);
+    }
+  });
+  return errors;
+}
+
 /** A stream's entry in a welcome. */
 const live = (stream, eventId) => ({ stream, event_id: eventId, head: eventId, mode: "live" });
 const event = (seq, more = {}) => ({ type: "custom", event_id: `7-${seq}`, seq, name: "x", ...more });
@@ -1086,14 +1099,7 @@ test("whoever takes events too slowly is told, and nobody else is concerned", as
 
 test("listeners come beside the options, and one that throws holds nothing up", async (t) => {
   const { socket, welcome, client, events } = await world();
-  const faults = [];
-  t.mock.method(globalThis, "queueMicrotask", (run) => {
-    try {
-      run();
-    } catch (error) {
-      faults.push(error.message);
-    }
-  });
+  const faults = reported(t);
   const heard = [];
   client.on("event", () => {
     throw new Error("mine");
@@ -1136,18 +1142,6 @@ test("no more than a thousand requests wait", async () => {
 
 const news = (eventId) => [live("user", "7-0"), live("topic:news", eventId)];
 const headline = (seq) => event(seq, { event_id: `9-${seq}`, stream: "topic:news" });
-/** What is thrown where nobody catches it. */
-function reported(t) {
-  const errors = [];
-  t.mock.method(globalThis, "queueMicrotask", (run) => {
-    try {
-      run();
-    } catch (error) {
-      errors.push(error.message);
-    }
-  });
-  return errors;
-}
 
 test("a client that a listener closes during the welcome stays closed", async () => {
   for (const name of ["welcome", "topic", "reset", "state"]) {

@@ -76,7 +76,7 @@ impl Assembler {
         self.partial.is_none() && self.small.is_none() && matches!(self.state, State::Header)
     }
 
-    /// The heap that the message under way holds now, in bytes: at most twice the bytes that came for the message under way, and at most
+    /// The heap that the message under way holds now, in bytes: at most twice those that came for it, and at most
     /// [`Assembler::max_heap_bytes`].
     pub fn heap_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())
