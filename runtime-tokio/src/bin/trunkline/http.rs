@@ -25,6 +25,8 @@ use trunkline_core::client::js;
 use trunkline_core::hub::Hub;
 use trunkline_tokio::{Rewound, Web};
 
+use crate::page;
+
 /// How long a request's line and headers may take, the bytes already read included.
 const HEADER_DEADLINE: Duration = Duration::from_secs(10);
 /// How long request and answer may take together; everything served here is small.
@@ -76,15 +78,15 @@ pub(crate) struct DevDoor {
 /// Without a door the development routes do not exist. What has no route here is the operations'.
 pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
     let mut router = Router::new()
-        .route("/", get(|| asset("text/html; charset=utf-8", include_bytes!("../../../page/index.html"))))
-        .route("/chat.css", get(|| asset("text/css; charset=utf-8", include_bytes!("../../../page/chat.css"))))
-        .route("/chat.js", get(|| asset("text/javascript; charset=utf-8", include_bytes!("../../../page/chat.js"))))
         .route("/healthz", get(health).with_state(hub.clone()))
         .route("/readyz", get(readiness).with_state(hub.clone()))
         .fallback(trunkline_tokio::axum::operation)
         .with_state(hub);
+    for file in page::FILES {
+        router = router.route(file.path, get(|| asset(file.media_type, file.text)));
+    }
     for file in js::FILES {
-        router = router.route(&format!("/{}", file.name), get(move || asset(file.media_type, file.text.as_bytes())));
+        router = router.route(&format!("/{}", file.name), get(move || asset(file.media_type, file.text)));
     }
     if let Some(door) = door {
         router = router.merge(dev_routes(door));
@@ -92,8 +94,8 @@ pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
     router.layer(middleware::map_response(harden))
 }
 
-async fn asset(kind: &'static str, bytes: &'static [u8]) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, kind)], bytes)
+async fn asset(media_type: &'static str, text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, media_type)], text)
 }
 
 async fn health(State(hub): State<Hub>) -> &'static str {

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod http;
 mod keys;
+mod page;
 mod serve;
 mod tls;
 mod token;

@@ -1,0 +1,28 @@
+//! The files of the pages, as they are built in.
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub(crate) struct File {
+    /// Where it is served.
+    pub(crate) path: &'static str,
+    /// For the header `Content-Type`.
+    pub(crate) media_type: &'static str,
+    pub(crate) text: &'static str,
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+macro_rules! files {
+    ($($path:literal: $file:literal is $media_type:expr),+ $(,)?) => {
+        &[$(File { path: $path, media_type: $media_type, text: include_str!(concat!("../../../page/", $file)) }),+]
+    };
+}
+
+/// All of them, beside those of the client, which the pages import from the root.
+pub(crate) const FILES: &[File] = files! {
+    "/": "index.html" is HTML,
+    "/chat.css": "chat.css" is CSS,
+    "/chat.js": "chat.js" is JAVASCRIPT,
+};
