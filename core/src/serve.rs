@@ -275,6 +275,14 @@ impl Sockets {
         }
     }
 
+    /// Waits until `shutdown` is ready or somebody else begins the shutdown, as an operator may; then as [`Sockets::drain`].
+    pub async fn drain_after<K: Timer + Unpin>(&self, shutdown: impl Future<Output = ()>, timer: K) {
+        let mut shutdown = pin!(shutdown);
+        poll_fn(|cx| if self.hub.poll_draining(cx).is_ready() { Poll::Ready(()) } else { shutdown.as_mut().poll(cx) })
+            .await;
+        self.drain(timer).await;
+    }
+
     /// Begins the shutdown of the hub, and ends once every connection is closed and every exchange of the web stack that was under
     /// way has ended, at the latest after [`drain_deadline`](crate::limits::Limits::drain_deadline). Accept sockets all the while:
     /// whoever asks whether the server is ready is told that it is not.

@@ -43,7 +43,7 @@ impl Web for NoWeb {
 /// How a socket ended: as a WebSocket, or as a request for somebody else, whose bytes so far come first.
 pub type Outcome<S> = served::Outcome<Rewound<S>>;
 
-/// Serves the sockets of a TCP, Unix or other listener until `shutdown` is ready, then drains the hub and returns once every
+/// Serves the sockets of a TCP, Unix or other listener until `shutdown` is ready or an operator begins the shutdown, then drains the hub and returns once every
 /// connection is closed and every exchange of the web stack that was under way has ended, at the latest after the limit
 /// `drain_deadline`; tasks that still run then are cut.
 ///
@@ -58,10 +58,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let keeping = housekeeper.run(TokioTimer::new(hub.clone()));
     let sockets = Sockets::new(hub);
-    let stopping = async {
-        shutdown.await;
-        sockets.drain(TokioTimer::new(sockets.hub().clone())).await;
-    };
+    let stopping = sockets.drain_after(shutdown, TokioTimer::new(sockets.hub().clone()));
     tokio::select! {
         () = stopping => {}
         // Neither ends.

@@ -138,3 +138,16 @@ async fn a_run_is_cancelled_from_another_device() {
         assert_eq!(events[events.len() - 1]["type"], "agent_cancelled", "{events:?}");
     }
 }
+
+/// An operator's word ends the program as a signal does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_that_an_operator_orders_ends_the_program_and_the_example_on_smol() {
+    for mut program in [Program::start(SCRATCH), Program::example(SCRATCH, "server", &[])] {
+        let mut ann = Device::open(program.addr, &token("ann")).await;
+        let mut root = Device::open(program.addr, &scoped("root", "admin")).await;
+        root.send(&json!({"type": "drain", "id": "d"})).await;
+        assert_eq!(root.reply("d").await["ok"], true);
+        assert_eq!((ann.closed().await, root.closed().await), (1012, 1012));
+        assert_eq!(program.exited(STEP).await, Some(0));
+    }
+}

@@ -44,7 +44,7 @@ pub use answer::{Answer, status};
 use crate::auth::{AuthError, Credential, Extractor, Grant};
 use crate::error::ErrorCode;
 use crate::hub::publisher::Publisher;
-use crate::hub::{HEALTH_MEDIA_TYPE, Hub, IssuedTicket, TicketError};
+use crate::hub::{HEALTH_MEDIA_TYPE, Health, Hub, IssuedTicket, TicketError};
 use crate::id::RunId;
 use crate::level::{Effects, ServiceLevel};
 use crate::manager::Custom;
@@ -121,10 +121,7 @@ impl Call<'_> {
 
     /// Does what was asked. A web stack leaves the body of an answer to `HEAD` out, as of any other.
     pub fn answer(self, body: &[u8]) -> Answer {
-        if let Operation::Open(open) = self.operation {
-            return self.hub.open_answer(open);
-        }
-        let Some(grant) = self.grant else { return Answer::no_token() };
+        let Some(grant) = self.grant else { return self.hub.unbidden(&self.operation) };
         // The body may have taken its time.
         if let Some(over) = self.hub.is_over(&grant) {
             return Answer::unauthorized(over);
@@ -148,12 +145,22 @@ impl Call<'_> {
 }
 
 impl Hub {
+    /// What is for everybody; anything else is let in with a grant only.
+    fn unbidden(&self, operation: &Operation) -> Answer {
+        if let Operation::Open(open) = operation { self.open_answer(*open) } else { Answer::no_token() }
+    }
+
+    /// As much as whoever may read the metrics may see.
+    fn shown(&self, health: Health) -> Health {
+        if self.opens_metrics() { health } else { health.for_everybody() }
+    }
+
     fn open_answer(&self, open: Open) -> Answer {
         match open {
             Open::Document => Answer::openapi(),
-            Open::Health => Answer::typed(200, HEALTH_MEDIA_TYPE, self.health().encode()),
+            Open::Health => Answer::typed(200, HEALTH_MEDIA_TYPE, self.shown(self.health()).encode()),
             Open::Ready => {
-                let health = self.readiness();
+                let health = self.shown(self.readiness());
                 Answer::typed(health.status.http_status(), HEALTH_MEDIA_TYPE, health.encode())
             }
             Open::Metrics => Answer::typed(200, metrics::MEDIA_TYPE, metrics::text(&self.metrics())),
@@ -202,7 +209,7 @@ fn events(publisher: &Publisher<'_>, run: RunId, body: &[u8]) -> Answer {
     let mut last = ReplyOk::Done;
     for numbered in events {
         match publisher.run_event(None, run, numbered.n, numbered.event) {
-            Ok(ok) => last = ok,
+            Ok(taken) => last = ReplyOk::Receipt(taken.receipt),
             Err(error) => return Answer::event_refused(&error, run, numbered.n),
         }
     }

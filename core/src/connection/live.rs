@@ -191,6 +191,7 @@ impl Connection {
                 Incoming::Closing(reason, closing) => {
                     if self.closing().is_none() {
                         self.reason = Some(reason);
+                        self.closed_by_peer = closing == Closing::answered();
                     }
                     self.begin_closing(now, closing);
                 }

@@ -61,6 +61,8 @@ pub struct Connection {
     heard: Timestamp,
     /// The status of the answer to the upgrade.
     answered: Option<u16>,
+    /// The peer closed it, with a code of its own choice.
+    closed_by_peer: bool,
 }
 
 /// What all connections of a hub share.
@@ -152,6 +154,7 @@ impl Connection {
             reason: None,
             heard: now.at,
             answered: None,
+            closed_by_peer: false,
         }
     }
 
@@ -418,6 +421,11 @@ impl Connection {
     /// Why it closes, once it does so for a reason of ours or the peer's.
     pub const fn close_reason(&self) -> Option<CloseReason> {
         self.reason
+    }
+
+    /// Whether it was the peer who closed, so that the reason is its word.
+    pub const fn was_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
     }
 
     /// The status that its request was answered with, once it was: 101 where it is a WebSocket.

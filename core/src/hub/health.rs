@@ -8,7 +8,7 @@ use crate::level::ServiceLevel;
 /// The media type of [`Health::encode`], for the header `Content-Type`: the draft `draft-inadarei-api-health-check`.
 pub const HEALTH_MEDIA_TYPE: &str = "application/health+json";
 
-/// Whether it works, and what that rests on. It is for everybody: it names no user, and shows what every client is told.
+/// Whether it works, and what that rests on. It names no user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Health {
     /// All in all.
@@ -37,7 +37,7 @@ pub struct Check {
     pub name: String,
     /// How well it is.
     pub status: HealthStatus,
-    /// What was seen: a share from 0 to 1, or a word.
+    /// What was seen: a share from 0 to 1, or a word; `null` where that is not shown.
     pub observed: Value,
     /// Why, for people.
     pub output: Option<String>,
@@ -63,13 +63,26 @@ impl HealthStatus {
 }
 
 impl Health {
+    /// What strangers may see of it: neither which dependencies there are and what is said of them, nor how much is in use.
+    #[must_use]
+    pub fn for_everybody(mut self) -> Self {
+        self.checks.retain(|check| !check.name.starts_with(DEPENDENCY));
+        for check in self.checks.iter_mut().filter(|check| check.observed.is_number()) {
+            check.observed = Value::Null;
+        }
+        self
+    }
+
     /// As a JSON object of the type [`HEALTH_MEDIA_TYPE`].
     pub fn encode(&self) -> String {
         let mut checks = Map::new();
         for Check { name, status, observed, output } in &self.checks {
-            let mut check = json!({"status": status.as_str(), "observedValue": observed});
-            if let (Some(output), Value::Object(fields)) = (output, &mut check) {
-                fields.insert("output".into(), output.as_str().into());
+            let mut check = Map::from_iter([("status".to_owned(), status.as_str().into())]);
+            if !observed.is_null() {
+                check.insert("observedValue".into(), observed.clone());
+            }
+            if let Some(output) = output {
+                check.insert("output".into(), output.as_str().into());
             }
             checks.insert(name.clone(), json!([check]));
         }
@@ -80,7 +93,14 @@ impl Health {
 
 impl Hub {
     /// Whether the process works: it never fails, since whatever it can give now, starting it anew would give less.
+    ///
+    /// It shows the dependencies that were [reported](Hub::report) not to be well, with the reasons that were given: what strangers may
+    /// see is [`Health::for_everybody`].
     pub fn health(&self) -> Health {
+        self.health_while(self.is_draining())
+    }
+
+    fn health_while(&self, draining: bool) -> Health {
         let status = self.level_status();
         let level = status.notice.level;
         let mut checks = vec![
@@ -88,54 +108,55 @@ impl Hub {
                 name: "service:level".into(),
                 status: status_of(level),
                 observed: level.as_str().into(),
-                output: Some(status.notice.reason.to_string()),
+                output: (level != ServiceLevel::Normal).then(|| status.notice.reason.to_string()),
             },
             share("memory:utilization", f64::from(status.memory_percent) / 100.0),
             share("connections:utilization", part(self.sockets(), self.limits().connections)),
             Check {
                 name: "shutdown".into(),
-                status: if self.is_draining() { HealthStatus::Warn } else { HealthStatus::Pass },
-                observed: self.is_draining().into(),
+                status: if draining { HealthStatus::Warn } else { HealthStatus::Pass },
+                observed: draining.into(),
                 output: None,
             },
         ];
         checks.extend(status.dependencies.iter().map(|(name, report)| Check {
-            name: format!("dependency:{}", name.as_str()),
+            name: format!("{DEPENDENCY}{}", name.as_str()),
             status: status_of(report.level),
             observed: report.level.as_str().into(),
             output: Some(report.reason.to_string()),
         }));
         let overall = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Pass);
-        Health { status: overall, notes: self.notes(level, &status.notice.reason), checks }
+        Health { status: overall, notes: notes(level, &status.notice.reason, draining), checks }
     }
 
     /// Whether to send new connections here. It is ready at every level: whoever resumes must be led here, since nobody else knows
     /// its position. It is not once it shuts down.
     pub fn readiness(&self) -> Health {
-        let mut health = self.health();
-        if self.is_draining() {
+        let draining = self.is_draining();
+        let mut health = self.health_while(draining);
+        if draining {
             health.status = HealthStatus::Fail;
         }
         health
     }
-
-    fn notes(&self, level: ServiceLevel, reason: &str) -> Vec<String> {
-        let mut notes = Vec::new();
-        match level {
-            ServiceLevel::Normal => {}
-            ServiceLevel::Degraded => {
-                notes.push(format!("service is limited, and text comes in larger pieces: {reason}"))
-            }
-            ServiceLevel::Emergency => {
-                notes.push(format!("only who continues something is let in, and text comes late: {reason}"));
-            }
-        }
-        if self.is_draining() {
-            notes.push("shutting down: connections are told to go and are closed; send new ones elsewhere".into());
-        }
-        notes
-    }
 }
+
+fn notes(level: ServiceLevel, reason: &str, draining: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    match level {
+        ServiceLevel::Normal => {}
+        ServiceLevel::Degraded => notes.push(format!("service is limited, and text comes in larger pieces: {reason}")),
+        ServiceLevel::Emergency => {
+            notes.push(format!("only who continues something is let in, and text comes late: {reason}"));
+        }
+    }
+    if draining {
+        notes.push("shutting down: connections are told to go and are closed; send new ones elsewhere".into());
+    }
+    notes
+}
+/// What the names of the checks of dependencies begin with.
+const DEPENDENCY: &str = "dependency:";
 
 const fn status_of(level: ServiceLevel) -> HealthStatus {
     match level {

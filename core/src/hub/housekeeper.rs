@@ -26,16 +26,16 @@ impl Housekeeper {
         Running { keeper: self, timer, armed: Timestamp::MAX, until: Timestamp::MAX }
     }
 
-    /// Runs until `shutdown` is ready or somebody else begins the shutdown, as an operator does; then drains the hub
-    /// ([`Hub::begin_shutdown`]), and ends once every connection is closed, at the latest after the limit `drain_deadline`. It is all that a server needs beside its sockets; who serves them itself
-    /// goes on doing so until this ends.
+    /// Runs until `shutdown` is ready or somebody else begins the shutdown, as an operator may; then drains the hub
+    /// ([`Hub::begin_shutdown`]), and ends once every connection is closed, at the latest after the limit `drain_deadline`. It is all
+    /// that a server needs beside its sockets; who serves them itself goes on doing so until this ends.
     pub async fn run_until<K: Timer + Unpin>(self, timer: K, shutdown: impl Future<Output = ()>) {
         let hub = self.hub.clone();
         let mut running = self.run(timer);
         let mut shutdown = pin!(shutdown);
         poll_fn(|cx| {
             let _for_ever = Pin::new(&mut running).poll(cx);
-            if hub.is_draining() { Poll::Ready(()) } else { shutdown.as_mut().poll(cx) }
+            if hub.poll_draining(cx).is_ready() { Poll::Ready(()) } else { shutdown.as_mut().poll(cx) }
         })
         .await;
         hub.begin_shutdown();

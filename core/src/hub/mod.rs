@@ -51,7 +51,7 @@ mod tickets;
 mod trace;
 
 use std::sync::Arc as Shared;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use crate::admission::{Addresses, TrustedProxies};
 use crate::auth::{Access, TicketBounds, Tickets, TokenVerifier};
@@ -78,7 +78,7 @@ use request_names::RequestNames;
 pub use requests::{Command, Request, Requests, UserMessage};
 pub use run::{DEFAULT_PART, Run, ToolCall};
 pub use session::Session;
-use survey::{Surveyed, Tallies};
+use survey::{Surveys, Tallies};
 pub use tickets::{IssuedTicket, TicketError};
 
 /// Where effects for one connection or one run go.
@@ -113,7 +113,7 @@ struct Inner {
     open_metrics: bool,
     /// When the hub was made.
     started: UnixTime,
-    surveyed: Lock<Surveyed>,
+    surveys: Lock<Surveys>,
     requests: Arc<Mailbox<Request, ()>>,
     producers: Lock<Registry<Mail>>,
     tickets: Lock<Tickets>,
@@ -219,7 +219,7 @@ impl Hub {
             tallies: Tallies::default(),
             open_metrics: config.open_metrics,
             started: clock.now().unix,
-            surveyed: Lock::new(None),
+            surveys: Lock::new(Surveys::default()),
             unauthenticated: Budget::new(config.limits.unauthenticated),
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),
@@ -287,8 +287,6 @@ impl Hub {
         if !self.inner.gate.shut() {
             return;
         }
-        // The housekeeper ends with the shutdown, whoever begins it.
-        self.inner.rearm.mark().into_iter().for_each(Waker::wake);
         let waker = self.inner.requests.close(());
         if let Some(waker) = waker {
             waker.wake();
@@ -310,6 +308,13 @@ impl Hub {
     /// Whether the shutdown has begun: not ready for new connections.
     pub fn is_draining(&self) -> bool {
         self.inner.gate.is_shut()
+    }
+
+    /// Ready once the shutdown has begun, whoever began it: an operator may. It is the task of [`Hub::poll_shutdown`] that waits.
+    pub fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // Registered before the look: the gate wakes whoever waits as it shuts.
+        let _empty = self.inner.gate.poll_empty(cx);
+        if self.is_draining() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Ready once the shutdown has begun and the last connection is closed. One task may wait.

@@ -10,7 +10,7 @@ use crate::auth::{AuthError, Grant, Scopes};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RunId, SessionId, TopicId, UserId};
 use crate::limits::MIN_RUN_LEASE;
-use crate::manager::{Credential, Custom, Held, Holder, LeasedStart, OnDisconnect, RequestId, RunStart};
+use crate::manager::{Credential, Custom, Held, Holder, LeasedStart, OnDisconnect, RequestId, RunStart, Taken};
 use crate::protocol::{self, OrderPolicy, PublishTarget, Reply, ReplyError, ReplyOk, RevokeTarget, RunEvent, WhenLeft};
 use crate::stream::RunError;
 use crate::sync::Arc;
@@ -59,11 +59,16 @@ impl Publisher<'_> {
     }
 
     /// Takes an event of a run in that `by` holds.
-    pub(crate) fn run_event(&self, by: Option<ConnectionId>, run: RunId, n: u64, event: RunEvent) -> Outcome {
+    pub(crate) fn run_event(
+        &self,
+        by: Option<ConnectionId>,
+        run: RunId,
+        n: u64,
+        event: RunEvent,
+    ) -> Result<Taken, ReplyError> {
         let shard = self.hub.shard_of_hash(run.shard_hash());
         let may = |user: &UserId| self.scopes.may_publish_for(user);
-        let receipt = self.hub.on_shard(shard, |shard, now| shard.leased_event(now, by, run, n, event, may))?;
-        Ok(ReplyOk::Receipt(receipt))
+        Ok(self.hub.on_shard(shard, |shard, now| shard.leased_event(now, by, run, n, event, may))?)
     }
 
     /// Takes note of an event that `by` has sent and that cannot be read.

@@ -138,8 +138,8 @@ impl UserMessage {
     }
 
     /// Its span, from its arrival here to its answer, for the work that is done for it; the run that answers it is a part of it.
-    pub const fn span(&self) -> &Span {
-        &self.ticket.span
+    pub fn span(&self) -> Span {
+        self.ticket.span.clone()
     }
 
     /// Accepts the message: it enters the user's stream, followed by `agent_started`, and its sender is told the run.
@@ -208,8 +208,8 @@ impl Command {
     }
 
     /// Its span, from its arrival here to its answer, for the work that is done for it.
-    pub const fn span(&self) -> &Span {
-        &self.ticket.span
+    pub fn span(&self) -> Span {
+        self.ticket.span.clone()
     }
 
     /// Answers with a result. One with more than half of [`Limits::control_bytes`] is not passed on: the sender is told that it
@@ -248,6 +248,9 @@ impl Ticket {
     /// Whether anybody waits for the answer; where not, none is given.
     fn is_waited_for(&mut self) -> bool {
         self.open = self.hub.shard(self.hub.shard_of(&self.user)).is_waiting(&self.user, self.request);
+        if !self.open {
+            self.span.record("error.type", "no_longer_waited_for");
+        }
         self.open
     }
 

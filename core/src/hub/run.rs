@@ -28,7 +28,8 @@ pub(super) struct Inner {
     thread: ThreadId,
     mail: Mail,
     signals: Lock<Signals>,
-    trace: Span,
+    /// Until its last event, or a call's end.
+    trace: Lock<Span>,
 }
 
 /// What the run's producer has been told.
@@ -48,7 +49,7 @@ pub(super) struct Signals {
 pub struct ToolCall {
     run: Arc<Inner>,
     id: ToolCallId,
-    trace: Span,
+    trace: Lock<Span>,
 }
 
 /// The part that [`Run::delta`] streams.
@@ -72,7 +73,15 @@ impl Run {
         let trace = agent.map_or_else(Span::none, |agent| {
             trace::run(of, OfRun { user: &user, run: started.run, thread: &started.thread, agent: &agent, parent })
         });
-        let inner = Inner { hub: hub.clone(), user, id: started.run, thread: started.thread, mail, signals, trace };
+        let inner = Inner {
+            hub: hub.clone(),
+            user,
+            id: started.run,
+            thread: started.thread,
+            mail,
+            signals,
+            trace: Lock::new(trace),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -91,9 +100,9 @@ impl Run {
         &self.inner.thread
     }
 
-    /// Its span, for the work that is done for it; see [`observing`](crate::manual::observing).
-    pub fn span(&self) -> &Span {
-        &self.inner.trace
+    /// Its span while it is open, for the work that is done for it; see [`observing`](crate::manual::observing).
+    pub fn span(&self) -> Span {
+        self.inner.trace.lock().clone()
     }
 
     /// Says what the agent is about to do.
@@ -124,11 +133,12 @@ impl Run {
     pub fn tool(&self, name: impl Into<String>, parameters: &impl Serialize) -> Result<ToolCall, RunError> {
         let parameters = Some(json(parameters)?);
         let tool_name = name.into();
-        let traced = (!self.inner.trace.is_disabled()).then(|| tool_name.clone());
+        let span = self.span();
+        let traced = (!span.is_disabled()).then(|| tool_name.clone());
         let entered = self.inner.enter(RunEvent::ToolExecuting { tool_call_id: None, tool_name, parameters })?;
         // The automaton names every call it opens.
         let id = entered.tool_call_id.ok_or(RunError::Ended)?;
-        let trace = traced.map_or_else(Span::none, |name| trace::tool(&self.inner.trace, &name, &id));
+        let trace = Lock::new(traced.map_or_else(Span::none, |name| trace::tool(&span, &name, &id)));
         Ok(ToolCall { run: Arc::clone(&self.inner), id, trace })
     }
 
@@ -259,7 +269,9 @@ impl Drop for Run {
     fn drop(&mut self) {
         let error = "the agent stopped without an answer".into();
         // An `Err` says that the run has ended, which is what was wanted.
-        let _ = self.inner.event(RunEvent::Failed { reason: Some(FailReason::ProducerLost), error });
+        if self.inner.event(RunEvent::Failed { reason: Some(FailReason::ProducerLost), error }).is_err() {
+            trace::ended_elsewhere(&taken(&self.inner.trace));
+        }
     }
 }
 
@@ -269,9 +281,9 @@ impl ToolCall {
         &self.id
     }
 
-    /// Its span, for the work that is done for it.
-    pub const fn span(&self) -> &Span {
-        &self.trace
+    /// Its span while it is open, for the work that is done for it.
+    pub fn span(&self) -> Span {
+        self.trace.lock().clone()
     }
 
     /// Ends the call with what it gave.
@@ -294,7 +306,7 @@ impl ToolCall {
         let results = Some(json(results)?);
         let (tool_call_id, success) = (self.id.clone(), error.is_none());
         let receipt = self.run.event(RunEvent::ToolCompleted { tool_call_id, results, success: None, error })?;
-        trace::tool_ended(&self.trace, success);
+        trace::tool_ended(&taken(&self.trace), success);
         Ok(receipt)
     }
 }
@@ -306,10 +318,10 @@ impl Inner {
 
     fn enter(&self, event: RunEvent) -> Result<Entered, RunError> {
         let ends = event.is_terminal();
-        let seen = (ends && !self.trace.is_disabled()).then(|| Seen::of(&event));
+        let seen = ends.then(|| Seen::of(&event));
         let entered = self.hub.act(&self.user, |shard, now| shard.run_event(now, &self.user, self.id, event))?;
         if let Some(seen) = seen {
-            trace::run_event(&self.trace, &seen);
+            trace::run_event(&taken(&self.trace), &seen);
         }
         if ends {
             self.signals.lock().ended = true;
@@ -352,6 +364,11 @@ impl Inner {
             }
         }
     }
+}
+
+/// The span, which ends where nobody else holds it: outside of the lock.
+fn taken(trace: &Lock<Span>) -> Span {
+    std::mem::replace(&mut *trace.lock(), Span::none())
 }
 
 impl std::fmt::Debug for Run {

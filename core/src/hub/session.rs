@@ -193,6 +193,7 @@ impl Session {
             match event {
                 ConnectionEvent::Reserve(client) => {
                     let placed = self.hub.place_client(client);
+                    let placed = self.hub.count_client(placed);
                     let verdict = placed.map(|placed| self.placed = placed.map(Box::new)).map_err(|_| NO_ROOM);
                     self.connection.handle_reserved(now, verdict);
                 }

@@ -9,7 +9,7 @@ use crate::error::CloseReason;
 use crate::id::UserId;
 use crate::level::ServiceLevel;
 use crate::manager::{Manager, Survey};
-use crate::metrics::{Aside, Family, Kind, RequestKind, ShardTally};
+use crate::metrics::{Family, Kind, RequestKind, ShardTally};
 use crate::protocol::EventKind;
 use crate::sync::Tally;
 use crate::time::{Clock, Timestamp};
@@ -26,6 +26,10 @@ const REFUSALS: [(u16, &str); 8] =
     [(400, "400"), (401, "401"), (403, "403"), (404, "404"), (405, "405"), (426, "426"), (431, "431"), (503, "503")];
 /// What a connection that was accepted ended with: a reason, or none where the line broke.
 const ENDS: usize = CloseReason::ALL.len() + 1;
+/// The codes with which peers close. They may say what they like, so that all but the usual two are one.
+const BY_PEERS: [(&str, &str); 3] = [("1000", "normal"), ("1001", "going_away"), ("other", "other")];
+/// Why the address of a client behind a trusted proxy finds no room.
+const ADDRESS_REFUSALS: [&str; 2] = ["address_full", "address_rate"];
 
 /// What happens outside of the shards.
 #[derive(Default)]
@@ -33,6 +37,8 @@ pub(super) struct Tallies {
     sockets: Tally<{ ADMISSIONS.len() }>,
     refusals: Tally<{ REFUSALS.len() }>,
     ends: Tally<ENDS>,
+    ends_by_peers: Tally<{ BY_PEERS.len() }>,
+    clients: Tally<{ ADDRESS_REFUSALS.len() }>,
 }
 
 impl Hub {
@@ -58,17 +64,19 @@ impl Hub {
         self.inner.open_metrics
     }
 
-    /// What the hub holds, looked at a part at a time: at most half a second old.
+    /// What the hub holds, looked at a part at a time: half a second old, or as much older as a look takes.
     pub fn survey(&self) -> Survey {
         let now = self.now().at;
-        let last = *self.inner.surveyed.lock();
-        if let Some((at, Aside(survey))) = last
-            && now.saturating_since(at) < SURVEY_LASTS
+        let mut surveys = self.inner.surveys.lock();
+        if let Some((at, survey)) = surveys.last
+            && (surveys.under_way || now.saturating_since(at) < SURVEY_LASTS)
         {
             return survey;
         }
+        surveys.under_way = true;
+        drop(surveys);
         let survey = self.look_at_all();
-        *self.inner.surveyed.lock() = Some((now, Aside(survey)));
+        *self.inner.surveys.lock() = Surveys { last: Some((now, survey)), under_way: false };
         survey
     }
 
@@ -99,6 +107,13 @@ impl Hub {
         let tallies = &self.inner.tallies;
         match connection.answered() {
             None => {}
+            Some(101) if connection.was_closed_by_peer() => {
+                tallies.ends_by_peers.count(match connection.close_reason() {
+                    Some(CloseReason::Normal) => 0,
+                    Some(CloseReason::GoingAway) => 1,
+                    Some(_) | None => 2,
+                });
+            }
             Some(101) => {
                 let reason = connection.close_reason();
                 let at = reason.and_then(|reason| CloseReason::ALL.iter().position(|one| *one == reason));
@@ -126,6 +141,16 @@ impl Hub {
         outcome
     }
 
+    /// Counts the client of a trusted proxy where its address finds no room, and passes on what became of it.
+    pub(super) fn count_client<T>(&self, outcome: Result<T, Rejected>) -> Result<T, Rejected> {
+        match &outcome {
+            Err(Rejected::AddressFull) => self.inner.tallies.clients.count(0),
+            Err(Rejected::AddressRate) => self.inner.tallies.clients.count(1),
+            Ok(_) | Err(Rejected::Full | Rejected::Unauthenticated) => {}
+        }
+        outcome
+    }
+
     fn put_service(&self, table: &mut Table) {
         let status = self.level_status();
         table.gauge("trunkline_build_info", "The version that runs.", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
@@ -150,22 +175,33 @@ impl Hub {
         bounds.add(&[("state", "unauthenticated")], limits.unauthenticated as f64);
         bounds.add(&[("state", "all")], limits.connections as f64);
         let tallies = &self.inner.tallies;
-        let came = table.family("trunkline_sockets_total", "Sockets that came, let in or not.", Kind::Counter);
+        let came = table.family("trunkline_admissions_total", "Sockets that came, let in or not.", Kind::Counter);
         for (outcome, count) in ADMISSIONS.into_iter().zip(tallies.sockets.get()) {
             came.add(&[("outcome", outcome)], count as f64);
+        }
+        let help = "Clients of trusted proxies whose address finds no room; the sockets were let in.";
+        let clients = table.family("trunkline_proxied_refused_total", help, Kind::Counter);
+        for (outcome, count) in ADDRESS_REFUSALS.into_iter().zip(tallies.clients.get()) {
+            clients.add(&[("outcome", outcome)], count as f64);
         }
         let help = "Requests for a WebSocket that were refused, by HTTP status.";
         let refused = table.family("trunkline_upgrades_refused_total", help, Kind::Counter);
         for ((_, status), count) in REFUSALS.into_iter().zip(tallies.refusals.get()) {
             refused.add(&[("status", status)], count as f64);
         }
-        let help = "Connections that have ended, by close code; none where the line broke.";
+        let help = "Connections that have ended, by close code and by whom; none where the line broke.";
         let closes = table.family("trunkline_closes_total", help, Kind::Counter);
         let counts = tallies.ends.get();
         for (reason, count) in CloseReason::ALL.iter().zip(counts) {
-            closes.add_owned([("code", reason.code().to_string()), ("reason", reason.name().to_owned())], count as f64);
+            let labels =
+                [("code", reason.code().to_string()), ("reason", reason.name().into()), ("by", "server".into())];
+            closes.add_owned(labels, count as f64);
         }
-        closes.add(&[("code", "none"), ("reason", "broken")], counts[CloseReason::ALL.len()] as f64);
+        for ((code, reason), count) in BY_PEERS.into_iter().zip(tallies.ends_by_peers.get()) {
+            closes.add(&[("code", code), ("reason", reason), ("by", "client")], count as f64);
+        }
+        let broken = counts[CloseReason::ALL.len()];
+        closes.add(&[("code", "none"), ("reason", "broken"), ("by", "nobody")], broken as f64);
     }
 
     fn put_held(&self, table: &mut Table, survey: &Survey) {
@@ -256,5 +292,11 @@ impl Table {
     }
 }
 
-/// When everybody was last looked at, and what there was.
-pub(super) type Surveyed = Option<(Timestamp, Aside<Survey>)>;
+/// Looks at everybody.
+#[derive(Default)]
+pub(super) struct Surveys {
+    /// When that was last, and what there was.
+    last: Option<(Timestamp, Survey)>,
+    /// Somebody looks: others make do with the last one.
+    under_way: bool,
+}

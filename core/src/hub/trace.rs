@@ -12,7 +12,7 @@ use tracing::field::Empty;
 
 use crate::connection::Connection;
 use crate::error::{CloseReason, NextAction};
-use crate::id::{ConnectionId, RunId, SessionId, ThreadId, ToolCallId, UserId};
+use crate::id::{ConnectionId, MAX_ID_BYTES, RunId, SessionId, ThreadId, ToolCallId, UserId};
 use crate::manager::Ask;
 use crate::protocol::{Mode, ReplyError, ReplyOk};
 use crate::stream::RunEvent;
@@ -72,7 +72,10 @@ const fn is_fault(reason: CloseReason) -> bool {
     match reason.next_action() {
         NextAction::Nothing => false,
         NextAction::Stop | NextAction::RetryAfresh | NextAction::RetryLater => true,
-        NextAction::Retry => !matches!(reason, CloseReason::GoingAway | CloseReason::Restart),
+        NextAction::Retry => !matches!(
+            reason,
+            CloseReason::GoingAway | CloseReason::Restart | CloseReason::IdleTimeout | CloseReason::Disconnected
+        ),
         NextAction::NewToken => false,
     }
 }
@@ -123,7 +126,7 @@ pub(super) struct OfRun<'a> {
     pub(super) parent: Option<RunId>,
 }
 
-/// A run, from its start to its last event: a child of `of`, or where that is nothing of what its starter is in.
+/// A run, from its start to its last event: a child of `of`, and none where that is disabled; without it, of what its starter is in.
 pub(super) fn run(of: Option<&Span>, it: OfRun<'_>) -> Span {
     macro_rules! span {
         ($($parent:tt)*) => {
@@ -158,14 +161,19 @@ pub(super) fn tool(run: &Span, name: &str, id: &ToolCallId) -> Span {
         target: "trunkline",
         parent: run,
         "execute_tool",
-        otel.name = format_args!("execute_tool {name}"),
+        otel.name = format_args!("execute_tool {}", shortened(name)),
         otel.kind = "internal",
         otel.status_code = Empty,
         gen_ai.operation.name = "execute_tool",
-        gen_ai.tool.name = name,
+        gen_ai.tool.name = shortened(name),
         gen_ai.tool.call.id = id.as_str(),
         error.type = Empty,
     )
+}
+
+/// A tool's name may be as long as an event.
+fn shortened(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_ID_BYTES)]
 }
 
 /// What an event that has entered says of its run.
@@ -179,6 +187,11 @@ pub(super) fn run_event(run: &Span, event: &Seen) {
             .record("error.type", *reason),
         Seen::ToolBegins(..) | Seen::ToolEnds { .. } | Seen::Other => run,
     };
+}
+
+/// The run has ended by another's doing.
+pub(super) fn ended_elsewhere(run: &Span) {
+    run.record("trunkline.run.outcome", "ended_elsewhere");
 }
 
 /// How a tool call has ended.
@@ -213,7 +226,7 @@ impl Seen {
     pub(super) fn of(event: &RunEvent) -> Self {
         match event {
             RunEvent::ToolExecuting { tool_name, tool_call_id, .. } => {
-                Self::ToolBegins(tool_name.as_str().into(), tool_call_id.clone())
+                Self::ToolBegins(shortened(tool_name).into(), tool_call_id.clone())
             }
             RunEvent::ToolCompleted { tool_call_id, success, error, .. } => {
                 Self::ToolEnds { id: tool_call_id.clone(), success: success.unwrap_or(error.is_none()) }
@@ -242,7 +255,8 @@ impl Traces {
         if self.0.len() >= MAX_TRACED || self.0.contains_key(&it.run) {
             return;
         }
-        let span = run(None, it);
+        // What polls this connection has nothing to do with the run.
+        let span = run(Some(&Span::none()), it);
         if !span.is_disabled() {
             self.0.insert(it.run, (span, BTreeMap::new()));
         }
@@ -254,7 +268,7 @@ impl Traces {
     }
 
     /// An event has entered.
-    pub(super) fn event(&mut self, run: RunId, seen: Seen) {
+    pub(super) fn event(&mut self, run: RunId, seen: Seen, max_tools: usize) {
         let Some((span, tools)) = self.0.get_mut(&run) else { return };
         run_event(span, &seen);
         if seen.ends_run() {
@@ -262,7 +276,7 @@ impl Traces {
             return;
         }
         match seen {
-            Seen::ToolBegins(name, Some(id)) => {
+            Seen::ToolBegins(name, Some(id)) if tools.len() < max_tools => {
                 tools.insert(id.clone(), tool(span, &name, &id));
             }
             Seen::ToolEnds { id, success } => {
@@ -270,7 +284,7 @@ impl Traces {
                     tool_ended(&tool, success);
                 }
             }
-            Seen::ToolBegins(_, None) | Seen::Completed | Seen::Failed(_) | Seen::Cancelled | Seen::Other => {}
+            Seen::ToolBegins(..) | Seen::Completed | Seen::Failed(_) | Seen::Cancelled | Seen::Other => {}
         }
     }
 

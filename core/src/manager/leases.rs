@@ -80,6 +80,15 @@ pub struct Held {
     pub lease: Duration,
 }
 
+/// A numbered event that is taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Where it went.
+    pub receipt: Receipt,
+    /// It did not come before.
+    pub is_new: bool,
+}
+
 /// An event whose number may come now.
 struct Numbered {
     user: UserId,
@@ -239,10 +248,11 @@ impl<H: Clone> Manager<H> {
         n: u64,
         event: RunEvent,
         may: impl Fn(&UserId) -> bool,
-    ) -> Result<Receipt, RunError> {
+    ) -> Result<Taken, RunError> {
         self.assert_drained();
         let numbered = self.count_event(now, by, run, n, may)?;
-        let receipt = if numbered.is_new {
+        let is_new = numbered.is_new;
+        let receipt = if is_new {
             self.enter(now, &numbered.user, run, event).map(|entered| entered.receipt)
         } else {
             Ok(numbered.receipt)
@@ -251,7 +261,7 @@ impl<H: Clone> Manager<H> {
         if by.is_none() {
             self.settle(now, &numbered.user);
         }
-        receipt
+        receipt.map(|receipt| Taken { receipt, is_new })
     }
 
     /// Takes note of an event of a run that `by` holds, which cannot be read: its number counts as used.

@@ -53,7 +53,7 @@ pub use housekeeping::Deadline;
 use housekeeping::Due;
 use kept::Kept;
 use leases::Leases;
-pub use leases::{Held, Holder, LeasedStart};
+pub use leases::{Held, Holder, LeasedStart, Taken};
 pub use requests::{Ask, CommandAsk, MessageAsk, NewCommand, NewMessage, RequestId};
 pub use revocation::{Credential, Revoked, Tokens};
 use runs::OpenRun;
@@ -359,7 +359,7 @@ impl<H: Clone> Manager<H> {
         };
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
-        self.tally.resumes.count(false, attach.resume.is_some(), stream.mode);
+        self.tally.resumes.count(false, is_known(attach.resume), stream.mode);
         let continued_from = stream.position.seq;
         let Attach { handle, connection, order, .. } = attach;
         let tokens = Tokens::new(&attach.token);
@@ -456,6 +456,11 @@ impl<H: Clone> Manager<H> {
     fn assert_drained(&self) {
         debug_assert!(self.outputs.is_empty(), "the outputs of one operation are drained before the next");
     }
+}
+
+/// Whether a client has been somewhere: one that asks for everything that is kept has not.
+fn is_known(position: Option<Position>) -> bool {
+    position.is_some_and(|position| position != Position::NONE)
 }
 
 /// Every incarnation of a stream has a higher epoch than all before it, also across a restart.

@@ -10,7 +10,7 @@ use super::kept::Turn;
 use super::keys::{KeyKind, Keys, Outcome};
 use super::tally::{Appended, append_to};
 use super::user::{Owner, Unplaced};
-use super::{Custom, Grown, Manager, Output, Read, next_epoch};
+use super::{Custom, Grown, Manager, Output, Read, is_known, next_epoch};
 use crate::id::{ConnectionId, TopicId};
 use crate::metrics::Aside;
 use crate::protocol::{EventBody, EventKind, Position, Receipt, StreamName};
@@ -74,7 +74,7 @@ impl<H: Clone> Manager<H> {
         let topic = Self::topic(&mut self.topics, &mut self.last_epoch, now, id);
         topic.subscribers.insert(connection, handle);
         let resumption = topic.log.resume(resume, false);
-        self.tally.resumes.count(true, resume.is_some(), resumption.mode);
+        self.tally.resumes.count(true, is_known(resume), resumption.mode);
         self.settle_topic(now, id);
         resumption
     }

@@ -158,8 +158,8 @@ impl<H: Clone> Channel<H> {
     ) -> Receipt {
         for entry in entries {
             append_to(&mut self.log, entry, limits, tally);
+            self.appended = Aside(now);
         }
-        self.appended = Aside(now);
         self.ages.note(now, self.log.head().seq, limits.log_retention);
         outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone(), Grown::OWN)));
         self.receipt()

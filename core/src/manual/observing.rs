@@ -39,7 +39,7 @@
 //! |---|---|---|---|
 //! | `websocket` | server | a connection's welcome, its end | `user.id`, `session.id`, `trunkline.connection.id`, `trunkline.resume` (the mode of the user's own stream), `trunkline.producer`, `trunkline.close.code`, `error.type` (the name of the close code, or `broken`) |
 //! | `user_message`, `command` | server | a request's arrival at the application, its answer | `user.id`, `gen_ai.conversation.id` (the thread), `trunkline.run.id`, `error.type` (the code of the refusal) |
-//! | `invoke_agent {agent}` | internal | a run's start, its last event | `gen_ai.operation.name`, `gen_ai.agent.name`, `gen_ai.conversation.id`, `user.id`, `trunkline.run.id`, `trunkline.run.parent_id`, `trunkline.run.outcome`, `error.type` (the reason of the failure) |
+//! | `invoke_agent {agent}` | internal | a run's start, its last event (longer where your own work holds the span) | `gen_ai.operation.name`, `gen_ai.agent.name`, `gen_ai.conversation.id`, `user.id`, `trunkline.run.id`, `trunkline.run.parent_id`, `trunkline.run.outcome`, `error.type` (the reason of the failure) |
 //! | `execute_tool {tool}` | internal | a tool call, its end | `gen_ai.operation.name`, `gen_ai.tool.name`, `gen_ai.tool.call.id`, `error.type` |
 //!
 //! Each has `trunkline.tenant` where the user has one. A tool call is a part of its run, the run that answers a message is a part of the message's span, and a run that
@@ -49,14 +49,14 @@
 //! ```
 //! # use trunkline_core::hub::{Request, Run, UserMessage};
 //! fn answer(message: UserMessage) -> Option<Run> {
-//!     let span = message.span().clone();
+//!     let span = message.span();
 //!     // What the model and the tools are asked in here is a part of the message's trace.
 //!     span.in_scope(|| message.start("assistant").ok())
 //! }
 //! ```
 //!
-//! Of producers over the wire the runs and tool calls are traced where they arrive; what a back end does for them is in its own traces. No
-//! span holds what was said, asked, answered or thought, and no token.
+//! The runs and tool calls of producers that hold a WebSocket are traced where they arrive, each run by itself; what a back end does for
+//! them is in its own traces. Those over HTTP have none. No span holds what was said, asked, answered or thought, and no token.
 //!
 //! [`Hub::metrics`]: crate::hub::Hub::metrics
 //! [`HubConfig::open_metrics`]: crate::hub::HubConfig::open_metrics

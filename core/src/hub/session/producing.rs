@@ -7,11 +7,11 @@ use crate::hub::Mail;
 use crate::hub::publisher::{Outcome, Publisher};
 use crate::hub::registry::{Producer, ProducerName};
 use crate::hub::trace::{self, OfRun, Seen, Traces};
-use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
+use crate::id::{ConnectionId, FrameId, RunId, SessionId, ThreadId, UserId};
 use crate::manager::{Control, Credential, Custom, Ephemeral, Tokens};
 use crate::protocol::{
     self, ClientFrame, FrameError, ProducerHello, Reply, ReplyError, ReplyOk, Request, RequestBody, RunEvent,
-    ServerFrame,
+    ServerFrame, WireCode,
 };
 use crate::sync::{Arc, broken};
 use crate::time::{Clock, Now, Timestamp};
@@ -162,7 +162,7 @@ impl Session {
         if !self.is_producer() {
             return self.refuse(now, Some(id), ErrorCode::Unexpected, NOT_A_PRODUCER);
         }
-        let traced = trace::is_on().then(|| start.clone());
+        let traced = trace::is_on().then(|| Traced::of(&start));
         let held = self.publisher(|publisher, holder| publisher.start_run(start, Some(holder)));
         if let Ok(held) = &held {
             self.connection.watch_silence(held.lease);
@@ -177,17 +177,18 @@ impl Session {
         if !self.is_producer() {
             return self.refuse(now, id, ErrorCode::Unexpected, NOT_A_PRODUCER);
         }
+        let max_tools = self.hub.limits().tools_per_run;
         let seen = self.traces().filter(|traces| traces.has(run)).map(|_| Seen::of(&event));
         let outcome = self.publisher(|publisher, (by, _)| publisher.run_event(Some(by), run, n, event));
         if let (Some(seen), Some(traces)) = (seen, self.traces()) {
             match &outcome {
-                Ok(_) => traces.event(run, seen),
-                // What becomes of one that it has lost, others trace.
-                Err(error) if error.code != ErrorCode::RunOrder.into() => traces.forget(run),
-                Err(_) => {}
+                Ok(taken) if taken.is_new => traces.event(run, seen, max_tools),
+                Err(error) if is_lost(&error.code) => traces.forget(run),
+                // It came before, or the run goes on without it.
+                Ok(_) | Err(_) => {}
             }
         }
-        self.settle_frame(now, id, Some((run, n)), outcome);
+        self.settle_frame(now, id, Some((run, n)), outcome.map(|taken| ReplyOk::Receipt(taken.receipt)));
     }
 
     fn traces(&mut self) -> Option<&mut Traces> {
@@ -195,11 +196,11 @@ impl Session {
         device.producing.as_mut().map(|producing| &mut producing.traces)
     }
 
-    fn trace_run(&mut self, run: RunId, start: &protocol::RunStart) {
+    fn trace_run(&mut self, run: RunId, start: &Traced) {
         let State::Attached(device) = &mut self.state else { return };
         let Some(producing) = &mut device.producing else { return };
-        let Ok(user) = device.user.beside(&start.user_id) else { return };
-        let (thread, agent, parent) = (&start.thread_id, &start.agent_name, start.parent_run_id);
+        let Ok(user) = device.user.beside(&start.user) else { return };
+        let (thread, agent, parent) = (&start.thread, &start.agent, start.parent);
         producing.traces.begin(OfRun { user: &user, run, thread, agent, parent });
     }
 
@@ -234,6 +235,26 @@ impl Session {
             }
         }
     }
+}
+
+/// What of a run's start a trace shows.
+struct Traced {
+    user: String,
+    thread: ThreadId,
+    agent: String,
+    parent: Option<RunId>,
+}
+
+impl Traced {
+    fn of(start: &protocol::RunStart) -> Self {
+        let (user, thread) = (start.user_id.clone(), start.thread_id.clone());
+        Self { user, thread, agent: start.agent_name.clone(), parent: start.parent_run_id }
+    }
+}
+
+/// Whether a refusal says that the run is not this producer's any more: what becomes of it, others trace.
+fn is_lost(code: &WireCode) -> bool {
+    [ErrorCode::NotFound, ErrorCode::RunEnded, ErrorCode::RunTaken].into_iter().any(|lost| *code == lost.into())
 }
 
 impl Producing {

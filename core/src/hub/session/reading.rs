@@ -143,16 +143,24 @@ impl Session {
         let (from, max) = (cursor.position, if merges { 4 * READ_BYTES } else { READ_BYTES });
         let shard = cursor.topic.as_ref().map_or_else(|| self.hub.shard_of(user), |topic| self.hub.topic_shard(topic));
         let mut shard = self.hub.shard(shard);
-        let read = match &cursor.topic {
+        let mut read = match &cursor.topic {
             None => shard.read(user, connection, from, max),
             Some(topic) => shard.read_topic(topic, connection, from, max),
         };
-        if let Read::Entries { entries, behind, appended } = &read {
+        if let Read::Entries { entries, behind, appended } = &mut read {
+            let holding = device.holding.as_ref().filter(|_| cursor.topic.is_none());
+            // What comes to the log from here on leaves a mark. What lags or holds text looks until it finds nothing.
+            let end = from.seq.saturating_add(*behind);
+            let whole = entries.last().is_none_or(|last| last.seq() >= end);
+            cursor.behind = !entries.is_empty() && (!whole || cursor.merging.is_some() || holding.is_some());
+            if let Some(holding) = holding {
+                holding.keep_from(entries);
+            }
+            // Under the lock that is held anyway: of a socket that stalls now, a batch is counted that it still has to take.
             let reached = entries.last().map_or(from.seq, Entry::seq);
             let taken = reached.saturating_sub(from.seq.max(cursor.counted.0));
-            let is_end = reached >= from.seq.saturating_add(*behind);
             cursor.counted.0 = cursor.counted.0.max(reached);
-            shard.count_read(now.at, taken, *behind, is_end.then_some(*appended));
+            shard.count_read(now.at, taken, *behind, (reached >= end).then_some(*appended));
         }
         drop(shard);
         if self.mail.end().is_some() {
@@ -160,14 +168,7 @@ impl Session {
             return self.collect(now);
         }
         match read {
-            Read::Entries { mut entries, behind, appended: _ } => {
-                let holding = device.holding.as_ref().filter(|_| cursor.topic.is_none());
-                // What comes to the log from here on leaves a mark. What lags or holds text looks until it finds nothing.
-                let whole = entries.last().is_none_or(|last| last.seq() >= from.seq.saturating_add(behind));
-                cursor.behind = !entries.is_empty() && (!whole || cursor.merging.is_some() || holding.is_some());
-                if let Some(holding) = holding {
-                    holding.keep_from(&mut entries);
-                }
+            Read::Entries { entries, behind, appended: _ } => {
                 // What has come since the look at what lies ahead is looked at once more.
                 if !entries.is_empty() || !cursor.behind {
                     self.give(now, at, entries, behind);

@@ -288,7 +288,7 @@ impl Timer for Turned {
 
 #[test]
 fn a_housekeeper_ends_once_all_are_gone_and_at_the_latest_at_the_deadline() {
-    for leaves in [true, false] {
+    for (leaves, by_operator) in [(true, false), (false, false), (true, true), (false, true)] {
         let mut world = World::new();
         let keeper = std::mem::replace(&mut world.keeper, World::new().keeper);
         let stop = Gate::new();
@@ -298,7 +298,11 @@ fn a_housekeeper_ends_once_all_are_gone_and_at_the_latest_at_the_deadline() {
         let mut is_over = || running.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
         let mut ann = world.device("ann");
         assert!(!is_over() && !world.hub.is_draining());
-        stop.shut();
+        if by_operator {
+            world.hub.begin_shutdown();
+        } else {
+            stop.shut();
+        }
         assert!(!is_over() && world.hub.is_draining());
         if leaves {
             ann.cut();
@@ -307,6 +311,6 @@ fn a_housekeeper_ends_once_all_are_gone_and_at_the_latest_at_the_deadline() {
             assert!(!is_over());
             world.clock.turn(MS);
         }
-        assert!(is_over(), "{leaves}");
+        assert!(is_over(), "{leaves} {by_operator}");
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::harness::{Pair, World, frame_id, ident, thread};
 use crate::api::Head;
+use crate::drive::Machine as _;
 use crate::error::CloseReason;
 use crate::hub::{HubConfig, RunOptions};
 use crate::id::{TopicName, UserId};
 use crate::level::ServiceLevel;
 use crate::limits::Limits;
 use crate::metrics::{Family, Kind};
-use crate::protocol::{ClientFrame, ReplyOk, ServerFrame, ServerReport, UserReport};
+use crate::protocol::{ClientFrame, Position, ReplyOk, ServerFrame, ServerReport, UserReport};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -61,6 +62,11 @@ fn numbers(world: &World) -> BTreeMap<String, f64> {
     numbers
 }
 
+/// A close frame of a client's, masked with zeros.
+fn close_frame(code: u16) -> Vec<u8> {
+    [&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat()
+}
+
 fn number(world: &World, name: &str) -> f64 {
     *numbers(world).get(name).unwrap_or_else(|| panic!("no {name}"))
 }
@@ -100,7 +106,9 @@ fn every_event_counts_once_where_it_enters_and_once_for_each_who_takes_it() {
         run.delta(format!("{n} ")).unwrap();
     }
     run.completed(None).unwrap();
+    world.clock.turn(Duration::from_secs(1));
     phone.pump();
+    // Looking turns the clock by a second.
     assert_eq!(number(&world, "trunkline_deliveries_total"), 502.0);
     laptop.pump();
     let seen = numbers(&world);
@@ -108,6 +116,7 @@ fn every_event_counts_once_where_it_enters_and_once_for_each_who_takes_it() {
     assert_eq!(seen["trunkline_events_total type=agent_delta"], 500.0);
     assert_eq!(seen["trunkline_events_total type=agent_started"], 1.0);
     assert_eq!(seen["trunkline_delivery_seconds_count"], 2.0, "each has reached the end once");
+    assert_eq!(seen["trunkline_delivery_seconds_sum"], 3.0, "the one a second after the newest, the other two");
     assert!(seen["trunkline_behind_events_count"] >= 2.0);
 }
 
@@ -165,10 +174,11 @@ fn resumes_count_by_what_became_of_the_position() {
         run.thinking("z").unwrap();
     }
     let snapshot = world.resuming("ann", Some(early), None);
+    let everything = world.resuming("ann", Some(Position::NONE), None);
     let resumes = |outcome: &str| number(&world, &format!("trunkline_resumes_total stream=user,outcome={outcome}"));
-    assert_eq!(["new", "live", "replay", "snapshot", "reset"].map(resumes), [1.0, 1.0, 1.0, 1.0, 0.0]);
+    assert_eq!(["new", "live", "replay", "snapshot", "reset"].map(resumes), [2.0, 1.0, 1.0, 1.0, 0.0]);
     assert!(number(&world, "trunkline_shed_total") >= 15.0);
-    drop((live, replay, snapshot));
+    drop((live, replay, snapshot, everything));
 }
 
 #[test]
@@ -177,14 +187,26 @@ fn closes_count_by_their_code_and_a_broken_line_by_none() {
     let (ann, mut bob) = (world.device("ann"), world.device("bob"));
     bob.cut();
     drop((ann, bob));
+    let mut eve = world.device("eve");
+    for code in [4201_u16, 1000] {
+        eve.session.as_mut().unwrap().handle_bytes(world.now(), &close_frame(code));
+        drop(std::mem::replace(&mut eve, world.device("eve")));
+    }
+    drop(eve);
     let mut carol = world.device("carol");
     world.hub.disconnect(&ident("carol"), None);
     carol.pump();
     assert_eq!(carol.closed_with(), Some(4005));
     drop(carol);
     let seen = numbers(&world);
-    assert_eq!(seen["trunkline_closes_total code=4005,reason=disconnected"], 1.0);
-    assert_eq!(seen["trunkline_closes_total code=none,reason=broken"], 2.0);
+    assert_eq!(
+        seen["trunkline_closes_total code=4201,reason=token_revoked,by=server"], 0.0,
+        "a client says what it likes"
+    );
+    assert_eq!(seen["trunkline_closes_total code=other,reason=other,by=client"], 1.0);
+    assert_eq!(seen["trunkline_closes_total code=1000,reason=normal,by=client"], 1.0);
+    assert_eq!(seen["trunkline_closes_total code=4005,reason=disconnected,by=server"], 1.0);
+    assert_eq!(seen["trunkline_closes_total code=none,reason=broken,by=nobody"], 3.0);
 }
 
 #[test]
@@ -319,6 +341,11 @@ fn the_metrics_are_for_operators_unless_they_are_open() {
 #[test]
 fn health_says_why() {
     let world = World::new();
+    let open = World::of(HubConfig { open_metrics: true, ..HubConfig::default() });
+    open.hub.report(&"search".parse().unwrap(), ServiceLevel::Degraded, "the index is rebuilt").unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&asked(&open, "/healthz", None).1).unwrap();
+    assert_eq!(shown["checks"]["dependency:search"][0]["output"], "the index is rebuilt");
+    assert_eq!(shown["checks"]["memory:utilization"][0]["observedValue"], 0.0);
     let ask = |path: &str| {
         let (status, body) = asked(&world, path, None);
         (status, serde_json::from_str::<serde_json::Value>(&body).unwrap())
@@ -329,7 +356,8 @@ fn health_says_why() {
     world.hub.report(&search, ServiceLevel::Degraded, "the index is rebuilt").unwrap();
     let (status, health) = ask("/readyz");
     assert_eq!((status, &health["status"]), (200, &"warn".into()), "it is ready at every level");
-    assert_eq!(health["checks"]["dependency:search"][0]["output"], "the index is rebuilt");
+    assert!(!health.to_string().contains("index"), "what depends on what is not for strangers: {health}");
+    assert!(health["checks"]["memory:utilization"][0]["observedValue"].is_null());
     world.hub.begin_shutdown();
     let (status, health) = ask("/readyz");
     assert_eq!((status, &health["status"]), (503, &"fail".into()));
@@ -394,7 +422,10 @@ fn the_dashboard_shows_metrics_that_there_are() {
         }
         for by in expression.split("by (").skip(1) {
             let label = by.split(')').next().unwrap();
-            assert!(["le", "kind", "state", "outcome", "code, reason", "status", "type"].contains(&label), "{label}");
+            assert!(
+                ["le", "kind", "state", "outcome", "code, reason, by", "status", "type"].contains(&label),
+                "{label}"
+            );
         }
     }
     let left_out = ["trunkline_build_info", "trunkline_sockets_limit"];

@@ -47,7 +47,7 @@ fn send(shard: &mut Shard, now: u64, n: u32, run: RunId, number: u64, event: Run
     let outcome = shard.leased_event(at(now), by, run, number, event, |id| *id == user("ann"));
     drain(shard);
     assert_consistent(shard);
-    outcome
+    outcome.map(|taken| taken.receipt)
 }
 
 fn head(shard: &Shard) -> u64 {
