@@ -23,6 +23,7 @@ macro_rules! files {
 /// All of them, beside those of the client, which the pages import from the root.
 pub(crate) const FILES: &[File] = files! {
     "/": "index.html" is HTML,
+    "/base.css": "base.css" is CSS,
     "/chat.css": "chat.css" is CSS,
     "/chat.js": "chat.js" is JAVASCRIPT,
     "/operators": "operators.html" is HTML,
