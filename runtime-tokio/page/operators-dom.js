@@ -27,9 +27,14 @@ export function setAttribute(target, name, value) {
   if (target.getAttribute(name) !== String(value)) target.setAttribute(name, value);
 }
 
-/** Said to whoever listens, and shown for a while to whoever looks. */
-export function announce(text) {
+/** Said to whoever listens. */
+export function say(text) {
   $("announcer").textContent = text;
+}
+
+/** Said, and shown for a while to whoever looks. */
+export function announce(text) {
+  say(text);
   $("toast").textContent = text;
   $("toast").hidden = false;
   clearTimeout(announce.timer);

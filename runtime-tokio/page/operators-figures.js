@@ -230,7 +230,9 @@ function updateBudget(row, { used, most, format }) {
 function closeRow({ code }) {
   const bar = svg("svg", { class: "bar", "aria-hidden": "true" }, svg("rect", { class: "fill", height: "100%", rx: 3 }));
   const name = { none: "the line broke", other: "others" }[code] ?? closeName(Number(code));
-  const cells = [element("th", { scope: "row" }, code), element("td", {}, name), element("td", { class: "number" }), element("td", { class: "number" }), element("td", { class: "bar-cell" }, bar)];
+  // A long name breaks behind its underscores.
+  const words = name.split(/(?<=_)/).flatMap((word, index) => (index > 0 ? [element("wbr"), word] : [word]));
+  const cells = [element("th", { scope: "row" }, code), element("td", {}, ...words), element("td", { class: "number" }), element("td", { class: "number" }), element("td", { class: "bar-cell" }, bar)];
   return element("tr", { "data-testid": "close" }, ...cells);
 }
 

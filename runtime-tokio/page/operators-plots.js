@@ -48,7 +48,7 @@ export class PlotCard {
     this.shapes = series.map((_, index) => svg("path", { class: `${stacked ? "share" : "line"} s${index + 1}`, "vector-effect": "non-scaling-stroke" }));
     this.hair = svg("line", { class: "hair", y1: 0, y2: HEIGHT, "vector-effect": "non-scaling-stroke", visibility: "hidden" });
     const canvas = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, this.gaps, this.area, ...this.shapes, this.hair);
-    this.plot = element("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": `${title}, by time`, "aria-valuemax": "0" }, canvas);
+    this.plot = element("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": `${title}, by time`, "aria-valuenow": "0", "aria-valuemax": "0" }, canvas);
     this.most = element("span", { class: "most", "aria-hidden": "true" });
     this.begin = element("span", {});
     this.moment = element("span", { class: "moment" });
@@ -203,6 +203,7 @@ export class PlotCard {
     series.forEach(({ key }, index) => setText(this.known[index], format(shown?.values[key] ?? null)));
     this.root.classList.toggle("past", at !== null);
     setText(this.moment, at === null ? "" : this.#momentText(at));
+    if (document.activeElement !== this.plot) this.#say();
     setAttribute(this.hair, "visibility", at === null ? "hidden" : "visible");
     if (at === null) return;
     const x = this.#x(Math.min(at, this.#view.to));
@@ -217,7 +218,7 @@ export class PlotCard {
     return `${clock(at)}${reason ? `: ${reason}` : ""}`;
   }
 
-  /** Written when the reader moves, and not each second: whoever listens would hear of nothing else. */
+  /** While the reader is here it is written when the reader moves, and not each second: whoever listens would hear of nothing else. */
   #say() {
     const at = this.#cursor.at ?? this.#view.to;
     const { series } = this.#options;

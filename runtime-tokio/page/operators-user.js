@@ -1,7 +1,7 @@
 // The look-up of one user: connections, positions and runs, and what can be done about them. Nothing of what was said is shown.
 
 import { confirm } from "./operators-confirm.js";
-import { $, UNKNOWN, announce, count, element, plural, setText, span, syncRows } from "./operators-dom.js";
+import { $, UNKNOWN, announce, count, element, plural, say, setText, span, syncRows } from "./operators-dom.js";
 
 const REFUSED = ["not_found", "forbidden", "identity_mismatch"];
 
@@ -51,7 +51,7 @@ export class LookUp {
     setText($("user-problem"), "Looking …");
     await this.refresh();
     if ($("user-found").hidden) return undefined;
-    return announce($("user-summary").textContent);
+    return say($("user-summary").textContent);
   }
 
   #refuse(error) {
@@ -163,7 +163,7 @@ function updateConnection(row, { acked, behind }) {
 
 function runRow({ run_id: id, thread_id: thread, agent_name: agent }) {
   const cells = Array.from({ length: 4 }, () => element("td", {}));
-  return element("tr", { "data-testid": "run" }, idCell("th", id), element("td", {}, agent ?? UNKNOWN), idCell("td", thread ?? UNKNOWN), ...cells);
+  return element("tr", { "data-testid": "found-run" }, idCell("th", id), element("td", {}, agent ?? UNKNOWN), idCell("td", thread ?? UNKNOWN), ...cells);
 }
 
 function updateRun(row, { status, run_seq: seq, lease_left: lease, cancel_requested_by: by }) {

@@ -149,7 +149,7 @@ export function shoot(page, name) {
 // --- the server
 
 /**
- * The program in development mode, with a secret that the test knows: `token({user, scope, ttl})` makes what the page does not give, and
+ * The program in development mode, with a secret that the test knows: `token({user, tenant, scope, ttl})` makes what the page does not give, and
  * `post(path, body, token)` asks the operations over HTTP. `restart({newSecret})` ends it without a word and starts it again. With
  * `TRUNKLINE_URL` there is only `url`, and `restart` and `token` are null.
  */
@@ -172,14 +172,18 @@ async function openServer() {
       rmSync(folder, { recursive: true });
     },
     async restart({ newSecret = false } = {}) {
-      const gone = new Promise((resolve) => child.once("exit", resolve));
-      child.kill("SIGKILL");
-      await gone;
+      // It may have ended by itself, as after a drain.
+      if (child.exitCode === null) {
+        const gone = new Promise((resolve) => child.once("exit", resolve));
+        child.kill("SIGKILL");
+        await gone;
+      }
       if (newSecret) renew();
       child = await startServer(listen, secret);
     },
-    token({ user, scope, ttl = "1h" }) {
-      const args = ["token", "--user", user, "--ttl", ttl, "--secret-file", secret, ...(scope ? ["--scope", scope] : [])];
+    token({ user, tenant, scope, ttl = "1h" }) {
+      const more = Object.entries({ tenant, scope }).flatMap(([name, value]) => (value ? [`--${name}`, value] : []));
+      const args = ["token", "--user", user, "--ttl", ttl, "--secret-file", secret, ...more];
       return execFileSync(process.env.TRUNKLINE_BIN, args, { env: plainEnvironment(), encoding: "utf8" }).trim();
     },
     async post(path, body, token) {

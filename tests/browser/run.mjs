@@ -9,8 +9,9 @@
 import { check, faults, foreign, nothingIn, withWorld } from "./harness.mjs";
 import { conversation } from "./chat.mjs";
 import { badLines } from "./chat-lines.mjs";
+import { operators } from "./operators.mjs";
 
-const SECTIONS = { conversation, badLines };
+const SECTIONS = { conversation, badLines, operators };
 
 await withWorld(async (world) => {
   const named = process.argv.slice(2);
