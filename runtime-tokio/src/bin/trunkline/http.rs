@@ -158,7 +158,10 @@ async fn dev_login(State(door): State<DevDoor>, headers: HeaderMap, body: Bytes)
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json");
     }
     let Ok(request) = serde_json::from_slice::<LoginRequest>(&body) else {
-        return refuse(StatusCode::BAD_REQUEST, "the body must be {\"user\": NAME}, with \"scope\": \"admin\" for an operator");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "the body must be {\"user\": NAME}, with \"scope\": \"admin\" for an operator",
+        );
     };
     match (door.login)(&request.user, request.scope) {
         Ok(logged_in) => Json(logged_in).into_response(),

@@ -71,7 +71,14 @@ fn status(answer: &str) -> &str {
 
 #[tokio::test]
 async fn the_page_and_its_parts_are_served_with_strict_headers() {
-    for (path, kind) in [("/", "text/html"), ("/chat.css", "text/css"), ("/chat.js", "text/javascript"), ("/operators", "text/html")] {
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/chat.css", "text/css"),
+        ("/chat.js", "text/javascript"),
+        ("/operators", "text/html"),
+        ("/operators.js", "text/javascript"),
+        ("/trunkline-tokens.js", "text/javascript"),
+    ] {
         let answer = get_path(path, None).await;
         assert_eq!(status(&answer), "200", "{path}");
         assert!(answer.contains(&format!("content-type: {kind}")), "{answer}");
