@@ -351,8 +351,10 @@ export class Trunkline {
   inspect(): Promise<ServerFigures>;
   /** A user's connections and runs, of the token's own tenant. */
   inspect(userId: string): Promise<UserFigures>;
-  /** Closes one connection of a user, or all; they come back by themselves. Resolves to how many it closed. */
-  disconnect(userId: string, connectionId?: string): Promise<number>;
+  /** Closes all connections of a user; they come back by themselves. Resolves to how many it closed. */
+  disconnect(userId: string): Promise<number>;
+  /** Closes one of them. */
+  disconnect(userId: string, connectionId: string): Promise<number>;
   /** Takes a session, a token or all tokens of a user back. Resolves to how many connections it closed. */
   revoke(userId: string, what: Revoked): Promise<number>;
   /** Shuts the server down, and every connection with it. */

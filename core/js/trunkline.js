@@ -196,11 +196,14 @@ export class Trunkline {
    */
   async inspect(userId) {
     const { server, user } = await this.#request({ type: "inspect", user_id: userId }, { once: true });
-    return userId === undefined ? server : user;
+    return userId == null ? server : user;
   }
 
-  /** Closes one connection of a user, or all of them; they come back by themselves. Resolves to how many it closed. */
-  async disconnect(userId, connectionId) {
+  /** Closes one connection of a user, or all where none is named; they come back by themselves. Resolves to how many it closed. */
+  async disconnect(userId, ...one) {
+    const [connectionId] = one;
+    // An id that somebody has lost must not mean all of them.
+    if (one.length > 0 && connectionId == null) throw new TypeError("the connection's id is missing; without that argument all are closed");
     const reply = await this.#request({ type: "disconnect", user_id: userId, connection_id: connectionId }, { once: true });
     return reply.closed;
   }

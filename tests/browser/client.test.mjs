@@ -688,6 +688,7 @@ test("an operator asks and acts by one frame each, and gets what the answer says
     socket().receive({ type: "reply", id, ok: true, ...answer });
     assert.deepEqual(await outcome, result);
   }
+  await assert.rejects(client.disconnect("ann", undefined), TypeError);
   const refused = client.drain();
   socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: false, error: { code: "not_found", message: "not this token's" } });
   await assert.rejects(refused, { code: "not_found", temporary: false });

@@ -31,7 +31,7 @@ export async function all(): Promise<string> {
 export async function operate(): Promise<string[]> {
   const { level, metrics } = await line.inspect();
   const { connections } = await line.inspect("ann");
-  const closed: number = (await line.disconnect("ann")) + (await line.disconnect("ann", connections[0]?.connection_id));
+  const closed: number = (await line.disconnect("ann")) + (await line.disconnect("ann", connections[0]!.connection_id));
   await line.revoke("ann", { sessionId: "s" });
   await line.revoke("ann", { all: true, expires: closed });
   await line.drain();
@@ -60,3 +60,5 @@ line.revoke("ann", { sessionId: "s", all: true });
 // @ts-expect-error a session, a token or all must be named
 line.revoke("ann", {});
 connect({ url: "ws://127.0.0.1:8787/ws", getTicket: async () => null });
+// @ts-expect-error an id that may be missing does not mean all
+line.disconnect("ann", [""].at(1));
