@@ -94,6 +94,8 @@ close_reasons! {
     IdleTimeout = 4003, "idle_timeout", Retry;
     /// Nothing came after a ping.
     HeartbeatTimeout = 4004, "heartbeat_timeout", Retry;
+    /// An operator ended the connection.
+    Disconnected = 4005, "disconnected", Retry;
     /// No `hello` in time.
     HelloTimeout = 4040, "hello_timeout", Retry;
     /// Made room for others.

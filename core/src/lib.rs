@@ -17,6 +17,7 @@
 //! | [`protocol`] | the frames of `trunkline.v1`; `core/PROTOCOL.md` is the contract in words |
 //! | [`auth`] | tokens: what carries them, what they grant |
 //! | [`level`] | how well the service works: the one automaton that says so, and what follows from it |
+//! | [`metrics`] | what is counted and measured, and how it is shown |
 //! | [`stream`] | a log with one order, the run automaton at its entry, the reducer at its end |
 //! | `rate` | how fast something may come |
 //! | [`admission`] | how many sockets an address has, how fast it opens them, and whose address counts behind a proxy |
@@ -60,6 +61,7 @@ pub mod level;
 pub mod limits;
 pub mod manager;
 pub mod manual;
+pub mod metrics;
 pub mod protocol;
 mod rate;
 pub mod serve;

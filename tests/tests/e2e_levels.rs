@@ -34,6 +34,12 @@ async fn refused(program: &Program, user: &str) -> u16 {
     closed(&mut socket).await
 }
 
+/// The status line of a probe, and what it says.
+async fn probed(program: &Program, path: &str) -> (String, Value) {
+    let (status, body) = program.get(path).await;
+    (status, serde_json::from_str(&body).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_an_emergency_who_resumes_comes_in_who_is_new_is_told_to_try_again_and_no_text_is_lost() {
     let program = Program::with(SCRATCH, &[("TRUNKLINE_AGENT_PACE", "20ms")]);
@@ -43,7 +49,9 @@ async fn in_an_emergency_who_resumes_comes_in_who_is_new_is_told_to_try_again_an
     assert_eq!(order(&program, "emergency").await["level"], "emergency");
     told(&mut ann, "emergency").await;
     told(&mut tablet, "emergency").await;
-    assert_eq!(program.get("/readyz").await, ("HTTP/1.1 200 OK".to_owned(), "emergency".to_owned()));
+    let (status, health) = probed(&program, "/readyz").await;
+    assert_eq!((&*status, &health["status"]), ("HTTP/1.1 200 OK", &json!("warn")));
+    assert_eq!(health["checks"]["service:level"][0]["observedValue"], "emergency");
     assert_eq!((refused(&program, "ann").await, refused(&program, "bob").await), (1013, 1013));
 
     let mut back = Device::resume(program.addr, &token("ann"), &ann.event_id()).await;
@@ -70,7 +78,7 @@ async fn in_an_emergency_who_resumes_comes_in_who_is_new_is_told_to_try_again_an
     let mut bob = Device::open(program.addr, &token("bob")).await;
     assert_eq!(bob.welcome["service_level"], "normal");
     bob.golden_path().await;
-    assert_eq!(program.get("/healthz").await.1, "ok");
+    assert_eq!(probed(&program, "/healthz").await.1["status"], "pass");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,9 @@ const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
 async fn the_probes_answer() {
     let program = Program::start(SCRATCH);
     for path in ["/healthz", "/readyz"] {
-        assert_eq!(program.get(path).await, ("HTTP/1.1 200 OK".to_owned(), "ok".to_owned()), "{path}");
+        let (status, body) = program.get(path).await;
+        let health: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&*status, &health["status"]), ("HTTP/1.1 200 OK", &json!("pass")), "{path}: {health}");
     }
     assert_eq!(program.get("/nowhere").await.0, "HTTP/1.1 404 Not Found");
 }
@@ -29,7 +31,8 @@ async fn a_termination_drains_and_exits_with_0() {
     assert_eq!(refused_status(program.addr, &[("sec-websocket-protocol", &entry)]).await, 503);
     let (status, body) = program.get("/readyz").await;
     assert!(status.starts_with("HTTP/1.1 503 "), "{status}");
-    assert_eq!(body, "draining");
+    let health: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&health["status"], &health["checks"]["shutdown"][0]["observedValue"]), (&json!("fail"), &json!(true)));
     assert_eq!(program.get("/healthz").await.0, "HTTP/1.1 200 OK");
     assert_eq!(program.exited(STEP).await, Some(0));
     drop(stubborn);

@@ -21,7 +21,7 @@ pub struct Answer {
     pub status: u16,
     /// Names in lower case, each once. The length of the body and the connection's are the web stack's to add.
     pub headers: Vec<(&'static str, String)>,
-    /// JSON.
+    /// JSON, but for `/metrics`.
     pub body: Bytes,
 }
 
@@ -66,6 +66,12 @@ impl Answer {
 
     pub(super) fn ok(body: String) -> Self {
         Self { status: 200, headers: headers(), body: body.into() }
+    }
+
+    /// Of another type than JSON; a cache may not keep it either.
+    pub(super) fn typed(status: u16, media_type: &str, body: String) -> Self {
+        let headers = vec![("content-type", media_type.to_owned()), ("cache-control", "no-store".to_owned())];
+        Self { status, headers, body: body.into() }
     }
 
     pub(super) fn refused(error: &ReplyError) -> Self {

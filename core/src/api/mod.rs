@@ -44,15 +44,14 @@ pub use answer::{Answer, status};
 use crate::auth::{AuthError, Credential, Extractor, Grant};
 use crate::error::ErrorCode;
 use crate::hub::publisher::Publisher;
-use crate::hub::{Hub, IssuedTicket, TicketError, UserStatus};
-use crate::id::{RunId, UserId};
+use crate::hub::{HEALTH_MEDIA_TYPE, Hub, IssuedTicket, TicketError};
+use crate::id::RunId;
 use crate::level::{Effects, ServiceLevel};
 use crate::manager::Custom;
-use crate::protocol::over_http::{
-    ConnectionReport, LevelReport, RunReport, TicketReport, UserReport, read_body, read_events, read_level,
-};
+use crate::metrics;
+use crate::protocol::over_http::{LevelReport, TicketReport, read_body, read_events, read_level};
 use crate::protocol::{ClientFrame, LevelOrder, ReplyError, ReplyOk};
-use route::{Operation, Place};
+use route::{Open, Operation, Place};
 
 /// The operations as an OpenAPI 3.1 document; `GET /openapi.json` answers with it.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -89,8 +88,8 @@ impl Hub {
     /// is then of no interest.
     pub fn api(&self, head: &Head<'_>) -> Result<Call<'_>, Answer> {
         let place = Place::of(head.method, head.path)?;
-        if place == Place::OpenApi {
-            return Ok(Call { hub: self, operation: Operation::OpenApi, grant: None });
+        if let Some(open) = place.open(self.opens_metrics()) {
+            return Ok(Call { hub: self, operation: Operation::Open(open), grant: None });
         }
         if place == Place::Tickets && !self.takes_tickets() {
             return Err(Answer::refused(&not_found()));
@@ -122,7 +121,10 @@ impl Call<'_> {
 
     /// Does what was asked. A web stack leaves the body of an answer to `HEAD` out, as of any other.
     pub fn answer(self, body: &[u8]) -> Answer {
-        let Some(grant) = self.grant else { return Answer::openapi() };
+        if let Operation::Open(open) = self.operation {
+            return self.hub.open_answer(open);
+        }
+        let Some(grant) = self.grant else { return Answer::no_token() };
         // The body may have taken its time.
         if let Some(over) = self.hub.is_over(&grant) {
             return Answer::unauthorized(over);
@@ -132,15 +134,29 @@ impl Call<'_> {
         }
         let publisher = Publisher { hub: self.hub, owner: &grant.user, scopes: &grant.scopes };
         match self.operation {
-            Operation::OpenApi => Answer::openapi(),
+            Operation::Open(open) => self.hub.open_answer(open),
             Operation::Events(run) => events(&publisher, run, body),
             Operation::Ticket => ticket(self.hub, &grant),
-            Operation::User(user) => Answer::ok(report(&user, self.hub.user_status(&user)).encode()),
+            Operation::User(user) => Answer::ok(self.hub.user_report(&user).encode()),
             Operation::Level => level(self.hub),
             Operation::SetLevel => set_level(self.hub, body),
             Operation::Publish => framed(&publisher, "publish", body),
             Operation::Start => framed(&publisher, "run_start", body),
             Operation::Revoke => framed(&publisher, "revoke", body),
+        }
+    }
+}
+
+impl Hub {
+    fn open_answer(&self, open: Open) -> Answer {
+        match open {
+            Open::Document => Answer::openapi(),
+            Open::Health => Answer::typed(200, HEALTH_MEDIA_TYPE, self.health().encode()),
+            Open::Ready => {
+                let health = self.readiness();
+                Answer::typed(health.status.http_status(), HEALTH_MEDIA_TYPE, health.encode())
+            }
+            Open::Metrics => Answer::typed(200, metrics::MEDIA_TYPE, metrics::text(&self.metrics())),
         }
     }
 }
@@ -170,6 +186,9 @@ fn act(publisher: &Publisher<'_>, frame: ClientFrame) -> Result<ReplyOk, ReplyEr
         | ClientFrame::Approve { .. }
         | ClientFrame::Command { .. }
         | ClientFrame::RunEvent { .. }
+        | ClientFrame::Inspect { .. }
+        | ClientFrame::Disconnect { .. }
+        | ClientFrame::Drain { .. }
         | ClientFrame::Ping { .. } => Err(ReplyError::new(ErrorCode::Unsupported, "there is no such operation")),
     }
 }
@@ -234,30 +253,6 @@ fn level(hub: &Hub) -> Answer {
         memory: f64::from(status.memory_percent) / 100.0,
     };
     Answer::ok(report.encode())
-}
-
-fn report(user: &UserId, status: UserStatus) -> UserReport {
-    let connections = status.devices.into_iter().map(|device| ConnectionReport {
-        connection_id: device.connection,
-        session_id: device.session,
-        acked: device.acked,
-        behind: device.behind,
-    });
-    let runs = status.runs.into_iter().map(|run| RunReport {
-        run_id: run.run,
-        thread_id: run.thread,
-        agent_name: run.agent_name.into_string(),
-        status: run.status,
-        run_seq: run.run_seq,
-        lease_left: run.lease_left.map(|left| left.as_secs_f64()),
-        cancel_requested_by: run.cancel_requested_by.map(str::into_string),
-    });
-    UserReport {
-        user_id: user.sub().to_owned(),
-        head: status.head,
-        connections: connections.collect(),
-        runs: runs.collect(),
-    }
 }
 
 fn is_json(content_type: &str) -> bool {

@@ -11,7 +11,7 @@ use crate::protocol::ReplyError;
 /// A path with a method that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
-    OpenApi,
+    Open(Open),
     Publish,
     Runs,
     Events(&'a str),
@@ -22,10 +22,20 @@ pub(super) enum Place<'a> {
     SetLevel,
 }
 
+/// What is the same for everybody who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Open {
+    Document,
+    Health,
+    Ready,
+    /// For operators, unless the settings open it.
+    Metrics,
+}
+
 /// What a token may ask for, before its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
-    OpenApi,
+    Open(Open),
     Publish,
     Start,
     Events(RunId),
@@ -55,7 +65,10 @@ impl<'a> Place<'a> {
 
     fn at(path: &'a str) -> Option<Self> {
         Some(match path {
-            "/openapi.json" => Self::OpenApi,
+            "/openapi.json" => Self::Open(Open::Document),
+            "/healthz" => Self::Open(Open::Health),
+            "/readyz" => Self::Open(Open::Ready),
+            "/metrics" => Self::Open(Open::Metrics),
             "/v1/publish" => Self::Publish,
             "/v1/runs" => Self::Runs,
             "/v1/revoke" => Self::Revoke,
@@ -70,10 +83,16 @@ impl<'a> Place<'a> {
 
     const fn methods(self) -> &'static [&'static str] {
         match self {
-            Self::OpenApi | Self::User(_) => READ,
+            Self::Open(_) | Self::User(_) => READ,
             Self::Publish | Self::Runs | Self::Events(_) | Self::Revoke | Self::Tickets => WRITE,
             Self::Level | Self::SetLevel => READ_OR_SET,
         }
+    }
+
+    /// What anybody may ask for; `open_metrics` says whether the metrics are among it.
+    pub(super) fn open(self, open_metrics: bool) -> Option<Open> {
+        let Self::Open(open) = self else { return None };
+        (open != Open::Metrics || open_metrics).then_some(open)
     }
 
     /// What is asked for, as far as the token allows it without a look at the body.
@@ -83,7 +102,8 @@ impl<'a> Place<'a> {
     pub(super) fn allowed_by(self, grant: &Grant) -> Result<Operation, ReplyError> {
         let scopes = &grant.scopes;
         let (operation, allowed) = match self {
-            Self::OpenApi => (Operation::OpenApi, true),
+            // Where it is not for everybody, it is for operators.
+            Self::Open(open) => (Operation::Open(open), grant.is_operator()),
             Self::Publish => (Operation::Publish, scopes.may_publish()),
             Self::Runs => (Operation::Start, scopes.may_publish()),
             // What is no id of this server is nobody's run.
@@ -91,8 +111,8 @@ impl<'a> Place<'a> {
             Self::Revoke => (Operation::Revoke, scopes.is_admin()),
             // For whoever the token speaks for: it could open a WebSocket by itself.
             Self::Tickets => (Operation::Ticket, true),
-            Self::Level => (Operation::Level, is_operator(grant)),
-            Self::SetLevel => (Operation::SetLevel, is_operator(grant)),
+            Self::Level => (Operation::Level, grant.is_operator()),
+            Self::SetLevel => (Operation::SetLevel, grant.is_operator()),
             Self::User(name) => {
                 let user = user(name, &grant.user)?;
                 let allowed = scopes.is_admin() || scopes.may_publish_for(&user);
@@ -106,15 +126,10 @@ impl<'a> Place<'a> {
 impl Operation {
     pub(super) const fn has_body(&self) -> bool {
         match self {
-            Self::OpenApi | Self::Ticket | Self::User(_) | Self::Level => false,
+            Self::Open(_) | Self::Ticket | Self::User(_) | Self::Level => false,
             Self::Publish | Self::Start | Self::Events(_) | Self::Revoke | Self::SetLevel => true,
         }
     }
-}
-
-/// Whether the token speaks for whoever runs the server: the admin of a tenant orders nothing for the users of others.
-fn is_operator(grant: &Grant) -> bool {
-    grant.scopes.is_admin() && grant.user.tenant().as_str().is_none()
 }
 
 fn one_segment(text: &str) -> Option<&str> {

@@ -82,6 +82,19 @@ pub struct Grant {
     pub scopes: Scopes,
 }
 
+impl Grant {
+    /// Whether it speaks for whoever runs the server: the scope `admin` of a token that names no tenant. The admin of a tenant
+    /// looks at nothing of others, and orders nothing for them.
+    pub fn is_operator(&self) -> bool {
+        is_operator(&self.scopes, &self.user)
+    }
+}
+
+/// As [`Grant::is_operator`], of its parts.
+pub(crate) fn is_operator(scopes: &Scopes, user: &UserId) -> bool {
+    scopes.is_admin() && user.tenant().as_str().is_none()
+}
+
 /// Why a token lets nobody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {

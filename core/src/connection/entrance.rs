@@ -49,6 +49,7 @@ impl Connection {
 
     /// Gives the answer to the request, to whoever sends it.
     pub(super) fn respond(&mut self, now: Now, answer: Answer) {
+        self.answered = Some(answer.status);
         match self.entrance.as_mut().and_then(|entrance| entrance.relay.as_mut()) {
             Some(relay) => relay.answer = Some(answer),
             None => self.wire.raw(now.at, &answer.encode()),

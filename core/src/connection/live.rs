@@ -357,6 +357,9 @@ impl Connection {
             | ClientFrame::Approve { .. }
             | ClientFrame::CancelRun { .. }
             | ClientFrame::Command { .. }
+            | ClientFrame::Disconnect { .. }
+            | ClientFrame::Drain { .. }
+            | ClientFrame::Inspect { .. }
             | ClientFrame::Publish { .. }
             | ClientFrame::Reply(_)
             | ClientFrame::Revoke { .. }

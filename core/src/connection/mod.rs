@@ -59,6 +59,8 @@ pub struct Connection {
     reason: Option<CloseReason>,
     /// The last sign of life of the peer.
     heard: Timestamp,
+    /// The status of the answer to the upgrade.
+    answered: Option<u16>,
 }
 
 /// What all connections of a hub share.
@@ -149,6 +151,7 @@ impl Connection {
             secure: false,
             reason: None,
             heard: now.at,
+            answered: None,
         }
     }
 
@@ -415,6 +418,11 @@ impl Connection {
     /// Why it closes, once it does so for a reason of ours or the peer's.
     pub const fn close_reason(&self) -> Option<CloseReason> {
         self.reason
+    }
+
+    /// The status that its request was answered with, once it was: 101 where it is a WebSocket.
+    pub const fn answered(&self) -> Option<u16> {
+        self.answered
     }
 
     /// The bytes of a request that is not for the WebSocket endpoint.

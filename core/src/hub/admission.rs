@@ -82,6 +82,10 @@ impl Hub {
     /// # Errors
     /// When there is no room: answer with [`Rejected::response`] and drop the socket.
     pub fn session(&self) -> Result<Session, Rejected> {
+        self.count_admission(self.open())
+    }
+
+    fn open(&self) -> Result<Session, Rejected> {
         let connection = self.inner.connections.lease(1).ok_or(Rejected::Full)?;
         let unauthenticated = self.inner.unauthenticated.lease(1).ok_or(Rejected::Unauthenticated)?;
         Ok(Session::new(self.clone(), connection, unauthenticated))
@@ -94,14 +98,18 @@ impl Hub {
     /// As [`Hub::session`], and when the address opens sockets too fast or has too many. Nothing is taken then, and nobody
     /// else is displaced.
     pub fn session_from(&self, peer: IpAddr) -> Result<Session, Rejected> {
+        self.count_admission(self.open_from(peer))
+    }
+
+    fn open_from(&self, peer: IpAddr) -> Result<Session, Rejected> {
         if self.inner.settings.proxies.trusts(peer) {
-            let mut session = self.session()?;
+            let mut session = self.open()?;
             session.expect_proxied();
             return Ok(session);
         }
-        let Some(peer) = Peer::of(peer) else { return self.session() };
+        let Some(peer) = Peer::of(peer) else { return self.open() };
         let placed = self.place(Some(peer))?;
-        match self.session() {
+        match self.open() {
             Ok(mut session) => {
                 session.put(placed);
                 Ok(session)

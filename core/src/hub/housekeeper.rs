@@ -26,8 +26,8 @@ impl Housekeeper {
         Running { keeper: self, timer, armed: Timestamp::MAX, until: Timestamp::MAX }
     }
 
-    /// Runs until `shutdown` is ready, then drains the hub ([`Hub::begin_shutdown`]), and ends once every connection is closed,
-    /// at the latest after the limit `drain_deadline`. It is all that a server needs beside its sockets; who serves them itself
+    /// Runs until `shutdown` is ready or somebody else begins the shutdown, as an operator does; then drains the hub
+    /// ([`Hub::begin_shutdown`]), and ends once every connection is closed, at the latest after the limit `drain_deadline`. It is all that a server needs beside its sockets; who serves them itself
     /// goes on doing so until this ends.
     pub async fn run_until<K: Timer + Unpin>(self, timer: K, shutdown: impl Future<Output = ()>) {
         let hub = self.hub.clone();
@@ -35,7 +35,7 @@ impl Housekeeper {
         let mut shutdown = pin!(shutdown);
         poll_fn(|cx| {
             let _for_ever = Pin::new(&mut running).poll(cx);
-            shutdown.as_mut().poll(cx)
+            if hub.is_draining() { Poll::Ready(()) } else { shutdown.as_mut().poll(cx) }
         })
         .await;
         hub.begin_shutdown();

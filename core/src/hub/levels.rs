@@ -19,21 +19,6 @@ impl Hub {
         self.inner.levels.lock().notice().level
     }
 
-    /// What a probe of the process is answered with, after the status 200: it works, whatever it can give now.
-    pub fn health(&self) -> &'static str {
-        match self.level() {
-            ServiceLevel::Normal => "ok",
-            ServiceLevel::Degraded => "degraded",
-            ServiceLevel::Emergency => "emergency",
-        }
-    }
-
-    /// What a probe of its readiness is answered with, and the HTTP status. It is ready at every level: whoever resumes must be led
-    /// here, since nobody else knows its position. It is not once it shuts down.
-    pub fn readiness(&self) -> (u16, &'static str) {
-        if self.is_draining() { (503, "draining") } else { (200, self.health()) }
-    }
-
     /// The level, why it is so, and what it rests on. Looking changes nothing.
     pub fn level_status(&self) -> LevelStatus {
         self.inner.levels.lock().status()

@@ -32,8 +32,10 @@ mod admission;
 mod approval;
 #[cfg(test)]
 mod fingerprint;
+mod health;
 mod housekeeper;
 mod levels;
+mod operating;
 mod producers;
 pub(crate) mod publisher;
 mod publishing;
@@ -42,12 +44,13 @@ mod request_names;
 mod requests;
 mod run;
 mod session;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tickets;
 
 use std::sync::Arc as Shared;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::admission::{Addresses, TrustedProxies};
 use crate::auth::{Access, TicketBounds, Tickets, TokenVerifier};
@@ -60,12 +63,13 @@ use crate::limits::{Limits, LimitsError};
 use crate::manager::{Ask, Control, Counts, Manager, Output, Pace, RunStart};
 use crate::stream::RunError;
 use crate::sync::{Arc, Budget, Gate, Lock, Mailbox, Moment, PushError, ReadyMark, Wakers, broken};
-use crate::time::{Clock, Now, Timestamp};
+use crate::time::{Clock, Now, Timestamp, UnixTime};
 
 pub use crate::manager::{Decision, DeviceStatus, OnDisconnect, OpenRunStatus, UserStatus};
 pub use crate::protocol::OrderPolicy;
 pub use admission::Rejected;
 pub use approval::Approval;
+pub use health::{Check, HEALTH_MEDIA_TYPE, Health, HealthStatus};
 pub use housekeeper::Housekeeper;
 use publishing::json;
 use registry::Registry;
@@ -73,6 +77,7 @@ use request_names::RequestNames;
 pub use requests::{Command, Request, Requests, UserMessage};
 pub use run::{DEFAULT_PART, Run, ToolCall};
 pub use session::Session;
+use survey::{Surveyed, Tallies};
 pub use tickets::{IssuedTicket, TicketError};
 
 /// Where effects for one connection or one run go.
@@ -100,6 +105,14 @@ struct Inner {
     inbound: Budget,
     /// Bytes of the snapshots that are being given.
     snapshots: Budget,
+    /// Streams of connections that lag.
+    lagging: Budget,
+    /// What happens outside of the shards.
+    tallies: Tallies,
+    open_metrics: bool,
+    /// When the hub was made.
+    started: UnixTime,
+    surveyed: Lock<Surveyed>,
     requests: Arc<Mailbox<Request, ()>>,
     producers: Lock<Registry<Mail>>,
     tickets: Lock<Tickets>,
@@ -131,13 +144,16 @@ pub struct HubConfig {
     /// The proxies whose word about a client's address is believed. None; where there are some that are not named here, all
     /// their clients have one address.
     pub trusted_proxies: TrustedProxies,
+    /// Whether `/metrics` is shown to whoever asks; otherwise it takes a token with the scope `admin` that names no tenant. No.
+    pub open_metrics: bool,
 }
 
 impl Default for HubConfig {
     fn default() -> Self {
         let (access, trusted_proxies) = (Access::default(), TrustedProxies::default());
-        let legacy_profile = true;
-        Self { limits: Limits::default(), shards: 16, endpoint: "/ws".into(), access, legacy_profile, trusted_proxies }
+        let limits = Limits::default();
+        let (legacy_profile, open_metrics) = (true, false);
+        Self { limits, shards: 16, endpoint: "/ws".into(), access, legacy_profile, trusted_proxies, open_metrics }
     }
 }
 
@@ -198,6 +214,11 @@ impl Hub {
             connections: Budget::new(config.limits.connections),
             inbound: Budget::new(config.limits.total_inbound_bytes),
             snapshots: Budget::new(config.limits.total_snapshot_bytes),
+            lagging: Budget::new(usize::MAX),
+            tallies: Tallies::default(),
+            open_metrics: config.open_metrics,
+            started: clock.now().unix,
+            surveyed: Lock::new(None),
             unauthenticated: Budget::new(config.limits.unauthenticated),
             // Each of them counts as one.
             requests: Arc::new(Mailbox::new(config.limits.requests)),
@@ -265,6 +286,8 @@ impl Hub {
         if !self.inner.gate.shut() {
             return;
         }
+        // The housekeeper ends with the shutdown, whoever begins it.
+        self.inner.rearm.mark().into_iter().for_each(Waker::wake);
         let waker = self.inner.requests.close(());
         if let Some(waker) = waker {
             waker.wake();
@@ -328,8 +351,8 @@ impl Hub {
         self.on_shard(self.topic_shard(topic), operation)
     }
 
-    /// A shard, to look at.
-    fn shard(&self, shard: usize) -> impl std::ops::Deref<Target = Manager<Mail>> + '_ {
+    /// A shard, to look at, or for what has no effect on others.
+    fn shard(&self, shard: usize) -> impl std::ops::DerefMut<Target = Manager<Mail>> + '_ {
         self.inner.shards[shard].lock()
     }
 

@@ -114,7 +114,7 @@ impl Publisher<'_> {
             return Err(not_found());
         }
         let user = self.named(sub)?;
-        Ok(ReplyOk::Revoked { closed: self.hub.revoke(&user, target, expires) })
+        Ok(ReplyOk::Closed { closed: self.hub.revoke(&user, target, expires) })
     }
 
     /// Answers a request that a producer was asked.
@@ -132,7 +132,9 @@ impl Publisher<'_> {
                 | ReplyOk::Receipt(_)
                 | ReplyOk::Stream(_)
                 | ReplyOk::RunStarted { .. }
-                | ReplyOk::Revoked { .. },
+                | ReplyOk::Closed { .. }
+                | ReplyOk::Server(_)
+                | ReplyOk::User(_),
             ) => Ok(ReplyOk::Result(RawValue::NULL.to_owned())),
             Err(error) => Err(error),
         };
@@ -146,7 +148,7 @@ impl Publisher<'_> {
     }
 
     /// Whoever has this name in the token's tenant.
-    fn named(&self, sub: &str) -> Result<UserId, ReplyError> {
+    pub(super) fn named(&self, sub: &str) -> Result<UserId, ReplyError> {
         self.owner.beside(sub).map_err(|problem| invalid(format!("`user_id` {problem}")))
     }
 
@@ -233,7 +235,7 @@ impl From<RunError> for ReplyError {
     }
 }
 
-fn not_found() -> ReplyError {
+pub(super) fn not_found() -> ReplyError {
     ReplyError::new(ErrorCode::NotFound, "no such user, run or topic for this token")
 }
 

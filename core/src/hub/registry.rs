@@ -150,6 +150,11 @@ impl<H: Clone> Registry<H> {
         &self.level
     }
 
+    /// Where each of them is reached.
+    pub(super) fn handles(&self) -> Vec<H> {
+        self.producers.values().map(|producer| producer.handle.clone()).collect()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.producers.len()

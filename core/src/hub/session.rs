@@ -26,12 +26,14 @@ use reading::Cursor;
 use watching::Watching;
 
 use super::admission::{NO_ROOM, Placed};
+use super::publisher::{Outcome, Publisher};
 use super::{Hub, Mail};
 use crate::auth::Scopes;
 use crate::connection::{Connection, ConnectionEvent, PhaseName};
 use crate::error::{CloseReason, ErrorCode};
 use crate::id::{ConnectionId, FrameId, UserId};
 use crate::manager::{Control, Decision, NewCommand, NewMessage};
+use crate::metrics::RequestKind;
 use crate::protocol::{ClientFrame, FrameError, Reply, ReplyOk, ServerFrame, StreamEntry, StreamName};
 use crate::stream::Resumption;
 use crate::sync::{Arc, Lease, Mailbox, Pass, Popped};
@@ -230,14 +232,23 @@ impl Session {
                 let sender = Arc::clone(&self.mail);
                 let message =
                     NewMessage { user: user.clone(), sender, id, key, thread: thread_id, content, metadata, random };
-                self.hub.act(&user, |shard, now| shard.message(now, message));
+                self.hub.act(&user, |shard, now| {
+                    shard.count_request(RequestKind::UserMessage);
+                    shard.message(now, message);
+                });
             }
             ClientFrame::Command { id, name, args, key } => {
                 let command = NewCommand { user: user.clone(), sender: Arc::clone(&self.mail), id, key, name, args };
-                self.hub.act(&user, |shard, now| shard.command(now, command));
+                self.hub.act(&user, |shard, now| {
+                    shard.count_request(RequestKind::Command);
+                    shard.command(now, command);
+                });
             }
             ClientFrame::CancelRun { id, target } => {
-                let outcome = self.hub.act(&user, |shard, now| shard.cancel(now, &user, &target));
+                let outcome = self.hub.act(&user, |shard, now| {
+                    shard.count_request(RequestKind::CancelRun);
+                    shard.cancel(now, &user, &target)
+                });
                 let outcome = outcome.map(|(run_id, state)| ReplyOk::Cancel { run_id, state });
                 self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome })));
             }
@@ -256,18 +267,34 @@ impl Session {
             }
             ClientFrame::Approve { id, approval_id, decision, data } => {
                 let decision = Decision { decision, data };
-                let outcome = self.hub.act(&user, |shard, now| shard.approve(now, &user, &approval_id, decision));
+                let outcome = self.hub.act(&user, |shard, now| {
+                    shard.count_request(RequestKind::Approve);
+                    shard.approve(now, &user, &approval_id, decision)
+                });
                 let outcome = outcome.map(|()| ReplyOk::Done);
                 self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome })));
             }
             other @ (ClientFrame::RunStart(_)
             | ClientFrame::RunEvent { .. }
             | ClientFrame::Publish { .. }
-            | ClientFrame::Revoke { .. }
             | ClientFrame::Reply(_)) => self.producer_frame(now, other),
+            ClientFrame::Inspect { id, user_id } => self.operate(now, id, |by| by.inspect(user_id.as_deref())),
+            ClientFrame::Disconnect { id, user_id, connection_id } => {
+                self.operate(now, id, |by| by.disconnect(&user_id, connection_id));
+            }
+            ClientFrame::Drain { id } => self.operate(now, id, |by| by.drain()),
+            ClientFrame::Revoke { id, user_id, target, expires } => {
+                self.operate(now, id, |by| by.revoke(&user_id, &target, expires));
+            }
             // The connection's own.
             ClientFrame::Hello(_) | ClientFrame::Refresh { .. } | ClientFrame::Ping { .. } => {}
         }
+    }
+
+    /// An order of an operator's, from any connection whose token allows it.
+    fn operate(&mut self, now: Now, id: FrameId, order: impl FnOnce(&Publisher<'_>) -> Outcome) {
+        let outcome = self.publisher(|by, _| order(&by));
+        self.settle_frame(now, Some(id), None, outcome);
     }
 
     fn answer(&mut self, now: Now, id: FrameId, outcome: Result<ReplyOk, FrameFault>) {
@@ -360,8 +387,12 @@ const fn is_use(frame: &ClientFrame) -> bool {
         | ClientFrame::RunStart(_)
         | ClientFrame::RunEvent { .. }
         | ClientFrame::Publish { .. }
+        | ClientFrame::Disconnect { .. }
+        | ClientFrame::Drain { .. }
         | ClientFrame::Revoke { .. } => true,
-        ClientFrame::Hello(_)
+        // An operator's page asks by itself.
+        ClientFrame::Inspect { .. }
+        | ClientFrame::Hello(_)
         | ClientFrame::Refresh { .. }
         | ClientFrame::Ack { .. }
         | ClientFrame::Reply(_)
@@ -376,6 +407,9 @@ const fn is_for_producers(frame: &ClientFrame) -> bool {
         | ClientFrame::RunEvent { .. }
         | ClientFrame::Publish { .. }
         | ClientFrame::Revoke { .. }
+        | ClientFrame::Inspect { .. }
+        | ClientFrame::Disconnect { .. }
+        | ClientFrame::Drain { .. }
         | ClientFrame::Reply(_)
         | ClientFrame::Subscribe { .. }
         | ClientFrame::Unsubscribe { .. }
@@ -410,5 +444,6 @@ impl fmt::Debug for Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.detach();
+        self.hub.count_end(&self.connection);
     }
 }

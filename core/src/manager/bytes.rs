@@ -79,8 +79,10 @@ impl<H: Clone> Manager<H> {
             let Some((bytes, owner)) = largest else { return };
             let wanted = bytes.saturating_sub(excess).max(fair);
             let Some(log) = self.log_of(&owner) else { return };
+            let start = log.start().seq;
             let gave = log.relieve(wanted, owner == *changed, &limits);
-            let left = log.bytes();
+            let (left, shed) = (log.bytes(), log.start().seq.saturating_sub(start));
+            self.tally.shed += shed;
             self.logs.change(&owner, bytes, left);
             if !gave && owner != *changed {
                 // Any other log gives its last byte, so this is never reached.

@@ -23,6 +23,8 @@ mod requests;
 mod revocation;
 mod runs;
 mod status;
+mod survey;
+mod tally;
 mod topics;
 mod user;
 
@@ -33,6 +35,7 @@ use crate::error::CloseReason;
 use crate::id::{ApprovalId, ConnectionId, IdempotencyKey, RunId, SessionId, ThreadId, TopicId, UserId};
 use crate::level::LevelNotice;
 use crate::limits::Limits;
+use crate::metrics::ShardTally;
 use crate::protocol::{Position, Reply, ReplyError, ReplyOk, Request};
 use crate::stream::{Entry, Log, Reducer, Resumption};
 use crate::time::{Now, Timestamp};
@@ -56,6 +59,8 @@ pub use revocation::{Credential, Revoked, Tokens};
 use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 pub use status::{OpenRunStatus, UserStatus};
+pub use survey::Survey;
+use tally::Appended;
 use topics::Topic;
 use user::{Device, Scratch, User};
 
@@ -99,6 +104,7 @@ pub struct Manager<H> {
     /// Bytes held when the hub was last told that they grow.
     bytes_seen: usize,
     scratch: Scratch,
+    tally: ShardTally,
 }
 
 /// What an operation means for others than its caller.
@@ -249,6 +255,8 @@ pub enum Read {
         entries: Vec<Entry>,
         /// How many events the cursor is behind the head.
         behind: u64,
+        /// When the head came.
+        appended: Timestamp,
     },
     /// The cursor fell out of the log.
     Lost,
@@ -295,6 +303,7 @@ impl<H: Clone> Manager<H> {
             level: Arc::default(),
             bytes_seen: 0,
             scratch: Scratch::default(),
+            tally: ShardTally::default(),
         }
     }
 
@@ -350,6 +359,7 @@ impl<H: Clone> Manager<H> {
         };
         let watches = |run: &OpenRun<H>| attach.threads.is_empty() || attach.threads.contains(&run.thread);
         let stream = user.channel.log.resume(attach.resume, user.runs.values().any(watches));
+        self.tally.resumes.count(false, attach.resume.is_some(), stream.mode);
         let continued_from = stream.position.seq;
         let Attach { handle, connection, order, .. } = attach;
         let tokens = Tokens::new(&attach.token);
@@ -379,12 +389,13 @@ impl<H: Clone> Manager<H> {
             return Read::Detached;
         };
         let Some(entries) = user.channel.log.after(from) else { return Read::Lost };
-        Self::take(&user.channel.log, entries, from, max_bytes, &self.limits)
+        Self::take(&user.channel.log, user.channel.appended, entries, from, max_bytes, &self.limits)
     }
 
     /// As many entries as fit.
     fn take<'a>(
         log: &Log,
+        appended: Appended,
         entries: impl ExactSizeIterator<Item = &'a Entry>,
         from: Position,
         max_bytes: usize,
@@ -401,7 +412,7 @@ impl<H: Clone> Manager<H> {
             }
             taken.push(entry.clone());
         }
-        Read::Entries { entries: taken, behind }
+        Read::Entries { entries: taken, behind, appended: appended.0 }
     }
 
     /// The runs that are open where the user's log begins, and that position: what a reader needs who has nothing before

@@ -121,11 +121,22 @@ impl<H: Clone> Manager<H> {
         let over = now.at + lasts.unwrap_or(self.limits.revocation_memory);
         let entry = Entry { over, ends: expires.is_some(), since: now.unix };
         self.denied.insert(now.at, id, revoked.clone(), entry);
+        self.end_devices(now, id, CloseReason::TokenRevoked, |device| revoked.concerns(device))
+    }
+
+    /// Takes out and closes one connection of a user, or all of them; they may come back. Answers how many that were.
+    pub fn disconnect(&mut self, now: Now, id: &UserId, connection: Option<ConnectionId>) -> u32 {
+        self.assert_drained();
+        let is_it = |device: &Device<H>| connection.is_none_or(|connection| device.connection == connection);
+        self.end_devices(now, id, CloseReason::Disconnected, is_it)
+    }
+
+    fn end_devices(&mut self, now: Now, id: &UserId, reason: CloseReason, ends: impl Fn(&Device<H>) -> bool) -> u32 {
         let Some(user) = self.users.get_mut(id) else { return 0 };
         let devices = &mut user.channel.devices;
         let before = self.outputs.len();
-        let gone = devices.extract_if(.., |device| revoked.concerns(device));
-        self.outputs.extend(gone.map(|device| Output::Close(device.handle, CloseReason::TokenRevoked)));
+        let gone = devices.extract_if(.., |device| ends(device));
+        self.outputs.extend(gone.map(|device| Output::Close(device.handle, reason)));
         devices.shrink_to_fit();
         // Bounded by the connections of a user, far below 2^32.
         let closed = (self.outputs.len() - before) as u32;

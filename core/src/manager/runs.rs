@@ -144,7 +144,8 @@ impl<H: Clone> Manager<H> {
             past.ended.remember(now.at, run, &self.limits);
         }
         let before = user.channel.log.bytes();
-        let receipt = user.channel.append(now.at, placed, &self.limits, &mut self.outputs);
+        planned.bodies().for_each(|(body, _)| self.tally.events.count(body.kind()));
+        let receipt = user.channel.append(now.at, placed, &self.limits, &mut self.outputs, &mut self.tally);
         let after = user.channel.log.bytes();
         self.account(&Due::User(id.clone()), before, after);
         if ends {
@@ -169,7 +170,10 @@ impl<H: Clone> Manager<H> {
         let unplaced = Unplaced { owner: Owner::User(id), thread: custom.thread.as_ref(), run: None, body: &body };
         let encoded = unplaced.encode(now, &user.channel.log, 0, &self.limits, &mut self.scratch);
         let before = user.channel.log.bytes();
-        let receipt = encoded.map(|frame| user.channel.append(now.at, [frame], &self.limits, &mut self.outputs));
+        let receipt = encoded.map(|frame| {
+            self.tally.events.count(body.kind());
+            user.channel.append(now.at, [frame], &self.limits, &mut self.outputs, &mut self.tally)
+        });
         if let (Ok(_), Some(key)) = (&receipt, key) {
             user.producer_keys.settle(now.at, key, Outcome::done(), &self.limits);
         }
@@ -263,7 +267,8 @@ impl<H: Clone> Manager<H> {
         user.runs.insert(run, open);
         self.open_runs += 1;
         let before = user.channel.log.bytes();
-        let receipt = user.channel.append(now.at, frames, &self.limits, &mut self.outputs);
+        message.iter().chain([&started]).for_each(|body| self.tally.events.count(body.kind()));
+        let receipt = user.channel.append(now.at, frames, &self.limits, &mut self.outputs, &mut self.tally);
         let after = user.channel.log.bytes();
         self.account(&Due::User(start.user.clone()), before, after);
         Ok(Started { run, thread, receipt })

@@ -8,10 +8,12 @@ use serde_json::value::RawValue;
 use super::housekeeping::{Due, arm};
 use super::kept::Turn;
 use super::keys::{KeyKind, Keys, Outcome};
+use super::tally::{Appended, append_to};
 use super::user::{Owner, Unplaced};
 use super::{Custom, Grown, Manager, Output, Read, next_epoch};
 use crate::id::{ConnectionId, TopicId};
-use crate::protocol::{EventBody, Position, Receipt, StreamName};
+use crate::metrics::Aside;
+use crate::protocol::{EventBody, EventKind, Position, Receipt, StreamName};
 use crate::stream::{Log, Resumption, RunError};
 use crate::time::{Now, Timestamp};
 
@@ -19,6 +21,7 @@ use crate::time::{Now, Timestamp};
 #[derive(Clone, Debug)]
 pub(super) struct Topic<H> {
     pub(super) log: Log,
+    appended: Appended,
     subscribers: BTreeMap<ConnectionId, H>,
     /// Keys of what was published.
     keys: Keys,
@@ -71,6 +74,7 @@ impl<H: Clone> Manager<H> {
         let topic = Self::topic(&mut self.topics, &mut self.last_epoch, now, id);
         topic.subscribers.insert(connection, handle);
         let resumption = topic.log.resume(resume, false);
+        self.tally.resumes.count(true, resume.is_some(), resumption.mode);
         self.settle_topic(now, id);
         resumption
     }
@@ -107,7 +111,9 @@ impl<H: Clone> Manager<H> {
         let before = topic.log.bytes();
         let entry = unplaced.encode(now, &topic.log, 0, &self.limits, &mut self.scratch);
         let receipt = entry.map(|entry| {
-            topic.log.append(entry, &self.limits);
+            append_to(&mut topic.log, entry, &self.limits, &mut self.tally);
+            topic.appended = Aside(now.at);
+            self.tally.events.count(EventKind::Custom);
             topic.receipt()
         });
         if let (Ok(_), Some(key)) = (&receipt, key) {
@@ -138,7 +144,7 @@ impl<H: Clone> Manager<H> {
         let topic = self.topics.get(id).filter(|topic| topic.subscribers.contains_key(&connection));
         let Some(topic) = topic else { return Read::Detached };
         let Some(entries) = topic.log.after(from) else { return Read::Lost };
-        Self::take(&topic.log, entries, from, max_bytes, &self.limits)
+        Self::take(&topic.log, topic.appended, entries, from, max_bytes, &self.limits)
     }
 
     /// Where a topic's log begins, for a reader that fell out of it.
@@ -165,6 +171,7 @@ impl<H: Clone> Manager<H> {
     ) -> &'a mut Topic<H> {
         topics.entry(id.clone()).or_insert_with(|| Topic {
             log: Log::new(next_epoch(last_epoch, now)),
+            appended: Appended::default(),
             subscribers: BTreeMap::new(),
             keys: Keys::default(),
             counted_keys: 0,

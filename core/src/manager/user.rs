@@ -12,9 +12,11 @@ use super::keys::{Ended, Keys};
 use super::requests::{RequestId, Waiting};
 use super::revocation::Tokens;
 use super::runs::OpenRun;
+use super::tally::{Appended, append_to};
 use super::{Grown, Output};
 use crate::id::{ApprovalId, ConnectionId, RunId, SessionId, ThreadId, UserId};
 use crate::limits::Limits;
+use crate::metrics::{Aside, ShardTally};
 use crate::protocol::{EventBody, EventHead, Receipt, StreamName, encode_event_in};
 use crate::stream::{Entry, Log, MergedText, RunError};
 use crate::time::{Now, Timestamp};
@@ -54,6 +56,7 @@ pub(super) struct Past {
 #[derive(Clone, Debug)]
 pub(super) struct Channel<H> {
     pub(super) log: Log,
+    pub(super) appended: Appended,
     pub(super) ages: Ages,
     pub(super) devices: Vec<Device<H>>,
 }
@@ -89,7 +92,12 @@ pub(super) struct RunHead<'a> {
 impl<H: Clone> User<H> {
     pub(super) fn new(epoch: u64) -> Self {
         Self {
-            channel: Channel { log: Log::new(epoch), ages: Ages::default(), devices: Vec::new() },
+            channel: Channel {
+                log: Log::new(epoch),
+                appended: Appended::default(),
+                ages: Ages::default(),
+                devices: Vec::new(),
+            },
             runs: BTreeMap::new(),
             requests: BTreeMap::new(),
             keys: Keys::default(),
@@ -146,10 +154,12 @@ impl<H: Clone> Channel<H> {
         entries: impl IntoIterator<Item = Entry>,
         limits: &Limits,
         outputs: &mut VecDeque<Output<H>>,
+        tally: &mut ShardTally,
     ) -> Receipt {
         for entry in entries {
-            self.log.append(entry, limits);
+            append_to(&mut self.log, entry, limits, tally);
         }
+        self.appended = Aside(now);
         self.ages.note(now, self.log.head().seq, limits.log_retention);
         outputs.extend(self.devices.iter().map(|device| Output::Ready(device.handle.clone(), Grown::OWN)));
         self.receipt()

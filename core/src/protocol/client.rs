@@ -13,7 +13,9 @@ use super::target::{PublishTarget, RevokeTarget, RunRef};
 use super::wire::{Fault, Field, Object, Raw, Record, Writer};
 use super::writer::push_text;
 use super::{FrameError, frame_id};
-use crate::id::{ApprovalId, FrameId, IdempotencyKey, MAX_ID_BYTES, RunId, SessionId, ThreadId, TopicName};
+use crate::id::{
+    ApprovalId, ConnectionId, FrameId, IdempotencyKey, MAX_ID_BYTES, RunId, SessionId, ThreadId, TopicName,
+};
 use crate::time::UnixTime;
 
 /// How many threads, and how many topics, one `hello` may name. 100, the bound of subscriptions.
@@ -136,6 +138,27 @@ frames! {
                 /// Whether it is for now only: no position, no log, the first to be shed.
                 ephemeral: Option<bool>,
             }
+            /// Asks for the server as it stands, or for one user (scope `admin`).
+            Inspect = "inspect" {
+                /// Names the answer.
+                id: FrameId,
+                /// Who; the server as a whole where nobody is named.
+                user_id: Option<String>,
+            }
+            /// Ends connections, which may come back (scope `admin`).
+            Disconnect = "disconnect" {
+                /// Names the answer.
+                id: FrameId,
+                /// Whose.
+                user_id: String,
+                /// Which; all of the user's where none is named.
+                connection_id: Option<ConnectionId>,
+            }
+            /// Begins the shutdown (scope `admin`).
+            Drain = "drain" {
+                /// Names the answer.
+                id: FrameId,
+            }
             /// Ends a session, a token, or all that a user has (scope `admin`).
             Revoke = "revoke" {
                 /// Names the answer.
@@ -194,6 +217,9 @@ impl ClientFrame {
             | Self::CancelRun { id, .. }
             | Self::Approve { id, .. }
             | Self::Command { id, .. }
+            | Self::Inspect { id, .. }
+            | Self::Disconnect { id, .. }
+            | Self::Drain { id }
             | Self::Revoke { id, .. } => Some(id),
             Self::Ping { id } | Self::RunEvent { id, .. } | Self::Publish { id, .. } => id.as_ref(),
         }
@@ -202,7 +228,11 @@ impl ClientFrame {
     /// Whether `user_id` names somebody else by right.
     fn owns_user_id(&self) -> bool {
         match self {
-            Self::RunStart(_) | Self::Publish { .. } | Self::Revoke { .. } => true,
+            Self::RunStart(_)
+            | Self::Publish { .. }
+            | Self::Revoke { .. }
+            | Self::Inspect { .. }
+            | Self::Disconnect { .. } => true,
             Self::Hello(_)
             | Self::Reply(_)
             | Self::Refresh { .. }
@@ -213,6 +243,7 @@ impl ClientFrame {
             | Self::CancelRun { .. }
             | Self::Approve { .. }
             | Self::Command { .. }
+            | Self::Drain { .. }
             | Self::Ping { .. }
             | Self::RunEvent { .. } => false,
         }

@@ -9,6 +9,7 @@ mod event;
 pub mod legacy;
 mod macros;
 mod object;
+mod operators;
 pub(crate) mod over_http;
 mod position;
 mod produced;
@@ -33,6 +34,9 @@ pub use encode::{
 };
 pub use event::{AgentDeltas, DeltaPart, Event, EventBody, EventKind, FailReason};
 pub use object::MAX_DEPTH;
+pub use operators::{
+    ConnectionReport, DependencyReport, Labels, MetricReport, RunReport, SampleReport, ServerReport, UserReport,
+};
 pub use over_http::MAX_EVENTS;
 pub use position::{Position, PositionError, StreamName};
 pub use produced::RunEvent;

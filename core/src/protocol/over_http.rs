@@ -4,14 +4,12 @@ use serde_json::value::RawValue;
 
 use super::client::ClientFrame;
 use super::macros::record;
-use super::position::Position;
 use super::produced::RunEvent;
 use super::reply::{ReplyError, ReplyOk};
 use super::server::{LevelOrder, ServiceLevel};
-use super::snapshot::RunStatus;
 use super::wire::{Fault, Field, Object, Record, Writer};
 use crate::error::ErrorCode;
-use crate::id::{ConnectionId, RunId, SessionId, ThreadId};
+use crate::id::RunId;
 
 /// How many events of a run one request may carry.
 pub const MAX_EVENTS: usize = 256;
@@ -89,21 +87,6 @@ pub(crate) fn write_error(error: &ReplyError, refused: Option<(RunId, u64)>) -> 
 }
 
 record! {
-    /// A user as it stands now.
-    #[derive(Clone, Debug)]
-    pub(crate) struct UserReport {
-        /// Its subject.
-        user_id: String,
-        /// The end of its stream.
-        head: Option<Position>,
-        /// Who is connected.
-        connections: Vec<ConnectionReport>,
-        /// What runs.
-        runs: Vec<RunReport>,
-    }
-}
-
-record! {
     /// A ticket that was issued.
     #[derive(Clone)]
     pub(crate) struct TicketReport {
@@ -111,42 +94,6 @@ record! {
         ticket: String,
         /// For how many seconds it may.
         expires_in: f64,
-    }
-}
-
-record! {
-    /// A connected device.
-    #[derive(Clone, Debug)]
-    pub(crate) struct ConnectionReport {
-        /// The socket.
-        connection_id: ConnectionId,
-        /// The device.
-        session_id: SessionId,
-        /// What it has acknowledged.
-        acked: Option<Position>,
-        /// How many events the stream's end is ahead of what it is known to have.
-        behind: u64,
-    }
-}
-
-record! {
-    /// An open run.
-    #[derive(Clone, Debug)]
-    pub(crate) struct RunReport {
-        /// Which.
-        run_id: RunId,
-        /// Its conversation.
-        thread_id: ThreadId,
-        /// Who works.
-        agent_name: String,
-        /// Where it stands.
-        status: RunStatus,
-        /// The number of its last event.
-        run_seq: u64,
-        /// How long it lives without a word of its producer, in seconds; absent while a connection or the server holds it.
-        lease_left: Option<f64>,
-        /// Who asked for its end.
-        cancel_requested_by: Option<String>,
     }
 }
 
@@ -178,12 +125,6 @@ record! {
     }
 }
 
-impl UserReport {
-    pub(crate) fn encode(&self) -> String {
-        written(self)
-    }
-}
-
 impl TicketReport {
     pub(crate) fn encode(&self) -> String {
         written(self)
@@ -196,7 +137,8 @@ impl LevelReport {
     }
 }
 
-fn written(report: &impl Record) -> String {
+/// A report as it goes out.
+pub(super) fn written(report: &impl Record) -> String {
     let mut out = String::new();
     report.write(&mut out);
     out

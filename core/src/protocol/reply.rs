@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::value::RawValue;
 
 use super::macros::{record, texts};
+use super::operators::{ServerReport, UserReport};
 use super::server::StreamEntry;
 use super::wire::{Fault, Field, Object, Raw, Record, Writer};
 use super::writer::push_text;
@@ -84,11 +85,15 @@ pub enum ReplyOk {
         /// The last `n` the manager has seen; 0 for none.
         last_n: u64,
     },
-    /// To `revoke`.
-    Revoked {
+    /// To `revoke` and `disconnect`.
+    Closed {
         /// How many live connections were closed.
         closed: u32,
     },
+    /// To `inspect`: the server.
+    Server(Box<ServerReport>),
+    /// To `inspect`: a user.
+    User(Box<UserReport>),
 }
 
 /// Shows the kind alone: a result can be a payload.
@@ -103,7 +108,9 @@ impl fmt::Debug for ReplyOk {
             Self::Stream(_) => "Stream(..)",
             Self::Result(_) => "Result(..)",
             Self::RunStarted { .. } => "RunStarted(..)",
-            Self::Revoked { .. } => "Revoked(..)",
+            Self::Closed { .. } => "Closed(..)",
+            Self::Server(_) => "Server(..)",
+            Self::User(_) => "User(..)",
         })
     }
 }
@@ -136,7 +143,13 @@ impl Record for ReplyOk {
             return Receipt::read_fields(object).map(Self::Receipt);
         }
         if has("closed") {
-            return Ok(Self::Revoked { closed: Field::take(object, "closed")? });
+            return Ok(Self::Closed { closed: Field::take(object, "closed")? });
+        }
+        if has("server") {
+            return Ok(Self::Server(Box::new(Field::take(object, "server")?)));
+        }
+        if has("user") {
+            return Ok(Self::User(Box::new(Field::take(object, "user")?)));
         }
         // A result of `null` is a result: what counts is that the field is there.
         object.get("result").map_or(Ok(Self::Done), |raw| raw.payload().map(Self::Result))
@@ -158,7 +171,9 @@ impl Record for ReplyOk {
                 run_id.put(writer, "run_id");
                 last_n.put(writer, "last_n");
             }
-            Self::Revoked { closed } => closed.put(writer, "closed"),
+            Self::Closed { closed } => closed.put(writer, "closed"),
+            Self::Server(report) => report.put(writer, "server"),
+            Self::User(report) => report.put(writer, "user"),
         }
     }
 }

@@ -339,6 +339,24 @@ fn a_number_that_json_lacks_is_left_out() {
     ServerFrame::parse(&frame).unwrap();
 }
 
+fn server_report() -> ServerReport {
+    let dependency = DependencyReport { name: "db".into(), level: ServiceLevel::Emergency, reason: "gone".into() };
+    let labels = BTreeMap::from([("code".into(), "\"1000\"".into()), ("reason".into(), "normal".into())]);
+    let samples =
+        [Some(Labels(labels)), Some(Labels::default()), None].map(|labels| SampleReport { labels, value: 0.5 });
+    ServerReport {
+        version: "1".into(),
+        started: 1.5,
+        time: 2.5,
+        draining: true,
+        level: ServiceLevel::Degraded,
+        reason: String::new(),
+        ordered: Some(ServiceLevel::Normal),
+        dependencies: vec![dependency],
+        metrics: vec![MetricReport { name: "m".into(), samples: samples.into() }],
+    }
+}
+
 #[test]
 fn every_result_of_a_reply_survives_the_wire() {
     let run_id = RunId::from_bits(7);
@@ -359,7 +377,14 @@ fn every_result_of_a_reply_survives_the_wire() {
         ReplyOk::Stream(entry),
         ReplyOk::Result(raw("null")),
         ReplyOk::RunStarted { run_id, last_n: 0 },
-        ReplyOk::Revoked { closed: 2 },
+        ReplyOk::Closed { closed: 2 },
+        ReplyOk::Server(Box::new(server_report())),
+        ReplyOk::User(Box::new(UserReport {
+            user_id: "ann".into(),
+            head: None,
+            connections: Vec::new(),
+            runs: Vec::new(),
+        })),
     ];
     for result in results {
         let reply = ServerFrame::Reply(Box::new(Reply::ok(FrameId::new("1").unwrap(), result)));

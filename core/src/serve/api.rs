@@ -1,4 +1,4 @@
-//! The operations of back ends and the probes over a raw stream: HTTP/1.1 for servers that have no web stack beside them.
+//! The operations of back ends and operators over a raw stream: HTTP/1.1 for servers that have no web stack beside them.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ const MAX_IGNORED_BYTES: usize = 4 * MAX_BODY_BYTES;
 /// RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Answers one request, as [`Hub::api`] and the probes `/healthz` and `/readyz` do, and ends the connection: within 30 s and a second
+/// Answers one request, as [`Hub::api`] does, and ends the connection: within 30 s and a second
 /// more for the peer to hear it. A body comes with its length; one in chunks is answered with 411.
 pub async fn serve_api<T, K>(hub: &Hub, mut transport: T, mut timer: K)
 where
@@ -60,9 +60,6 @@ async fn respond<T: Transport + Unpin>(
     request: &Request<'_>,
     mut body: Vec<u8>,
 ) -> Option<Result<Answer, Vec<u8>>> {
-    if let Some(probed) = probe(hub, request) {
-        return Some(Err(probed));
-    }
     let length = match content_length(request) {
         Ok(length) => length,
         Err(refusal) => return Some(Err(refusal)),
@@ -88,25 +85,6 @@ async fn respond<T: Transport + Unpin>(
         read(transport, &mut body).await?;
     }
     Some(Ok(call.answer(body.get(..length).unwrap_or_default())))
-}
-
-fn probe(hub: &Hub, request: &Request<'_>) -> Option<Vec<u8>> {
-    let (status, text) = match request.path() {
-        "/healthz" => (200, hub.health()),
-        "/readyz" => hub.readiness(),
-        _ => return None,
-    };
-    let body = match request.method() {
-        "GET" => text,
-        "HEAD" => "",
-        _ => return Some(Refusal::MethodNotAllowed.response()),
-    };
-    let head = format!(
-        "HTTP/1.1 {status} \r\ncontent-type: text/plain; charset=utf-8\r\ncache-control: no-cache\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{body}",
-        text.len()
-    );
-    Some(head.into_bytes())
 }
 
 /// RFC 9112 section 6.3: one length, or none.

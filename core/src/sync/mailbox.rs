@@ -181,6 +181,11 @@ impl<T, E: Clone> Mailbox<T, E> {
         self.queue.lock().closed.clone()
     }
 
+    /// What waits to be read, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
     /// Whether nothing waits to be read.
     pub fn is_empty(&self) -> bool {
         self.queue.lock().items.is_empty()

@@ -28,6 +28,7 @@ mod moment;
 mod once;
 mod ready;
 mod spares;
+mod tally;
 mod turns;
 
 pub use budget::{Budget, Lease};
@@ -39,6 +40,7 @@ pub use moment::Moment;
 pub use once::Once;
 pub use ready::ReadyMark;
 pub use spares::Spares;
+pub use tally::Tally;
 pub(crate) use turns::{Key, Pass as TurnPass, SeatWaker};
 pub use turns::{Seat, Turns};
 

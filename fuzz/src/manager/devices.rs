@@ -130,7 +130,7 @@ impl Game {
             let from = Position { epoch: known.stream.epoch, seq: device.at };
             let base = || self.shard.base(&name(user), conn(device.n)).expect("it is attached");
             device.at = match self.shard.read(&name(user), conn(device.n), from, max_bytes) {
-                Read::Entries { entries, behind } => {
+                Read::Entries { entries, behind, appended: _ } => {
                     let to = known.stream.take(device.at, &entries, behind, Some(NAMES[user]), &StreamName::User);
                     // One alone may have more.
                     assert!(
@@ -159,7 +159,9 @@ impl Game {
                 let from = Position { epoch: topic.stream.epoch, seq: *at };
                 let stream = StreamName::Topic(TOPICS[*n].parse().expect("a name"));
                 *at = match self.shard.read_topic(&topic_id(*n), conn(*device), from, max_bytes) {
-                    Read::Entries { entries, behind } => topic.stream.take(*at, &entries, behind, None, &stream),
+                    Read::Entries { entries, behind, appended: _ } => {
+                        topic.stream.take(*at, &entries, behind, None, &stream)
+                    }
                     Read::Lost => {
                         assert!(*at < topic.stream.floor, "it fell out too early");
                         self.shard.topic_start(&topic_id(*n), conn(*device)).expect("it follows").seq

@@ -173,6 +173,7 @@ impl Watched {
             | CloseReason::TryAgainLater
             | CloseReason::RateLimited
             | CloseReason::IdleTimeout
+            | CloseReason::Disconnected
             | CloseReason::Evicted
             | CloseReason::SessionReset
             | CloseReason::BadCredentials

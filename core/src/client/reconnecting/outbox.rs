@@ -198,6 +198,9 @@ pub(in crate::client) fn keyed(mut frame: ClientFrame, random: u128) -> Result<(
         | ClientFrame::Ping { .. }
         | ClientFrame::RunEvent { .. }
         | ClientFrame::Publish { .. }
+        | ClientFrame::Inspect { .. }
+        | ClientFrame::Disconnect { .. }
+        | ClientFrame::Drain { .. }
         | ClientFrame::Revoke { .. } => return Err(RequestError::NoRequest),
     };
     if id.as_str().starts_with("refresh-") { Err(RequestError::ReservedId) } else { Ok((id, frame)) }

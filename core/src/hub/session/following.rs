@@ -26,7 +26,10 @@ impl Session {
         let cursor = Cursor::new(Some(topic), &resumption);
         let stream = cursor.stream();
         match known {
-            Some(at) => device.cursors[at] = cursor.in_place_of(&device.cursors[at]),
+            Some(at) => {
+                let known = &mut device.cursors[at];
+                *known = cursor.in_place_of(known);
+            }
             None => device.cursors.push(cursor),
         }
         Ok(entry(stream, &resumption))

@@ -71,10 +71,6 @@ impl Session {
                 let outcome = self.publisher(|publisher, _| publisher.publish(target, custom, data, ephemeral));
                 self.settle_frame(now, id, None, outcome);
             }
-            ClientFrame::Revoke { id, user_id, target, expires } => {
-                let outcome = self.publisher(|publisher, _| publisher.revoke(&user_id, &target, expires));
-                self.settle_frame(now, Some(id), None, outcome);
-            }
             ClientFrame::Reply(reply) if self.is_producer() => {
                 let done = self.publisher(|publisher, _| {
                     publisher.answer(*reply);
@@ -93,6 +89,10 @@ impl Session {
             | ClientFrame::CancelRun { .. }
             | ClientFrame::Approve { .. }
             | ClientFrame::Command { .. }
+            | ClientFrame::Revoke { .. }
+            | ClientFrame::Inspect { .. }
+            | ClientFrame::Disconnect { .. }
+            | ClientFrame::Drain { .. }
             | ClientFrame::Ping { .. }) => {
                 let id = other.id().cloned();
                 self.refuse(now, id, ErrorCode::Unexpected, NOT_HERE);
@@ -184,7 +184,7 @@ impl Session {
     }
 
     /// Acts by the token of this session.
-    fn publisher<T>(
+    pub(super) fn publisher<T>(
         &self,
         act: impl FnOnce(Publisher<'_>, (ConnectionId, &Mail)) -> Result<T, ReplyError>,
     ) -> Result<T, ReplyError> {
@@ -196,7 +196,7 @@ impl Session {
     }
 
     /// Says what became of a frame: by `reply` where it had an `id`; a refusal is said in any case.
-    fn settle_frame(&mut self, now: Now, id: Option<FrameId>, of: Option<(RunId, u64)>, outcome: Outcome) {
+    pub(super) fn settle_frame(&mut self, now: Now, id: Option<FrameId>, of: Option<(RunId, u64)>, outcome: Outcome) {
         match (id, outcome) {
             (Some(id), outcome) => self.connection.send(now, &ServerFrame::Reply(Box::new(Reply { id, outcome }))),
             (None, Ok(_)) => {}

@@ -7,6 +7,7 @@ use super::{Device, Session, State};
 use crate::connection::Connection;
 use crate::id::TopicId;
 use crate::manager::{Grown, Read};
+use crate::metrics::Aside;
 use crate::protocol::{Lost, Position, ServerFrame, StreamName, prev_prefix};
 use crate::stream::{Entry, Outgoing, Reducer, Resumption, frames_for, snapshot_frames};
 use crate::sync::Lease;
@@ -23,8 +24,10 @@ pub(super) struct Cursor {
     grown: Grown,
     /// There may be more in the log.
     pub(super) behind: bool,
-    /// It lags: texts are merged until it has caught up.
-    merging: bool,
+    /// It lags: texts are merged until it has caught up, and it counts as one of those.
+    merging: Option<Aside<Box<Lease>>>,
+    /// Up to where what was read is counted: what did not fit is read again.
+    counted: Aside<u64>,
     /// What is to be given before anything is read.
     snapshot: Option<Pending>,
 }
@@ -51,13 +54,15 @@ impl Cursor {
     pub(super) fn new(topic: Option<TopicId>, resumption: &Resumption) -> Self {
         let behind = resumption.position != resumption.head;
         let grown = topic.as_ref().map_or(Grown::OWN, Grown::of);
-        Self { topic, position: resumption.position, grown, behind, merging: false, snapshot: None }
+        let (position, counted) = (resumption.position, Aside(resumption.position.seq));
+        Self { topic, position, grown, behind, merging: None, counted, snapshot: None }
     }
 
     /// Goes on elsewhere in the stream of a cursor before it: what was told of its lag still counts, and ends when this one
     /// has caught up.
-    pub(super) fn in_place_of(self, earlier: &Self) -> Self {
-        Self { merging: earlier.merging, behind: self.behind || earlier.merging, ..self }
+    pub(super) fn in_place_of(self, earlier: &mut Self) -> Self {
+        let merging = earlier.merging.take();
+        Self { behind: self.behind || merging.is_some(), merging, ..self }
     }
 
     pub(super) fn has_more(&self) -> bool {
@@ -133,23 +138,33 @@ impl Session {
     fn read(&mut self, now: Now, at: usize) {
         let State::Attached(device) = &mut self.state else { return };
         let (user, connection, cursor) = (&device.user, device.connection, &mut device.cursors[at]);
-        let merges = cursor.merging || device.level.merges();
+        let merges = cursor.merging.is_some() || device.level.merges();
         // Merging makes less of what is read.
         let (from, max) = (cursor.position, if merges { 4 * READ_BYTES } else { READ_BYTES });
+        let shard = cursor.topic.as_ref().map_or_else(|| self.hub.shard_of(user), |topic| self.hub.topic_shard(topic));
+        let mut shard = self.hub.shard(shard);
         let read = match &cursor.topic {
-            None => self.hub.shard(self.hub.shard_of(user)).read(user, connection, from, max),
-            Some(topic) => self.hub.shard(self.hub.topic_shard(topic)).read_topic(topic, connection, from, max),
+            None => shard.read(user, connection, from, max),
+            Some(topic) => shard.read_topic(topic, connection, from, max),
         };
+        if let Read::Entries { entries, behind, appended } = &read {
+            let reached = entries.last().map_or(from.seq, Entry::seq);
+            let taken = reached.saturating_sub(from.seq.max(cursor.counted.0));
+            let is_end = reached >= from.seq.saturating_add(*behind);
+            cursor.counted.0 = cursor.counted.0.max(reached);
+            shard.count_read(now.at, taken, *behind, is_end.then_some(*appended));
+        }
+        drop(shard);
         if self.mail.end().is_some() {
             // It may have been ended before this was appended, as by a revocation.
             return self.collect(now);
         }
         match read {
-            Read::Entries { mut entries, behind } => {
+            Read::Entries { mut entries, behind, appended: _ } => {
                 let holding = device.holding.as_ref().filter(|_| cursor.topic.is_none());
                 // What comes to the log from here on leaves a mark. What lags or holds text looks until it finds nothing.
                 let whole = entries.last().is_none_or(|last| last.seq() >= from.seq.saturating_add(behind));
-                cursor.behind = !entries.is_empty() && (!whole || cursor.merging || holding.is_some());
+                cursor.behind = !entries.is_empty() && (!whole || cursor.merging.is_some() || holding.is_some());
                 if let Some(holding) = holding {
                     holding.keep_from(&mut entries);
                 }
@@ -170,11 +185,13 @@ impl Session {
         let threshold = self.hub.limits().lag_entries as u64;
         let cursor = &mut device.cursors[at];
         let stream = cursor.stream();
-        if !cursor.merging && behind > threshold {
-            (cursor.merging, cursor.behind) = (true, true);
+        if cursor.merging.is_none() && behind > threshold {
+            // There is no bound, so there always is one more.
+            (cursor.merging, cursor.behind) =
+                (self.hub.inner.lagging.lease(1).map(|lease| Aside(Box::new(lease))), true);
             self.connection.send(now, &lag(&stream, behind, true));
         }
-        let merges = cursor.merging || device.level.merges();
+        let merges = cursor.merging.is_some() || device.level.merges();
         let user_id = cursor.topic.is_none().then(|| device.user.sub());
         let mut reached = entries.last().map_or(cursor.position.seq, Entry::seq);
         let caught_up = entries.is_empty();
@@ -197,8 +214,8 @@ impl Session {
             }
         }
         cursor.position.seq = reached;
-        if cursor.merging && caught_up {
-            cursor.merging = false;
+        if cursor.merging.is_some() && caught_up {
+            cursor.merging = None;
             self.connection.send(now, &lag(&stream, 0, false));
         }
     }
@@ -236,7 +253,7 @@ impl Session {
             watching.restart(position, &mut base);
         }
         let lost = (known != position).then_some(Lost { from: known, to: position });
-        cursor.position = position;
+        (cursor.position, cursor.counted.0) = (position, position.seq);
         cursor.behind = true;
         let frames = snapshot_frames(&cursor.stream(), position, lost, &base).into();
         cursor.snapshot = Some(Pending::Taken(Box::new(Taken { frames, _room: room })));

@@ -26,6 +26,7 @@ mod liveness;
 mod mixed;
 #[cfg(loom)]
 mod models;
+mod operators;
 mod producers;
 mod properties;
 mod races;

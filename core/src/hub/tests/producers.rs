@@ -395,9 +395,9 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
     let session = phone.client.session().unwrap();
     let revoke = |target| ClientFrame::Revoke { id: frame_id("x"), user_id: "ann".into(), target, expires: None };
     root.send(&revoke(RevokeTarget::Token("one".parse().unwrap())));
-    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
+    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Closed { closed: 1 }));
     root.send(&revoke(RevokeTarget::Session(session)));
-    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
+    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Closed { closed: 1 }));
     for device in [&mut laptop, &mut phone] {
         device.pump();
         assert_eq!(device.closed_with(), Some(CloseReason::TokenRevoked.code()));
@@ -416,7 +416,7 @@ fn a_revoked_session_or_token_is_closed_and_stays_out() {
         target: RevokeTarget::Token("agents".parse().unwrap()),
         expires: None,
     });
-    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 1 }));
+    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Closed { closed: 1 }));
     agent.pump();
     assert_eq!(agent.closed_with(), Some(CloseReason::TokenRevoked.code()));
     let again = producer_with(&world, "a", "publish", None, Some("agents"));

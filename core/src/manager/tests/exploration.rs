@@ -206,7 +206,9 @@ impl World {
                     assert_eq!(read, Read::Detached, "{seat:?} reads {name:?}");
                     continue;
                 }
-                let Read::Entries { entries, behind } = read else { panic!("{seat:?} reads nothing from {seq} on") };
+                let Read::Entries { entries, behind, appended: _ } = read else {
+                    panic!("{seat:?} reads nothing from {seq} on")
+                };
                 assert_eq!(behind, head.seq - seq);
                 assert!(entries.iter().map(crate::stream::Entry::seq).eq(seq + 1..=head.seq), "{seat:?}");
                 if seq == 0 {

@@ -31,7 +31,7 @@ impl<H: Debug> User<H> {
         let Past { ended, decided, evicted } = past.as_deref().unwrap_or(&nothing);
         out.shown(&(runs, requests, keys, producer_keys, counted_keys, ended, decided));
         let Self { idle_since, kept: _, armed, .. } = self;
-        let Channel { log, ages, devices } = channel;
+        let Channel { log, appended: _, ages, devices } = channel;
         out.shown(&(evicted, idle_since, armed, log, log.base(), ages));
         log.after(log.start()).into_iter().flatten().for_each(|entry| out.bytes(entry.frame()));
         for device in devices {

@@ -220,7 +220,8 @@ const fn answered_type(ok: &ReplyOk) -> &'static str {
         ReplyOk::Stream(_) => "subscribe",
         ReplyOk::Result(_) => "command",
         ReplyOk::RunStarted { .. } => "run_start",
-        ReplyOk::Revoked { .. } => "revoke",
+        ReplyOk::Closed { .. } => "revoke",
+        ReplyOk::Server(_) | ReplyOk::User(_) => "inspect",
     }
 }
 

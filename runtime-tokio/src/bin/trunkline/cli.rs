@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serve the WebSocket endpoint /ws, the page /, /healthz and /readyz
+    /// Serve the WebSocket endpoint /ws, the pages / and /operators, /metrics, /healthz and /readyz
     Serve(ServeArgs),
     /// Print a token for a user, signed with the server's secret
     Token(TokenArgs),

@@ -33,7 +33,7 @@ const PREFIX: &str = "TRUNKLINE_";
 const MIN_SECRET_BYTES: usize = 32;
 /// Above every sensible settings or secret file; a device or a log given by mistake stops here.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "listen",
     "dev",
     "secret_file",
@@ -43,6 +43,7 @@ const KEYS: [&str; 14] = [
     "cookie",
     "tickets",
     "legacy_profile",
+    "open_metrics",
     "log",
     "agent",
     "agent_pace",
@@ -73,6 +74,8 @@ pub(crate) struct Settings {
     pub(crate) access: Access,
     /// Whether clients that offer `jwt-auth` alone get the legacy frames.
     pub(crate) legacy_profile: bool,
+    /// Whether `/metrics` asks for no token; by default in development mode only.
+    pub(crate) open_metrics: bool,
     /// Who the server shows itself to be; `None` is plain TCP.
     pub(crate) tls: Option<TlsSettings>,
     /// How much to log.
@@ -327,6 +330,7 @@ impl Found {
             audience: self.parsed("audience", text)?,
             access: self.access()?,
             legacy_profile: self.parsed("legacy_profile", boolean)?.unwrap_or(true),
+            open_metrics: self.parsed("open_metrics", boolean)?.unwrap_or(dev),
             tls: self.settle_tls()?,
             log: self.parsed("log", level)?.unwrap_or(LevelFilter::INFO),
             agent: self.parsed("agent", boolean)?.unwrap_or(dev),

@@ -1,4 +1,4 @@
-//! Everything that is not `/ws`: the page, the two probes, the operations of back ends, and in development mode the door that
+//! Everything that is not `/ws`: the pages, the operations of back ends and operators, and in development mode the door that
 //! lets people in by name.
 
 use std::net::{IpAddr, SocketAddr};
@@ -94,11 +94,7 @@ pub(crate) struct DevDoor {
 
 /// Without a door the development routes do not exist. What has no route here is the operations'.
 pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
-    let mut router = Router::new()
-        .route("/healthz", get(health).with_state(hub.clone()))
-        .route("/readyz", get(readiness).with_state(hub.clone()))
-        .fallback(trunkline_tokio::axum::operation)
-        .with_state(hub);
+    let mut router = Router::new().fallback(trunkline_tokio::axum::operation).with_state(hub);
     for file in page::FILES {
         router = router.route(file.path, get(|| asset(file.media_type, file.text)));
     }
@@ -113,15 +109,6 @@ pub(crate) fn router(hub: Hub, door: Option<DevDoor>) -> Router {
 
 async fn asset(media_type: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, media_type)], text)
-}
-
-async fn health(State(hub): State<Hub>) -> &'static str {
-    hub.health()
-}
-
-async fn readiness(State(hub): State<Hub>) -> (StatusCode, &'static str) {
-    let (status, text) = hub.readiness();
-    (StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), text)
 }
 
 async fn harden(mut response: Response) -> Response {

@@ -109,6 +109,7 @@ fn hub(settings: &Settings, verifier: Arc<dyn TokenVerifier>) -> Result<(Hub, Ho
         limits: settings.limits.clone(),
         access: settings.access.clone(),
         legacy_profile: settings.legacy_profile,
+        open_metrics: settings.open_metrics,
         trusted_proxies: settings.trusted_proxies.clone(),
         ..HubConfig::default()
     };

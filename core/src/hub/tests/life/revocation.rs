@@ -28,7 +28,7 @@ fn all_of_a_user_is_closed_and_only_what_is_issued_later_comes_in() {
     let all =
         ClientFrame::Revoke { id: frame_id("x"), user_id: "ann".into(), target: RevokeTarget::All, expires: None };
     root.send(&all);
-    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Revoked { closed: 4 }));
+    assert_eq!(root.replies()[0].outcome, Ok(ReplyOk::Closed { closed: 4 }));
     world.hub.publish(&ident("ann"), None, "late", &1).unwrap();
     for pair in &mut before {
         assert_eq!((pair.stream(), pair.closed_with()), (vec![], REVOKED));
