@@ -156,7 +156,7 @@ export class Figures {
     setText($("server-version"), version);
     setText($("server-uptime"), span(time - started));
     const unwell = (dependencies ?? []).map(({ name, level: state, reason: why }) => dependencyBadge(name, state, why));
-    const none = element("span", { class: "hint" }, "none reported");
+    const none = element("span", { class: "hint" }, "none unwell");
     $("dependencies").replaceChildren(...(unwell.length > 0 ? unwell : [none]));
   }
 

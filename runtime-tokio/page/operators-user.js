@@ -64,6 +64,8 @@ export class LookUp {
     $("user-found").hidden = false;
     setText($("user-id"), userId);
     setText($("user-summary"), `${plural(connections.length, "connection")}, ${plural(runs.length, "open run")}`);
+    // The tables show as much to whoever looks.
+    $("user-summary").classList.toggle("sr-only", connections.length + runs.length > 0);
     setText($("user-head"), head ? `stream ends at ${head}` : "no stream yet");
     $("close-all").disabled = connections.length === 0;
     $("connections-table").hidden = connections.length === 0;
@@ -86,7 +88,7 @@ export class LookUp {
       { "data-testid": "connection" },
       idCell("th", id),
       idCell("td", session),
-      element("td", { class: "id" }),
+      element("td", { class: "id position" }),
       element("td", { class: "number" }),
       element("td", { class: "actions" }, close, revoke),
     );
@@ -157,7 +159,6 @@ export class LookUp {
 
 function updateConnection(row, { acked, behind }) {
   setText(row.cells[2], acked ?? "nothing yet");
-  row.cells[2].title = acked ?? "";
   setText(row.cells[3], count(behind));
 }
 

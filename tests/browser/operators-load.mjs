@@ -3,17 +3,14 @@
 import WebSocket from "ws";
 import { connect } from "../../core/js/trunkline.js";
 
-const USERS = 12;
+const DEVICES = 14;
+const USERS = 9;
 const MINUTE_MS = 75_000;
-const ASK_MS = 1_400;
+const ASK_MS = 700;
 const CUT_MS = 2_600;
 
-let lines = [];
-let timers = [];
-
-/** Resolves after a minute; the users are there until `busyMinute.end()`. */
+/** Resolves after a minute, with `busiest`, whose run goes on for a while; the users are there until `end()`. */
 export async function busyMinute(world) {
-  const url = new URL("/ws", world.server.url.replace("http", "ws")).href;
   const sockets = [];
   class Cuttable extends WebSocket {
     constructor(...given) {
@@ -21,19 +18,23 @@ export async function busyMinute(world) {
       sockets.push(this);
     }
   }
-  lines = Array.from({ length: USERS }, (_, index) => {
-    const token = world.server.token({ user: `user-${1 + (index % (USERS - 4))}` });
-    return connect({ url, token, WebSocket: Cuttable, position: "0-0" });
-  });
-  const any = (some) => some[Math.floor(Math.random() * some.length)];
-  timers = [
-    setInterval(() => any(lines).send("main", `please repeat this: ${"and on, ".repeat(5 + Math.random() * 60)}`).catch(() => {}), ASK_MS),
+  const url = new URL("/ws", world.server.url.replace("http", "ws")).href;
+  const names = Array.from({ length: DEVICES }, (_, index) => `user-${1 + (index % USERS)}`);
+  const lines = names.map((user) => connect({ url, token: world.server.token({ user }), WebSocket: Cuttable, position: "0-0" }));
+  const repeat = (line, times) => line.send("main", `please repeat this: ${"and on, ".repeat(times)}`).catch(() => {});
+  const timers = [
+    setInterval(() => repeat(any(lines), 20 + Math.random() * 120), ASK_MS),
     setInterval(() => any(sockets.filter(({ readyState }) => readyState === WebSocket.OPEN))?.terminate(), CUT_MS),
   ];
   await new Promise((resolve) => setTimeout(resolve, MINUTE_MS));
+  await repeat(lines[0], 2_000);
+  const end = () => {
+    timers.forEach(clearInterval);
+    lines.forEach((line) => line.close());
+  };
+  return { busiest: names[0], end };
 }
 
-busyMinute.end = () => {
-  timers.forEach(clearInterval);
-  lines.forEach((line) => line.close());
-};
+function any(some) {
+  return some[Math.floor(Math.random() * some.length)];
+}

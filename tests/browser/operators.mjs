@@ -1,11 +1,12 @@
 // The operators' page: whether its figures are true, what can be done about a user, and who is let see what.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { accessible } from "./axe.mjs";
 import { LONG, ended, say } from "./chat-steps.mjs";
 import { check, device, ensure, equal, inState, live, logIn, shoot, until } from "./harness.mjs";
 import { busyMinute } from "./operators-load.mjs";
+import { sizeOf, withFewColours } from "./png.mjs";
 
 const PATH = "/operators";
 const SECRET_WORDS = "nobody else is to read this";
@@ -77,6 +78,8 @@ async function lookUp(root, [ann]) {
   const head = /\d+-\d+/.exec(await root.getByTestId("user-head").innerText())[0];
   await until(async () => (await root.getByTestId("connection").allInnerTexts()).every((text) => text.includes(head)), "the positions");
   await say(ann, LONG);
+  await figureIs(root, "runs", 1);
+  await find(root, "ann");
   const run = root.getByTestId("found-run");
   await run.waitFor();
   ensure(/running/.test(await run.innerText()), await run.innerText());
@@ -264,18 +267,18 @@ async function looks(world) {
 /** Written anew with `UPDATE_PICTURES=1`, out of a minute of real work. */
 async function picture(root, world) {
   if (process.env.UPDATE_PICTURES) {
-    await busyMinute(world);
-    await find(root, "user-1");
+    const work = await busyMinute(world);
+    await find(root, work.busiest);
+    await root.getByTestId("found-run").waitFor();
     await root.evaluate(() => scrollTo(0, 0));
     await root.mouse.move(0, 0);
-    await root.waitForTimeout(1_500);
-    await root.screenshot({ path: PICTURE });
-    await busyMinute.end();
+    writeFileSync(PICTURE, withFewColours(await root.screenshot()));
+    work.end();
   }
-  const bytes = readFileSync(PICTURE);
-  ensure(bytes.length < PICTURE_BYTES, `${bytes.length} bytes; at most ${PICTURE_BYTES}`);
-  // Width and height stand in a PNG's first chunk.
-  equal(`${bytes.readUInt32BE(16)}x${bytes.readUInt32BE(20)}`, "1280x800");
+  const png = readFileSync(PICTURE);
+  ensure(png.length < PICTURE_BYTES, `${png.length} bytes; at most ${PICTURE_BYTES}`);
+  const { width, height } = sizeOf(png);
+  equal(`${width}x${height}`, "1280x800");
 }
 
 async function restart(root, world) {
@@ -302,9 +305,8 @@ async function figure(page, id) {
   return Number((await page.getByTestId(`figure-${id}`).innerText()).replaceAll(",", ""));
 }
 
-/** Also a moment later: a figure may pass by the right one. */
 async function figureIs(page, id, wanted) {
-  await until(async () => (await figure(page, id)) === wanted, `${id} ${wanted}, which are ${await figure(page, id)}`);
+  await until(async () => (await figure(page, id)) === wanted, `${id}: ${wanted}`);
 }
 
 async function find(page, user) {
