@@ -8,9 +8,11 @@
 
 import { check, faults, foreign, nothingIn, withWorld } from "./harness.mjs";
 import { conversation } from "./chat.mjs";
+import { agents } from "./chat-agents.mjs";
 import { badLines } from "./chat-lines.mjs";
+import { logins } from "./chat-login.mjs";
 
-const SECTIONS = { conversation, badLines };
+const SECTIONS = { conversation, agents, logins, badLines };
 
 await withWorld(async (world) => {
   const named = process.argv.slice(2);
