@@ -6,8 +6,8 @@ import { element } from "./chat-dom.js";
 const PROTOCOLS = ["http:", "https:", "mailto:"];
 /** Deeper things are shown as they were written. */
 const MOST_LEVELS = 24;
-/** The page has headings of its own above these. */
-const HEADINGS = ["h3", "h4", "h5", "h6", "h6", "h6"];
+/** The page has headings of its own above these, and most answers begin with their second level. */
+const HEADINGS = ["h3", "h3", "h4", "h5", "h6", "h6"];
 const ENTITIES = {
   amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", copy: "©", reg: "®", trade: "™", hellip: "…", mdash: "—", ndash: "–",
   lsquo: "‘", rsquo: "’", ldquo: "“", rdquo: "”", laquo: "«", raquo: "»", bull: "•", middot: "·", times: "×", divide: "÷", plusmn: "±",

@@ -9,6 +9,8 @@ import { Lexer, defaults } from "./vendor/marked.esm.js";
 const SLICE = 1_024;
 /** The open block is drawn again after so many times of what that has cost. */
 const REST = 3;
+/** So many blocks stand together, which cost nothing while they are out of sight. */
+const GROUP = 16;
 /** So many definitions of links are kept. */
 const MOST_LINKS = 100;
 
@@ -22,6 +24,9 @@ export class MarkdownStream {
   #open = element("div", { class: "open" });
   #drawn = "";
   #restsUntil = 0;
+  /** How many blocks are settled, and where the next one goes. */
+  #settled = 0;
+  #group = null;
   /** The text that grows, of code or of a block that is too long. */
   #growing = null;
   #now;
@@ -95,7 +100,12 @@ export class MarkdownStream {
   #settle(...nodes) {
     this.#open.replaceChildren();
     this.#drawn = "";
-    this.#root.append(...nodes, this.#open);
+    if (this.#settled % GROUP === 0) {
+      this.#group = element("div", { class: "settled" });
+      this.#root.append(this.#group, this.#open);
+    }
+    this.#settled += 1;
+    this.#group.append(...nodes);
   }
 
   /** A definition of a link counts from its own block on. */

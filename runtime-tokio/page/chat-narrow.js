@@ -11,7 +11,7 @@ export function wireDrawer() {
   };
   toggle.addEventListener("click", () => {
     set(!isOpen());
-    if (isOpen()) list.querySelector('[aria-current="true"], button').focus();
+    if (isOpen()) (list.querySelector('[aria-current="true"]') ?? list.querySelector("button")).focus();
   });
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !isOpen()) return;

@@ -21,7 +21,7 @@ export class RunView {
   #answer = element("div", { class: "answer", "data-testid": "answer" });
   #texts = [];
   #isReplaced = false;
-  #agent = element("span", { class: "agent" });
+  #agent = element("h2", { class: "agent" });
   #status = element("span", { class: "badge status" });
   #cancel = button("Cancel", { class: "quiet", "data-testid": "cancel" }, () => this.#askToCancel());
   #note = element("p", { class: "note" });

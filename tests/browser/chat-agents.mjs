@@ -113,7 +113,7 @@ async function markdown(page) {
   const run = await sayAndGet(page, "show me some Markdown");
   await ended(run, "completed");
   const answer = run.getByTestId("answer");
-  const counts = { h4: 1, "ol > li": 3, "ol ul > li": 2, "th.right": 1, "tbody tr": 2, "figure pre": 1, blockquote: 1, em: 1, strong: 1, b: 0, ".open": 0 };
+  const counts = { h3: 1, "ol > li": 3, "ol ul > li": 2, "th.right": 1, "tbody tr": 2, "figure pre": 1, blockquote: 1, em: 1, strong: 1, b: 0, ".open": 0 };
   for (const [selector, count] of Object.entries(counts)) equal(`${selector} ${await answer.locator(selector).count()}`, `${selector} ${count}`);
   const link = answer.locator("a");
   equal(await link.evaluate(({ href, rel, target }) => [href, rel, target].join(" ")), "https://commonmark.org/ noopener noreferrer _blank");

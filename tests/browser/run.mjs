@@ -8,11 +8,13 @@
 
 import { check, faults, foreign, nothingIn, withWorld } from "./harness.mjs";
 import { conversation } from "./chat.mjs";
+import { access } from "./chat-access.mjs";
 import { agents } from "./chat-agents.mjs";
 import { badLines } from "./chat-lines.mjs";
+import { load } from "./chat-load.mjs";
 import { logins } from "./chat-login.mjs";
 
-const SECTIONS = { conversation, agents, logins, badLines };
+const SECTIONS = { conversation, agents, logins, badLines, access, load };
 
 await withWorld(async (world) => {
   const named = process.argv.slice(2);

@@ -132,7 +132,7 @@ async fn research<R: Publish>(run: &mut R, topics: Vec<String>, pace: Duration) 
     if !think(run, &thought, pace).await? {
         return Ok(None);
     }
-    let mut answer = "### What the README says\n\n| topic | lines | the first |\n|---|---:|---|\n".to_owned();
+    let mut answer = "## What the README says\n\n| topic | lines | the first |\n|---|---:|---|\n".to_owned();
     let mut researchers = Vec::new();
     for topic in topics {
         let researcher = run.sub_agent(RESEARCHER, &topic)?;

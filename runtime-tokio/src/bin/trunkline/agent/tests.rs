@@ -164,7 +164,7 @@ async fn research_has_a_sub_agent_for_each_topic_and_ends_after_them() {
         assert!(own.last().unwrap().starts_with("completed"), "{own:?}");
     }
     let answer = events.last().unwrap();
-    assert!(answer.starts_with("completed ### What the README says"), "{answer}");
+    assert!(answer.starts_with("completed ## What the README says"), "{answer}");
     assert!(answer.contains("| zzzqqq | 0 |  |"), "{answer}");
 }
 
