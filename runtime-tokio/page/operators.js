@@ -1,8 +1,9 @@
 // The operators' page: log in with the scope `admin`, watch the server, look users up. All of it goes over the one WebSocket.
 
 import { Trunkline } from "./trunkline.js";
+import { endsLogin, reasonText } from "./chat-connection.js";
 import { confirm, wireConfirm } from "./operators-confirm.js";
-import { $, announce, setText } from "./operators-dom.js";
+import { $, announce, say, setText } from "./operators-dom.js";
 import { Figures } from "./operators-figures.js";
 import * as login from "./operators-login.js";
 import { LookUp } from "./operators-user.js";
@@ -13,7 +14,8 @@ const RELOGIN_PAUSE_MS = 10_000;
 const REFUSED = ["not_found", "forbidden"];
 
 let line = null;
-let connection = { state: "offline", reason: null, code: null, retryAt: null };
+let connection = { state: "connecting", reason: null, code: null, retryAt: null };
+let wasLost = false;
 let lastRelogin = -Infinity;
 let figures = null;
 let lookUp = null;
@@ -87,46 +89,36 @@ function openLine() {
     getToken: login.renew,
     onState: (change) => (line === opened ? showState(change) : undefined),
     onWelcome: (welcome) => setText($("user"), welcome.user_id ?? ""),
-    onNotice: (frame) => (frame.type === "error" ? announce(`The server refused something: ${frame.message ?? frame.code}`) : undefined),
+    onNotice: takeNotice,
   });
   line = opened;
   opened.start();
 }
 
-const STATE_NAMES = { connecting: "Connecting", live: "Live", lagging: "Live", offline: "Offline", stopped: "Stopped" };
+function takeNotice(frame) {
+  if (frame.type === "error") announce(`The server refused something: ${frame.message ?? frame.code}`);
+  if (frame.type === "going_away") announce("The server shuts down. This page comes back by itself, here or elsewhere.");
+}
 
-const REASONS = {
-  connection_lost: "The connection was lost.",
-  no_answer: "The server does not answer.",
-  heartbeat_timeout: "The line went silent.",
-  going_away: "The server is shutting down.",
-  service_restart: "The server is restarting.",
-  try_again_later: "The server has no room right now.",
-  disconnected: "An operator has closed this connection.",
-  token_unavailable: "No new token could be had yet.",
-  token_expired: "Your login has expired.",
-  token_revoked: "Your login was revoked.",
-  bad_credentials: "The server does not accept this login.",
-  no_token: "Your login has expired.",
-  unusable_token: "This is not a token.",
-  superseded: "This session was taken over by a newer connection.",
-  too_many_connections: "You have too many open connections.",
-};
+const STATE_NAMES = { connecting: "Connecting", live: "Live", lagging: "Live", offline: "Offline", stopped: "Stopped" };
 
 function showState(change) {
   if (change.state === "stopped" && change.reason === "closed") return;
   if (change.state === "stopped" && endsLogin(change)) return leaveOrReturn(change);
-  const wasOffline = connection.state === "offline" || connection.retrying;
-  connection = { ...change, retrying: change.state === "connecting" && wasOffline };
-  $("state").dataset.state = change.state;
+  connection = change;
   setText($("state"), STATE_NAMES[change.state]);
+  $("state").dataset.state = change.state;
+  sayLoss(change);
   showBanner();
   if (change.state === "live") poll();
   else figures?.pause("offline");
 }
 
-function endsLogin({ code, reason }) {
-  return code === 4400 || (code >= 4200 && code < 4300) || reason === "no_token" || reason === "unusable_token";
+function sayLoss({ state, reason }) {
+  const isLost = state === "offline" || state === "stopped" || (state === "connecting" && wasLost);
+  if (isLost && !wasLost) say(`${reasonText(reason)} ${state === "offline" ? "Trying again by itself." : ""}`);
+  if (!isLost && wasLost) say("Connected again.");
+  wasLost = isLost;
 }
 
 /** In development a restarted server has a new secret, and the name is enough to come back; otherwise it is the login again. */
@@ -139,25 +131,22 @@ function leaveOrReturn({ code, reason }) {
   return queueMicrotask(() => login.current() && openLine());
 }
 
-function reasonText(reason) {
-  return REASONS[reason] ?? `The connection ended (${reason}).`;
-}
-
 function showBanner() {
-  const { state, reason, retryAt, retrying } = connection;
-  const shown = state === "offline" || state === "stopped" || retrying;
-  $("banner").hidden = !shown;
-  if (!shown) return;
-  $("retry").hidden = retrying;
+  const { state } = connection;
+  $("banner").hidden = !wasLost;
+  if (!wasLost) return;
+  $("banner").dataset.tone = state === "stopped" ? "bad" : "warn";
+  $("retry").hidden = state === "connecting";
   setText($("retry"), state === "stopped" ? "Connect again" : "Try now");
-  setText($("banner-text"), bannerText(state, reason, retryAt));
+  setText($("banner-text"), bannerText(connection));
 }
 
-function bannerText(state, reason, retryAt) {
+function bannerText({ state, reason, retryAt }) {
   if (state === "connecting") return "Reconnecting …";
   if (state === "stopped") return reasonText(reason);
   const left = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-  return `${reasonText(reason)} Next try ${left > 0 ? `in ${left} s` : "now"}.`;
+  const why = navigator.onLine ? reasonText(reason) : "This device is offline.";
+  return `${why} Next try ${left > 0 ? `in ${left} s` : "now"}.`;
 }
 
 function retryNow() {

@@ -1,6 +1,6 @@
 // The chat page on bad lines: cut, away, slow, and with a server that restarts.
 
-import { check, device, ensure, equal, inState, live, logIn, shoot } from "./harness.mjs";
+import { check, device, ensure, equal, inState, live, logIn, shoot, until } from "./harness.mjs";
 import { LONG, ended, say, sayAndGet, story } from "./chat-steps.mjs";
 
 export async function badLines(world) {
@@ -10,6 +10,7 @@ export async function badLines(world) {
   await logIn(cut, "lina");
   await check("connections cut mid-run: no gap, no double", () => cutMidRun(cut, steady, world.proxy));
   await check("a message written while offline is sent once", () => offlineSend(cut, steady, world.proxy));
+  await check("a slow line shows the same in the end, without a gap", () => slowLine(cut, steady, world.proxy));
   // Only the page that expects cuts may meet a server that is away.
   await steady.context().close();
   if (world.server.restart) {
@@ -43,6 +44,7 @@ async function offlineSend(page, other, proxy) {
   await page.getByTestId("sending").waitFor();
   await shoot(page, "offline");
   proxy.refuse(false);
+  await page.getByTestId("retry").click().catch(() => {});
   await live(page, 45_000);
   await page.getByTestId("message").nth(count).waitFor();
   await ended(page.getByTestId("run").last());
@@ -54,8 +56,30 @@ async function offlineSend(page, other, proxy) {
   equal(await page.getByTestId("sending").count(), 0);
 }
 
+/** At a rate at which the whole answer takes several times as long as it takes to write. */
+async function slowLine(page, other, proxy) {
+  const count = await other.getByTestId("run").count();
+  proxy.slow(4_000);
+  const began = performance.now();
+  await say(other, LONG);
+  await ended(other.getByTestId("run").nth(count), "completed");
+  const took = performance.now() - began;
+  await ended(page.getByTestId("run").nth(count), "completed", 60_000);
+  const slowly = performance.now() - began;
+  proxy.slow(Infinity);
+  equal(await story(page), await story(other));
+  equal(await page.getByTestId("gap").count(), 0);
+  ensure(slowly > 1.5 * took, `the line was not slow: ${Math.round(slowly)} ms beside ${Math.round(took)} ms`);
+  return `${(slowly / 1_000).toFixed(1)} s in the place of ${(took / 1_000).toFixed(1)} s`;
+}
+
 async function restarted(page, server, how) {
   await server.restart(how);
-  await live(page, 60_000);
+  // The banner's button is quicker than the back-off.
+  await until(async () => {
+    if (await page.locator('[data-testid="state"][data-state="live"]').count()) return true;
+    await page.getByTestId("retry").click({ timeout: 100 }).catch(() => {});
+    return false;
+  }, "live again", 60_000);
   await ended(await sayAndGet(page, "what is 5+5?"), "completed");
 }

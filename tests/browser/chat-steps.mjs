@@ -35,3 +35,14 @@ export async function ended(run, status = null, timeout = 60_000) {
 export function story(page) {
   return page.locator("#thread").evaluate((root) => root.textContent);
 }
+
+/** A run of a back end's own, over HTTP: `events(list)` sends some in a row. */
+export async function produce(server, { user, thread, message }) {
+  const token = server.token({ user: "producer", scope: "publish" });
+  const { run_id: runId } = await server.post("/v1/runs", { user_id: user, thread_id: thread, agent_name: "writer", message }, token);
+  let n = 0;
+  return {
+    runId,
+    events: (list) => server.post(`/v1/runs/${runId}/events`, { events: list.map((event) => ({ n: (n += 1), event })) }, token),
+  };
+}

@@ -21,6 +21,7 @@ import { openProxy } from "./proxy.mjs";
 export const OUT = fileURLToPath(new URL("./out/", import.meta.url));
 /** How long a check waits for what must come. */
 export const PATIENCE_MS = 15_000;
+const LOOK_MS = 10;
 const START_MS = 30_000;
 const FLAGS = [
   "--headless",
@@ -96,7 +97,7 @@ export async function until(holds, what, timeout = PATIENCE_MS) {
     const found = await holds();
     if (found) return found;
     ensure(performance.now() < end, `waited in vain: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 40));
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }
 

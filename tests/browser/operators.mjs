@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { accessible } from "./axe.mjs";
+import { axe } from "./chat-access.mjs";
 import { LONG, ended, say } from "./chat-steps.mjs";
 import { check, device, ensure, equal, inState, live, logIn, shoot, until } from "./harness.mjs";
 import { busyMinute } from "./operators-load.mjs";
@@ -94,7 +94,7 @@ async function closeOne(root, [first, second]) {
   const before = await connectionIds(root);
   await root.getByTestId("close-one").first().click();
   ensure((await root.getByTestId("confirm").innerText()).includes("comes back by itself"), "it does not say what it will do");
-  await accessible(root);
+  await axe(root, "a question");
   await root.keyboard.press("Escape");
   equal((await connectionIds(root)).join(), before.join());
   await root.getByTestId("close-one").first().click();
@@ -122,7 +122,7 @@ async function revokeSession(root, world) {
   await root.getByTestId("revoke-one").click();
   await confirm(root);
   await announced(root, "Done. 1 connection closed.");
-  await cara.getByTestId("login-submit").waitFor();
+  await signedOut(cara);
   await until(async () => (await root.getByTestId("connection").count()) === 0, "nobody");
   await cara.context().close();
 }
@@ -136,9 +136,15 @@ async function revokeAll(root, world) {
   await confirm(root);
   await announced(root, "Done. 2 connections closed.");
   for (const dora of devices) {
-    await dora.getByTestId("login-submit").waitFor();
+    await signedOut(dora);
     await dora.context().close();
   }
+}
+
+/** The chat says so, and keeps what was shown until somebody logs in again. */
+async function signedOut(page) {
+  await inState(page, "stopped");
+  ensure((await page.getByTestId("banner").innerText()).includes("revoked"), await page.getByTestId("banner").innerText());
 }
 
 async function drain(root, world) {
@@ -188,7 +194,7 @@ async function tenantAdmin(world, root) {
   equal(await tess.getByTestId("connection").count(), 1);
   await find(root, "ann");
   equal(await root.getByTestId("connection").count(), 2);
-  await accessible(tess);
+  await axe(tess, "a tenant's admin");
   await tess.getByTestId("close-one").click();
   await confirm(tess);
   await announced(tess, "Done. 1 connection closed.");
@@ -248,16 +254,16 @@ async function looks(world) {
     const page = await device(world, { path: PATH, ...options });
     await page.goto(page.home);
     await page.getByTestId("login-name").waitFor();
-    await accessible(page);
+    await axe(page, `${name}: the log-in`);
     await logIn(page, "rita");
     await until(async () => (await figure(page, "connections")) > 0, "figures");
     await find(page, "ann");
     await page.locator("#all-figures summary").click();
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     ensure(wider <= 0, `${name}: the page is ${wider} px too wide`);
-    await accessible(page);
+    await axe(page, name);
     await page.getByTestId("drain").click();
-    await accessible(page);
+    await axe(page, `${name}: the question`);
     await page.keyboard.press("Escape");
     await shoot(page, `operators-${name}`);
     await page.context().close();

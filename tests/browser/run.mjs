@@ -8,10 +8,14 @@
 
 import { check, faults, foreign, nothingIn, withWorld } from "./harness.mjs";
 import { conversation } from "./chat.mjs";
+import { access } from "./chat-access.mjs";
+import { agents } from "./chat-agents.mjs";
 import { badLines } from "./chat-lines.mjs";
+import { load } from "./chat-load.mjs";
+import { logins } from "./chat-login.mjs";
 import { operators } from "./operators.mjs";
 
-const SECTIONS = { conversation, badLines, operators };
+const SECTIONS = { conversation, agents, logins, badLines, access, load, operators };
 
 await withWorld(async (world) => {
   const named = process.argv.slice(2);

@@ -76,7 +76,7 @@ async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Res
     if settings.agent
         && let Some(requests) = hub.requests()
     {
-        tokio::spawn(agent::attend(requests, settings.agent_pace));
+        tokio::spawn(agent::attend(hub.clone(), requests, settings.agent_pace));
     }
     let door = secret.filter(|_| settings.dev);
     let door = door.map(|secret| DevDoor {

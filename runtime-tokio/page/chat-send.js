@@ -1,0 +1,126 @@
+// Writing and sending: a message is shown at once, and stays until the server has it, whatever happens to the connection.
+
+import { newKey } from "./trunkline.js";
+import { $, announce, element } from "./chat-dom.js";
+import { draft, keepDraft } from "./chat-session.js";
+
+/** What a frame has beside the message. */
+const FRAME_BYTES = 512;
+const WAITS = "Waits for the connection";
+
+export class Composer {
+  #app;
+  /** What the server takes in one message. */
+  mostBytes = Infinity;
+
+  constructor(app) {
+    this.#app = app;
+    $("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit();
+    });
+    $("content").addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#submit();
+    });
+    $("content").addEventListener("input", () => this.#written());
+    for (const hint of document.querySelectorAll("[data-say]")) hint.addEventListener("click", () => this.#send(hint.textContent));
+  }
+
+  /** What was written before a reload is there again. */
+  restore() {
+    $("content").value = draft();
+  }
+
+  clear() {
+    $("content").value = "";
+    this.#written();
+  }
+
+  /** Sends what waited for another login. */
+  resume() {
+    for (const thread of this.#app.threads.all) {
+      for (const sending of thread.sending) if (sending.isParked) this.#transmit(sending);
+    }
+  }
+
+  #written() {
+    keepDraft($("content").value);
+    this.#complain("");
+  }
+
+  #submit() {
+    const content = $("content").value.trim();
+    if (!content) return;
+    const bytes = new TextEncoder().encode(JSON.stringify(content)).length + FRAME_BYTES;
+    if (bytes > this.mostBytes) return this.#complain(`This is too long to send: about ${bytes - this.mostBytes} bytes too many.`);
+    this.clear();
+    this.#send(content);
+  }
+
+  #complain(text) {
+    $("composer-error").textContent = text;
+    $("composer-error").hidden = text === "";
+  }
+
+  #send(content) {
+    const { threads } = this.#app;
+    threads.isChosen = true;
+    const thread = threads.current;
+    const root = element("div", { class: "message waiting", "data-testid": "sending" }, content);
+    const sending = { key: newKey(), content, thread, root, runId: null, isSeen: false, isParked: false };
+    thread.sending.push(sending);
+    thread.outbox.append(root);
+    threads.showEmpty();
+    this.#app.log.toEnd();
+    $("content").focus();
+    this.#transmit(sending);
+  }
+
+  async #transmit(sending) {
+    const { line } = this.#app;
+    sending.isParked = false;
+    sending.root.className = "message waiting";
+    sending.root.dataset.note = ["live", "lagging"].includes(line.state) ? "Sending …" : WAITS;
+    try {
+      sending.runId = await line.send(sending.thread.id, sending.content, { key: sending.key });
+      if (sending.isSeen || this.#app.hasRun(sending.runId)) drop(sending);
+    } catch (error) {
+      if (sending.isSeen) return;
+      // It goes with the next line, under the same key.
+      if (error.code === "stopped") Object.assign(sending, { isParked: true }).root.dataset.note = WAITS;
+      else this.#showRefused(sending, error);
+    }
+  }
+
+  /**
+   * The key stays the same, so that a try that did arrive is not repeated; but what was refused for good stays refused under
+   * its key, so that trying it again is another message.
+   */
+  #showRefused(sending, error) {
+    sending.root.className = "message refused";
+    sending.root.dataset.note = `Not sent: ${error.message}`;
+    announce(sending.root.dataset.note);
+    const again = element("button", { type: "button", class: "quiet" }, "Try again");
+    again.addEventListener("click", () => {
+      again.remove();
+      if (error.code === "refused") sending.key = newKey();
+      this.#transmit(sending);
+    });
+    sending.root.append(" ", again);
+  }
+}
+
+/** The message came back as an event, or its run did: its stand-in goes. */
+export function settleSending(thread, matches) {
+  const sending = thread.sending.find((one) => !one.isSeen && matches(one));
+  if (!sending) return;
+  sending.isSeen = true;
+  drop(sending);
+}
+
+function drop(sending) {
+  sending.root.remove();
+  sending.thread.sending = sending.thread.sending.filter((one) => one !== sending);
+}
