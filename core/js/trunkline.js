@@ -247,7 +247,8 @@ export class Trunkline {
 
   // --- connecting
 
-  async #open() {
+  /** `over` says why the last token is none any more, which is also why the client stops where there is no other. */
+  async #open(over = { reason: "no_token" }) {
     this.#timers.clear();
     const generation = ++this.#generation;
     this.#setState({ state: "connecting" });
@@ -259,7 +260,7 @@ export class Trunkline {
       return;
     }
     if (generation !== this.#generation) return;
-    if (!door) return this.#stop({ reason: "no_token" });
+    if (!door) return this.#stop(over);
     try {
       this.#attach(new this.#WebSocket(door.url, door.protocols));
     } catch {
@@ -326,7 +327,7 @@ export class Trunkline {
     if (this.#attempt > 0) return this.#retry(why);
     // The first new token is worth no wait; a server that refuses new ones too meets the back-off.
     this.#attempt = 1;
-    this.#open();
+    this.#open(why);
   }
 
   #retry(why) {

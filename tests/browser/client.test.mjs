@@ -382,10 +382,12 @@ test("4200 stops where no token is to be had, and retries where one cannot be ha
   fixed.socket().drop(4200, "token_expired");
   assert.equal(fixed.state().state, "stopped");
 
-  const none = await world({ getToken: async () => null });
-  none.socket().drop(4200, "token_expired");
-  await settle();
-  assert.deepEqual([none.state().state, none.state().reason], ["stopped", "no_token"]);
+  for (const [code, reason] of [[4200, "token_expired"], [4201, "token_revoked"]]) {
+    const none = await world({ getToken: async () => null });
+    none.socket().drop(code, reason);
+    await settle();
+    assert.deepEqual({ ...none.state() }, { state: "stopped", reason, code, retryAt: null });
+  }
 
   const away = await world({ getToken: () => Promise.reject(new TypeError("network")) });
   away.socket().drop(4200, "token_expired");
