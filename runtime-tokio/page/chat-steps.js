@@ -43,16 +43,19 @@ function fieldsOf({ parameters, results, error, durationMs }) {
     ["Parameters", parameters],
     ["Results", error && results === null ? undefined : results],
     ["Error", error ?? undefined],
-    ["Duration", durationMs == null ? undefined : duration(durationMs)],
   ];
-  return shown.filter(([, value]) => value !== undefined);
+  const values = shown.filter(([, value]) => value !== undefined).map(([name, value]) => [name, valueView(name, asText(value, 2))]);
+  return durationMs == null ? values : [...values, ["Duration", duration(durationMs)]];
 }
 
 /** What is long scrolls by itself, also by the keyboard. */
-function fieldView([name, value]) {
-  const text = asText(value, 2);
+function valueView(name, text) {
   const scrolls = text.length > 200 ? { tabindex: "0", role: "group", "aria-label": name } : {};
-  return [element("dt", {}, name), element("dd", {}, element("pre", scrolls, text))];
+  return element("pre", scrolls, text);
+}
+
+function fieldView([name, value]) {
+  return [element("dt", {}, name), element("dd", {}, value)];
 }
 
 function outcomeText({ success, durationMs }) {

@@ -4,6 +4,8 @@
 //   TRUNKLINE_URL=http://127.0.0.1:8080 node run.mjs          uses one that runs in development mode
 //   TRUNKLINE_BIN=path/to/trunkline node run.mjs badLines     some of it
 //
+//   UPDATE_PICTURES=1 TRUNKLINE_BIN=… node run.mjs pictures   writes the README's pictures anew
+//
 // What else can be set is in `harness.mjs`.
 
 import { check, faults, foreign, nothingIn, withWorld } from "./harness.mjs";
@@ -14,8 +16,9 @@ import { badLines } from "./chat-lines.mjs";
 import { load } from "./chat-load.mjs";
 import { logins } from "./chat-login.mjs";
 import { operators } from "./operators.mjs";
+import { pictures } from "./pictures.mjs";
 
-const SECTIONS = { conversation, agents, logins, badLines, access, load, operators };
+const SECTIONS = { conversation, agents, logins, badLines, access, load, pictures, operators };
 
 await withWorld(async (world) => {
   const named = process.argv.slice(2);
