@@ -48,6 +48,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod trace;
 
 use std::sync::Arc as Shared;
 use std::task::{Context, Poll, Waker};
@@ -255,7 +256,7 @@ impl Hub {
     /// When the user has too many open runs, the parent is none of them, the event is too large, or the server shuts down.
     pub fn start_run(&self, user: &UserId, thread: ThreadId, options: RunOptions) -> Result<Run, RunError> {
         let random = self.inner.entropy.id();
-        Run::start(self, |producer| RunStart {
+        Run::start(self, None, |producer| RunStart {
             user: user.clone(),
             producer: Some(producer),
             request: None,

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::trace::{self, Span};
 use super::{Hub, Run, RunOptions, json};
 use crate::error::ErrorCode;
 use crate::id::{RunId, ThreadId, UserId};
@@ -83,13 +84,14 @@ impl Drop for Requests {
 
 impl Request {
     pub(super) fn new(hub: Hub, ask: Ask) -> Self {
+        let span = trace::request(&ask);
         match ask {
             Ask::Message(ask) => {
-                let ticket = Ticket::new(hub, &ask.user, ask.request);
+                let ticket = Ticket::new(hub, &ask.user, ask.request, span);
                 Self::UserMessage(UserMessage { ticket, ask })
             }
             Ask::Command(ask) => {
-                let ticket = Ticket::new(hub, &ask.user, ask.request);
+                let ticket = Ticket::new(hub, &ask.user, ask.request, span);
                 Self::Command(Command { ticket, ask })
             }
         }
@@ -135,6 +137,11 @@ impl UserMessage {
         self.ask.metadata.as_deref()
     }
 
+    /// Its span, from its arrival here to its answer, for the work that is done for it; the run that answers it is a part of it.
+    pub const fn span(&self) -> &Span {
+        &self.ticket.span
+    }
+
     /// Accepts the message: it enters the user's stream, followed by `agent_started`, and its sender is told the run.
     ///
     /// # Errors
@@ -160,9 +167,10 @@ impl UserMessage {
             order: options.order,
             on_disconnect: options.on_disconnect,
         };
-        match Run::start(&self.ticket.hub, start) {
+        match Run::start(&self.ticket.hub, Some(&self.ticket.span), start) {
             Ok(run) => {
                 self.ticket.open = false;
+                trace::answered(&self.ticket.span, &Ok(ReplyOk::Done));
                 Ok(run)
             }
             Err(error) => {
@@ -199,6 +207,11 @@ impl Command {
         self.ask.args.as_deref()
     }
 
+    /// Its span, from its arrival here to its answer, for the work that is done for it.
+    pub const fn span(&self) -> &Span {
+        &self.ticket.span
+    }
+
     /// Answers with a result. One with more than half of [`Limits::control_bytes`] is not passed on: the sender is told that it
     /// is `too_large`.
     ///
@@ -224,11 +237,12 @@ struct Ticket {
     user: UserId,
     request: RequestId,
     open: bool,
+    span: Span,
 }
 
 impl Ticket {
-    fn new(hub: Hub, user: &UserId, request: RequestId) -> Self {
-        Self { hub, user: user.clone(), request, open: true }
+    fn new(hub: Hub, user: &UserId, request: RequestId, span: Span) -> Self {
+        Self { hub, user: user.clone(), request, open: true, span }
     }
 
     /// Whether anybody waits for the answer; where not, none is given.
@@ -239,6 +253,7 @@ impl Ticket {
 
     fn answer(&mut self, outcome: Result<ReplyOk, ReplyError>) {
         if std::mem::replace(&mut self.open, false) {
+            trace::answered(&self.span, &outcome);
             self.hub.act(&self.user, |shard, now| shard.answer(now, &self.user, self.request, outcome));
         }
     }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use serde::Serialize;
 
+use super::trace::{self, OfRun, Seen, Span};
 use super::{Approval, Hub, Mail, json};
 use crate::id::{ApprovalId, PartId, RunId, ThreadId, ToolCallId, UserId};
 use crate::manager::{Control, Decision, Entered, RunStart};
@@ -27,6 +28,7 @@ pub(super) struct Inner {
     thread: ThreadId,
     mail: Mail,
     signals: Lock<Signals>,
+    trace: Span,
 }
 
 /// What the run's producer has been told.
@@ -46,21 +48,31 @@ pub(super) struct Signals {
 pub struct ToolCall {
     run: Arc<Inner>,
     id: ToolCallId,
+    trace: Span,
 }
 
 /// The part that [`Run::delta`] streams.
 pub const DEFAULT_PART: &str = "answer";
 
 impl Run {
-    pub(super) fn start(hub: &Hub, start: impl FnOnce(Mail) -> RunStart<Mail>) -> Result<Self, RunError> {
+    /// A run that is a part of `of`, or of what its caller is in.
+    pub(super) fn start(
+        hub: &Hub,
+        of: Option<&Span>,
+        start: impl FnOnce(Mail) -> RunStart<Mail>,
+    ) -> Result<Self, RunError> {
         // One decision is at most a message; a run asks for the next only after it has taken the last.
         let limits = hub.limits();
         let mail = Arc::new(Mailbox::new(limits.control_bytes.saturating_add(limits.message_bytes.saturating_mul(2))));
         let start = start(Arc::clone(&mail));
         let user = start.user.clone();
+        let (agent, parent) = (trace::is_on().then(|| start.agent_name.clone()), start.parent);
         let started = hub.act(&user, |shard, now| shard.start_run(now, start))?;
         let signals = Lock::new(Signals::default());
-        let inner = Inner { hub: hub.clone(), user, id: started.run, thread: started.thread, mail, signals };
+        let trace = agent.map_or_else(Span::none, |agent| {
+            trace::run(of, OfRun { user: &user, run: started.run, thread: &started.thread, agent: &agent, parent })
+        });
+        let inner = Inner { hub: hub.clone(), user, id: started.run, thread: started.thread, mail, signals, trace };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -77,6 +89,11 @@ impl Run {
     /// Its conversation.
     pub fn thread(&self) -> &ThreadId {
         &self.inner.thread
+    }
+
+    /// Its span, for the work that is done for it; see [`observing`](crate::manual::observing).
+    pub fn span(&self) -> &Span {
+        &self.inner.trace
     }
 
     /// Says what the agent is about to do.
@@ -106,11 +123,13 @@ impl Run {
     /// When the run has ended, has made as many calls as allowed, or the parameters are not JSON or too large.
     pub fn tool(&self, name: impl Into<String>, parameters: &impl Serialize) -> Result<ToolCall, RunError> {
         let parameters = Some(json(parameters)?);
-        let event = RunEvent::ToolExecuting { tool_call_id: None, tool_name: name.into(), parameters };
-        let entered = self.inner.enter(event)?;
+        let tool_name = name.into();
+        let traced = (!self.inner.trace.is_disabled()).then(|| tool_name.clone());
+        let entered = self.inner.enter(RunEvent::ToolExecuting { tool_call_id: None, tool_name, parameters })?;
         // The automaton names every call it opens.
         let id = entered.tool_call_id.ok_or(RunError::Ended)?;
-        Ok(ToolCall { run: Arc::clone(&self.inner), id })
+        let trace = traced.map_or_else(Span::none, |name| trace::tool(&self.inner.trace, &name, &id));
+        Ok(ToolCall { run: Arc::clone(&self.inner), id, trace })
     }
 
     /// Streams a piece of the answer.
@@ -250,6 +269,11 @@ impl ToolCall {
         &self.id
     }
 
+    /// Its span, for the work that is done for it.
+    pub const fn span(&self) -> &Span {
+        &self.trace
+    }
+
     /// Ends the call with what it gave.
     ///
     /// # Errors
@@ -268,8 +292,10 @@ impl ToolCall {
 
     fn end(&self, results: &impl Serialize, error: Option<String>) -> Result<Receipt, RunError> {
         let results = Some(json(results)?);
-        let tool_call_id = self.id.clone();
-        self.run.event(RunEvent::ToolCompleted { tool_call_id, results, success: None, error })
+        let (tool_call_id, success) = (self.id.clone(), error.is_none());
+        let receipt = self.run.event(RunEvent::ToolCompleted { tool_call_id, results, success: None, error })?;
+        trace::tool_ended(&self.trace, success);
+        Ok(receipt)
     }
 }
 
@@ -280,7 +306,11 @@ impl Inner {
 
     fn enter(&self, event: RunEvent) -> Result<Entered, RunError> {
         let ends = event.is_terminal();
+        let seen = (ends && !self.trace.is_disabled()).then(|| Seen::of(&event));
         let entered = self.hub.act(&self.user, |shard, now| shard.run_event(now, &self.user, self.id, event))?;
+        if let Some(seen) = seen {
+            trace::run_event(&self.trace, &seen);
+        }
         if ends {
             self.signals.lock().ended = true;
             if let Some(waker) = self.mail.mark() {

@@ -27,6 +27,7 @@ use watching::Watching;
 
 use super::admission::{NO_ROOM, Placed};
 use super::publisher::{Outcome, Publisher};
+use super::trace::ConnectionTrace;
 use super::{Hub, Mail};
 use crate::auth::Scopes;
 use crate::connection::{Connection, ConnectionEvent, PhaseName};
@@ -54,6 +55,7 @@ pub struct Session {
     placed: Option<Box<Placed>>,
     /// The room of what is half received, where it is more than a little.
     inbound: Option<Box<Inbound>>,
+    trace: Option<ConnectionTrace>,
 }
 
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Session {
             room,
             placed: None,
             inbound: None,
+            trace: None,
         }
     }
 
@@ -445,5 +448,8 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.detach();
         self.hub.count_end(&self.connection);
+        if let Some(trace) = self.trace.take() {
+            trace.end(&self.connection);
+        }
     }
 }

@@ -10,6 +10,7 @@ use crate::auth::{AuthError, Grant};
 use crate::connection::Admission;
 use crate::error::CloseReason;
 use crate::hub::Mail;
+use crate::hub::trace::{ConnectionTrace, Entered};
 use crate::id::{ConnectionId, SessionId, UserId};
 use crate::manager::{Attach, Attached, Credential, Manager};
 use crate::protocol::{Heartbeat, Hello, Mode, ServerFrame, StreamEntry, StreamName, Welcome, WelcomeLimits};
@@ -106,7 +107,9 @@ impl Session {
         mut streams: Vec<StreamEntry>,
     ) {
         let Admission { grant, hello } = admission;
-        let connection = device.connection;
+        let (user, connection) = (&grant.user, device.connection);
+        let mode = device.producing.is_none().then(|| streams.first().map(|own| own.mode)).flatten();
+        self.trace = ConnectionTrace::begin(&Entered { user, connection, session, mode });
         self.state = State::Attached(device);
         streams.extend(self.follow_wanted(hello));
         let expires_in = grant.expires.saturating_since(now.unix).as_secs_f64();

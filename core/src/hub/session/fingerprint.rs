@@ -7,7 +7,8 @@ use crate::time::UnixTime;
 impl Session {
     /// All of a session but what it shares with others, whose states are its hub's, and its number among all sockets.
     pub(crate) fn fingerprint(&self, out: &mut Fingerprint) {
-        let Self { hub: _, connection, input, mail, state, handoff, leaving, room: _, placed, inbound } = self;
+        let Self { hub: _, connection, input, mail, state, handoff, leaving, room: _, placed, inbound, trace: _ } =
+            self;
         connection.fingerprint(out);
         out.shown(&(input, mail, state, handoff, leaving, placed, inbound));
     }

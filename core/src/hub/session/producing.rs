@@ -6,6 +6,7 @@ use crate::error::{CloseReason, ErrorCode};
 use crate::hub::Mail;
 use crate::hub::publisher::{Outcome, Publisher};
 use crate::hub::registry::{Producer, ProducerName};
+use crate::hub::trace::{self, OfRun, Seen, Traces};
 use crate::id::{ConnectionId, FrameId, RunId, SessionId, UserId};
 use crate::manager::{Control, Credential, Custom, Ephemeral, Tokens};
 use crate::protocol::{
@@ -21,6 +22,7 @@ pub(super) struct Producing {
     name: ProducerName,
     /// Words about its runs that it was told.
     told: u64,
+    traces: Traces,
 }
 
 impl Session {
@@ -160,9 +162,13 @@ impl Session {
         if !self.is_producer() {
             return self.refuse(now, Some(id), ErrorCode::Unexpected, NOT_A_PRODUCER);
         }
+        let traced = trace::is_on().then(|| start.clone());
         let held = self.publisher(|publisher, holder| publisher.start_run(start, Some(holder)));
         if let Ok(held) = &held {
             self.connection.watch_silence(held.lease);
+            if let Some(start) = traced {
+                self.trace_run(held.run, &start);
+            }
         }
         self.settle_frame(now, Some(id), None, held.map(ReplyOk::from));
     }
@@ -171,8 +177,30 @@ impl Session {
         if !self.is_producer() {
             return self.refuse(now, id, ErrorCode::Unexpected, NOT_A_PRODUCER);
         }
+        let seen = self.traces().filter(|traces| traces.has(run)).map(|_| Seen::of(&event));
         let outcome = self.publisher(|publisher, (by, _)| publisher.run_event(Some(by), run, n, event));
+        if let (Some(seen), Some(traces)) = (seen, self.traces()) {
+            match &outcome {
+                Ok(_) => traces.event(run, seen),
+                // What becomes of one that it has lost, others trace.
+                Err(error) if error.code != ErrorCode::RunOrder.into() => traces.forget(run),
+                Err(_) => {}
+            }
+        }
         self.settle_frame(now, id, Some((run, n)), outcome);
+    }
+
+    fn traces(&mut self) -> Option<&mut Traces> {
+        let State::Attached(device) = &mut self.state else { return None };
+        device.producing.as_mut().map(|producing| &mut producing.traces)
+    }
+
+    fn trace_run(&mut self, run: RunId, start: &protocol::RunStart) {
+        let State::Attached(device) = &mut self.state else { return };
+        let Some(producing) = &mut device.producing else { return };
+        let Ok(user) = device.user.beside(&start.user_id) else { return };
+        let (thread, agent, parent) = (&start.thread_id, &start.agent_name, start.parent_run_id);
+        producing.traces.begin(OfRun { user: &user, run, thread, agent, parent });
     }
 
     /// An event that cannot be read has used its number, where it was its turn.
@@ -209,8 +237,8 @@ impl Session {
 }
 
 impl Producing {
-    pub(super) const fn new(name: ProducerName) -> Self {
-        Self { name, told: 0 }
+    pub(super) fn new(name: ProducerName) -> Self {
+        Self { name, told: 0, traces: Traces::default() }
     }
 
     pub(super) const fn name(&self) -> &ProducerName {

@@ -363,3 +363,42 @@ fn the_table_of_metrics_is_the_programs() {
         assert!(samples.iter().all(|sample| !sample.labels.is_empty()) || labels.is_empty() || kind == Kind::Histogram);
     }
 }
+
+/// What the dashboard asks for is there, by labels that it has.
+#[test]
+fn the_dashboard_shows_metrics_that_there_are() {
+    let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../../grafana/trunkline.json")).unwrap();
+    let families = World::new().hub.metrics();
+    let labels_of = |name: &str| -> Option<Vec<&str>> {
+        let family = families
+            .iter()
+            .find(|family| family.samples.iter().any(|sample| format!("{}{}", family.name, sample.suffix) == name))?;
+        Some(family.samples.iter().flat_map(|sample| sample.labels.iter().map(|(label, _)| *label)).collect())
+    };
+    let mut shown = std::collections::BTreeSet::new();
+    let expressions = dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| {
+        panel["targets"].as_array().into_iter().flatten().map(|target| target["expr"].as_str().unwrap())
+    });
+    for expression in expressions {
+        for (at, _) in expression.match_indices("trunkline_") {
+            let rest = &expression[at..];
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let name = &rest[..end];
+            let labels = labels_of(name).unwrap_or_else(|| panic!("no {name}: {expression}"));
+            let matchers = rest[end..].trim_start_matches('{').split('}').next().unwrap();
+            for matcher in matchers.split(',') {
+                let label = matcher.split(['=', '~', '!']).next().unwrap();
+                assert!(["instance", "job"].contains(&label) || labels.contains(&label), "{name} has no {label}");
+            }
+            shown.insert(name.trim_end_matches("_bucket").to_owned());
+        }
+        for by in expression.split("by (").skip(1) {
+            let label = by.split(')').next().unwrap();
+            assert!(["le", "kind", "state", "outcome", "code, reason", "status", "type"].contains(&label), "{label}");
+        }
+    }
+    let left_out = ["trunkline_build_info", "trunkline_sockets_limit"];
+    for family in families {
+        assert!(shown.contains(family.name) || left_out.contains(&family.name), "nothing shows {}", family.name);
+    }
+}
