@@ -7,7 +7,7 @@ import { closeName } from "./trunkline.js";
 
 const OUTCOMES = ["live", "replay", "snapshot", "reset", "new"];
 const LEVELS = { normal: "Normal service", degraded: "Limited service", emergency: "Emergency service" };
-const BUDGETS = { logs: "Logs", snapshots: "Snapshots", keys: "Request keys", inbound: "Inbound" };
+const BUDGETS = { logs: "Logs", snapshots: "Snapshots", keys: "Keys", inbound: "Inbound" };
 /** From such a share on a budget is worth a look, and from such a one it is short. */
 const HIGH = 0.7;
 const FULL = 0.9;
@@ -171,7 +171,7 @@ export class Figures {
     const of = (state) => metrics.get("trunkline_sockets", { state });
     const sockets = [
       { key: "sockets", label: "Sockets", used: sum(of("authenticated"), of("unauthenticated")), most: metrics.get("trunkline_sockets_limit", { state: "all" }), format: count },
-      { key: "strangers", label: "Not logged in yet", used: of("unauthenticated"), most: metrics.get("trunkline_sockets_limit", { state: "unauthenticated" }), format: count },
+      { key: "strangers", label: "… logging in", used: of("unauthenticated"), most: metrics.get("trunkline_sockets_limit", { state: "unauthenticated" }), format: count },
     ];
     syncRows($("budgets"), [...memory, ...sockets].filter(({ used }) => used !== null), { key: ({ key }) => key, make: budgetRow, update: updateBudget });
   }

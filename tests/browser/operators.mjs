@@ -1,23 +1,17 @@
 // The operators' page: whether its figures are true, what can be done about a user, and who is let see what.
 
-import { readFileSync, writeFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { axe } from "./chat-access.mjs";
 import { LONG, ended, say } from "./chat-steps.mjs";
 import { check, device, ensure, equal, inState, live, logIn, shoot, until } from "./harness.mjs";
-import { busyMinute } from "./operators-load.mjs";
-import { sizeOf, withFewColours } from "./png.mjs";
+import { hide, operatorsPicture } from "./operators-picture.mjs";
 
 const PATH = "/operators";
 const SECRET_WORDS = "nobody else is to read this";
-const PICTURE = fileURLToPath(new URL("./pictures/operators.png", import.meta.url));
-const PICTURE_BYTES = 150_000;
-const AS_ON_PAPER = { viewport: { width: 1280, height: 800 } };
 
 /** Needs the server's own tokens and restarts, so it runs only where the test has started the server. */
 export async function operators(world) {
   if (!world.server.token) return;
-  const root = await device(world, { path: PATH, cuts: true, ...AS_ON_PAPER });
+  const root = await device(world, { path: PATH, cuts: true, viewport: { width: 1280, height: 800 } });
   await check("an operator logs in and sees figures", () => firstFigures(root));
   const devices = await threeDevices(world);
   await check("connections, users, runs and deliveries rise and fall with what happens", () => trueFigures(root, devices));
@@ -32,7 +26,7 @@ export async function operators(world) {
   await check("a plain user's token is refused kindly", () => refusePlainUser(world));
   await check("a tenant's admin sees its users and no figures", () => tenantAdmin(world, root));
   await check("axe finds nothing, light, dark and narrow", () => looks(world));
-  await check("the picture of the README is small, and as it was asked for", () => picture(root, world));
+  await check("the operators' picture", () => operatorsPicture(world));
   await check("a restart leaves a gap and the figures go on", () => restart(root, world));
   await check("draining asks first, tells everybody and lets nobody in", () => drain(root, world));
   for (const page of [root, ...devices]) await page.context().close();
@@ -234,21 +228,14 @@ async function hidden(root) {
       return send.call(this, text);
     };
   });
-  await setHidden(root, true);
+  await hide(root, true);
   await root.waitForTimeout(1_000);
   asked.length = 0;
   await root.waitForTimeout(4_000);
   equal(asked.length, 0);
-  await setHidden(root, false);
+  await hide(root, false);
   await until(async () => (await gaps(root)) === before + 1, "the gap");
   ensure(asked.length > 0, "it asks no more");
-}
-
-function setHidden(page, value) {
-  return page.evaluate((is) => {
-    Object.defineProperty(document, "hidden", { configurable: true, get: () => is });
-    document.dispatchEvent(new Event("visibilitychange"));
-  }, value);
 }
 
 async function looks(world) {
@@ -270,23 +257,6 @@ async function looks(world) {
     await shoot(page, `operators-${name}`);
     await page.context().close();
   }
-}
-
-/** Written anew with `UPDATE_PICTURES=1`, out of a minute of real work. */
-async function picture(root, world) {
-  if (process.env.UPDATE_PICTURES) {
-    const work = await busyMinute(world);
-    await find(root, work.busiest);
-    await root.getByTestId("found-run").waitFor();
-    await root.evaluate(() => scrollTo(0, 0));
-    await root.mouse.move(0, 0);
-    writeFileSync(PICTURE, withFewColours(await root.screenshot()));
-    work.end();
-  }
-  const png = readFileSync(PICTURE);
-  ensure(png.length < PICTURE_BYTES, `${png.length} bytes; at most ${PICTURE_BYTES}`);
-  const { width, height } = sizeOf(png);
-  equal(`${width}x${height}`, "1280x800");
 }
 
 async function restart(root, world) {

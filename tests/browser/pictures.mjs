@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { OUT, check, device, ensure, equal, logIn } from "./harness.mjs";
 import { ended } from "./chat-steps.mjs";
+import { withFewColours } from "./png.mjs";
 
 const PICTURES = fileURLToPath(new URL("./pictures/", import.meta.url));
 const MOST_BYTES = 150_000;
@@ -19,7 +20,7 @@ export async function pictures(world) {
  * `UPDATE_PICTURES=1` that one is written in its place.
  */
 export async function picture(page, name) {
-  const shot = await page.screenshot({ path: `${OUT}${name}.png`, animations: "disabled", caret: "hide" });
+  const shot = withFewColours(await page.screenshot({ path: `${OUT}${name}.png`, animations: "disabled", caret: "hide" }));
   ensure(shot.length < MOST_BYTES, `${name}.png has ${shot.length} bytes`);
   if (process.env.UPDATE_PICTURES) {
     mkdirSync(PICTURES, { recursive: true });

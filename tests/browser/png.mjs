@@ -10,7 +10,8 @@ const PIXEL = 3;
 
 /** Takes the PNG of a screenshot: 8 bits a channel, no transparency. */
 export function withFewColours(png) {
-  const { width, height } = sizeOf(png);
+  // They stand in the first chunk.
+  const [width, height] = [png.readUInt32BE(16), png.readUInt32BE(20)];
   const rows = pixels(png, width, height);
   const counts = new Map();
   for (const row of rows) for (const colour of row) counts.set(colour, (counts.get(colour) ?? 0) + 1);
@@ -24,11 +25,6 @@ export function withFewColours(png) {
   const colours = Buffer.from(palette.flatMap(channels));
   const parts = [["IHDR", head], ["PLTE", colours], ["IDAT", deflateSync(Buffer.concat(lines), { level: 9 })], ["IEND", Buffer.alloc(0)]];
   return Buffer.concat([SIGNATURE, ...parts.map(chunk)]);
-}
-
-/** Width and height stand in a PNG's first chunk. */
-export function sizeOf(png) {
-  return { width: png.readUInt32BE(16), height: png.readUInt32BE(20) };
 }
 
 function pixels(png, width, height) {

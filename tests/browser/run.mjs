@@ -4,7 +4,7 @@
 //   TRUNKLINE_URL=http://127.0.0.1:8080 node run.mjs          uses one that runs in development mode
 //   TRUNKLINE_BIN=path/to/trunkline node run.mjs badLines     some of it
 //
-//   UPDATE_PICTURES=1 TRUNKLINE_BIN=… node run.mjs pictures   writes the README's pictures anew
+//   UPDATE_PICTURES=1 TRUNKLINE_BIN=… node run.mjs pictures operators   writes the README's pictures anew
 //
 // What else can be set is in `harness.mjs`.
 
