@@ -43,6 +43,7 @@ pub(crate) const FILES: &[File] = files! {
     "/vendor/marked.esm.js": "vendor/marked.esm.js" is JAVASCRIPT,
     "/operators": "operators.html" is HTML,
     "/operators.css": "operators.css" is CSS,
+    "/operators-panels.css": "operators-panels.css" is CSS,
     "/operators.js": "operators.js" is JAVASCRIPT,
     "/operators-data.js": "operators-data.js" is JAVASCRIPT,
     "/operators-dom.js": "operators-dom.js" is JAVASCRIPT,
