@@ -43,7 +43,8 @@ export class RunView {
     this.root.append(head, this.#steps, this.#answer, this.#note);
     this.#feed(null, null);
     thread.track(run);
-    this.#drawAllButText();
+    this.#drawSteps();
+    this.#drawState();
     drawSoon(this);
   }
 
@@ -66,20 +67,21 @@ export class RunView {
   }
 
   draw(deadline) {
-    this.#drawAllButText();
+    this.#drawSteps();
     let isDone = true;
     for (const text of this.#texts) isDone = text.draw(deadline) && isDone;
+    // A run is shown as over once all of its text is there.
+    if (isDone || !this.run.terminal) this.#drawState();
     return isDone;
   }
 
-  #drawAllButText() {
+  #drawState() {
     const { run } = this;
     this.root.dataset.status = run.status;
     this.root.setAttribute("aria-label", `Run by ${run.agentName ?? "agent"}`);
     setText(this.#agent, run.agentName ?? "agent");
     this.#status.dataset.tone = TONES[run.status];
     setText(this.#status, statusText(run));
-    this.#drawSteps();
     this.#answer.hidden = this.#texts.length === 0;
     this.#answer.dataset.streaming = String(run.terminal === null);
     this.#drawNote();

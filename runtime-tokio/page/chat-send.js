@@ -2,7 +2,7 @@
 
 import { newKey } from "./trunkline.js";
 import { $, announce, element } from "./chat-dom.js";
-import { draft, keepDraft } from "./chat-session.js";
+import { keepUnsent, unsent } from "./chat-session.js";
 
 /** What a frame has beside the message. */
 const FRAME_BYTES = 512;
@@ -28,14 +28,23 @@ export class Composer {
     for (const hint of document.querySelectorAll("[data-say]")) hint.addEventListener("click", () => this.#send(hint.textContent));
   }
 
-  /** What was written before a reload is there again. */
-  restore() {
-    $("content").value = draft();
+  /** What this user has written before a reload is there again, and goes out with the next connection. */
+  restore(userId) {
+    const { draft, outbox } = unsent(userId);
+    if ($("content").value === "") $("content").value = draft;
+    const { threads } = this.#app;
+    const isHere = (key) => [...threads.all].some((thread) => thread.sending.some((sending) => sending.key === key));
+    for (const { key, threadId, content } of outbox) {
+      if (isHere(key)) continue;
+      const thread = threads.open(threadId);
+      threads.select(thread);
+      this.#hold(thread, content, key).isParked = true;
+    }
   }
 
   clear() {
     $("content").value = "";
-    this.#written();
+    this.#complain("");
   }
 
   /** Sends what waited for another login. */
@@ -46,8 +55,15 @@ export class Composer {
   }
 
   #written() {
-    keepDraft($("content").value);
     this.#complain("");
+    this.#keep();
+  }
+
+  /** What is written and not sent outlives the page. */
+  #keep() {
+    const sending = [...this.#app.threads.all].flatMap((thread) => thread.sending);
+    const outbox = sending.map(({ key, thread, content }) => ({ key, threadId: thread.id, content }));
+    keepUnsent({ draft: $("content").value, outbox });
   }
 
   #submit() {
@@ -67,15 +83,35 @@ export class Composer {
   #send(content) {
     const { threads } = this.#app;
     threads.isChosen = true;
-    const thread = threads.current;
-    const root = element("div", { class: "message waiting", "data-testid": "sending" }, content);
-    const sending = { key: newKey(), content, thread, root, runId: null, isSeen: false, isParked: false };
-    thread.sending.push(sending);
-    thread.outbox.append(root);
+    const sending = this.#hold(threads.current, content, newKey());
     threads.showEmpty();
     this.#app.log.toEnd();
     $("content").focus();
     this.#transmit(sending);
+    this.#keep();
+  }
+
+  /** Shows it until it is sent. */
+  #hold(thread, content, key) {
+    const root = element("div", { class: "message waiting", "data-testid": "sending", "data-note": WAITS }, content);
+    const sending = { key, content, thread, root, runId: null, isSeen: false, isParked: false };
+    thread.sending.push(sending);
+    thread.outbox.append(root);
+    return sending;
+  }
+
+  /** The message came back as an event, or its run did: its stand-in goes. */
+  settle(thread, matches) {
+    const sending = thread.sending.find((one) => !one.isSeen && matches(one));
+    if (!sending) return;
+    sending.isSeen = true;
+    this.#drop(sending);
+  }
+
+  #drop(sending) {
+    sending.root.remove();
+    sending.thread.sending = sending.thread.sending.filter((one) => one !== sending);
+    this.#keep();
   }
 
   async #transmit(sending) {
@@ -85,7 +121,7 @@ export class Composer {
     sending.root.dataset.note = ["live", "lagging"].includes(line.state) ? "Sending …" : WAITS;
     try {
       sending.runId = await line.send(sending.thread.id, sending.content, { key: sending.key });
-      if (sending.isSeen || this.#app.hasRun(sending.runId)) drop(sending);
+      if (sending.isSeen || this.#app.hasRun(sending.runId)) this.#drop(sending);
     } catch (error) {
       if (sending.isSeen) return;
       // It goes with the next line, under the same key.
@@ -110,17 +146,4 @@ export class Composer {
     });
     sending.root.append(" ", again);
   }
-}
-
-/** The message came back as an event, or its run did: its stand-in goes. */
-export function settleSending(thread, matches) {
-  const sending = thread.sending.find((one) => !one.isSeen && matches(one));
-  if (!sending) return;
-  sending.isSeen = true;
-  drop(sending);
-}
-
-function drop(sending) {
-  sending.root.remove();
-  sending.thread.sending = sending.thread.sending.filter((one) => one !== sending);
 }

@@ -1,10 +1,10 @@
-// Who is logged in: `{user, token}` in development mode, `{token}` otherwise. It lives as long as the tab, and so does what was written
-// and not sent.
+// Who is logged in: `{user, token}` in development mode, `{token}` otherwise, and `userId` once the server has named it. It lives as long
+// as the tab, and so does what its user has written and not sent.
 
 import { $ } from "./chat-dom.js";
 
 const SESSION_KEY = "trunkline.session";
-const DRAFT_KEY = "trunkline.draft";
+const UNSENT_KEY = "trunkline.unsent";
 
 let session = read(SESSION_KEY);
 
@@ -18,11 +18,20 @@ export function begin(next) {
 export function end() {
   session = null;
   write(SESSION_KEY, null);
-  keepDraft("");
 }
 
-export const draft = () => read(DRAFT_KEY) ?? "";
-export const keepDraft = (text) => write(DRAFT_KEY, text || null);
+/** What this user has written and not sent: `{draft, outbox}`. Nothing of another one's is given. */
+export function unsent(userId) {
+  const kept = read(UNSENT_KEY);
+  return kept && kept.userId === userId ? kept : { draft: "", outbox: [] };
+}
+
+export function keepUnsent({ draft, outbox }) {
+  const isNone = draft === "" && outbox.length === 0;
+  write(UNSENT_KEY, isNone ? null : { userId: session?.userId, draft, outbox });
+}
+
+export const forgetUnsent = () => write(UNSENT_KEY, null);
 
 /** For the connection: a new token, or `null` where only the person can give one. */
 export async function getToken() {

@@ -78,19 +78,28 @@ export class Threads {
     $("empty").hidden = this.current.entry !== null || this.current.sending.length > 0;
   }
 
-  /** Drops everything but what is on its way in the thread that is open. */
+  /** Drops everything but what is on its way. */
   clear() {
-    const kept = this.current;
+    const open = this.current?.id;
+    const kept = [...this.all].filter(({ id, sending }) => id === open || sending.length > 0);
     this.#all.clear();
     this.openingGap = null;
     this.current = null;
     $("threads").replaceChildren();
     $("thread").replaceChildren();
-    if (!kept) return;
-    const again = this.open(kept.id);
-    again.sending = kept.sending.map((sending) => Object.assign(sending, { thread: again }));
-    again.outbox.append(...kept.outbox.children);
-    this.select(again);
+    for (const { id, sending, outbox } of kept) {
+      const again = this.open(id);
+      again.sending = sending.map((one) => Object.assign(one, { thread: again }));
+      again.outbox.append(...outbox.children);
+    }
+    if (open !== undefined) this.select(this.open(open));
+  }
+
+  /** Drops all of it. */
+  forget() {
+    this.current = null;
+    this.#all.clear();
+    this.clear();
   }
 
   #mark(thread) {

@@ -6,7 +6,7 @@ import { $, announce, asText, element } from "./chat-dom.js";
 import { Log } from "./chat-log.js";
 import { wireDrawer } from "./chat-narrow.js";
 import { RunView } from "./chat-run.js";
-import { Composer, settleSending } from "./chat-send.js";
+import { Composer } from "./chat-send.js";
 import * as session from "./chat-session.js";
 import { Threads, gapNotice } from "./chat-threads.js";
 
@@ -56,24 +56,29 @@ function enter() {
     threads.isChosen = false;
     threads.select(threads.openNew());
   }
-  composer.restore();
+  composer.restore(session.current().userId);
   openLine();
   $("content").focus();
 }
 
-function signOut(message = "") {
+function signOut() {
+  session.forgetUnsent();
+  leave("");
+}
+
+function leave(message) {
   line?.close();
   line = null;
   session.end();
   forget();
-  return session.showLogin(message, enter);
+  session.showLogin(message, enter);
 }
 
 /** Nothing of one user's is for another one. */
 function forget() {
   userId = null;
-  threads.current = null;
-  clearConversation();
+  runs.clear();
+  threads.forget();
   composer.clear();
 }
 
@@ -105,10 +110,13 @@ function openLine() {
 
 function takeWelcome(welcome) {
   if (userId !== null && userId !== welcome.user_id) {
+    session.forgetUnsent();
     forget();
     threads.select(threads.openNew());
   }
   userId = welcome.user_id;
+  session.begin({ ...session.current(), userId });
+  composer.restore(userId);
   $("user").textContent = userId ?? "";
   composer.mostBytes = welcome.limits?.message_bytes ?? Infinity;
   connection.showLevel(welcome.service_level, "");
@@ -118,8 +126,8 @@ function takeState(change) {
   if (change.state === "stopped") {
     if (change.reason === "closed") return undefined;
     if (endsLogin(change) && comesBackByName(change)) return undefined;
-    // Who was never in has nothing to keep.
-    if (endsLogin(change) && userId === null) return signOut(reasonText(change.reason));
+    // Who was never in has nothing to look at.
+    if (endsLogin(change) && userId === null) return leave(reasonText(change.reason));
   }
   connection.show(change);
   if (change.state === "live") composer.resume();
@@ -131,7 +139,7 @@ function comesBackByName({ code }) {
   const { user } = session.current();
   if (!user || code !== 4400 || performance.now() - lastRelogin < RELOGIN_PAUSE_MS) return false;
   lastRelogin = performance.now();
-  session.begin({ user });
+  session.begin({ user, userId });
   queueMicrotask(() => session.current() && openLine());
   return true;
 }
@@ -162,7 +170,7 @@ function takeMessage(event) {
   const thread = threads.open(event.thread_id);
   const content = asText(event.content);
   threads.list(thread, content);
-  settleSending(thread, (sending) => sending.content === content);
+  composer.settle(thread, (sending) => sending.content === content);
   thread.items.append(element("div", { class: "message", "data-testid": "message" }, content));
   threads.follow(thread, line.caughtUp);
   threads.showEmpty();
@@ -178,7 +186,7 @@ function showRun(runId, run, event = null) {
   if (run.threadId === null) return undefined;
   const thread = threads.open(run.threadId);
   threads.list(thread, event?.message ?? null);
-  settleSending(thread, (sending) => sending.runId === runId);
+  composer.settle(thread, (sending) => sending.runId === runId);
   const view = new RunView(run, thread, app);
   runs.set(runId, view);
   const parent = runs.get(run.parentRunId);

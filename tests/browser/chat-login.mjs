@@ -5,10 +5,12 @@ import { ended, sayAndGet, story } from "./chat-steps.mjs";
 
 export async function logins(world) {
   await check("what is written survives a reload, and not a sign-out", () => draft(world));
+  await check("and so does a message that waits for the connection, which is then sent once", () => outbox(world));
   await check("a token that does not hold is refused in the form", () => refused(world));
   if (!world.server.token) return;
   await check("a short-lived token is renewed without the person noticing", () => renewed(world));
-  await check("one that cannot be renewed is said, and what was written is kept and sent after the next login", () => expired(world));
+  await check("one that cannot be renewed is said, and what was written is kept and sent after the next login", () => expired(world, { reloads: false }));
+  await check("the same over a reload", () => expired(world, { reloads: true }));
   await check("after it another user sees nothing of the first", () => otherUser(world));
 }
 
@@ -22,6 +24,34 @@ async function draft(world) {
   await page.getByTestId("sign-out").click();
   await logIn(page, "dora");
   equal(await page.getByTestId("composer").inputValue(), "");
+  await page.context().close();
+}
+
+async function outbox(world) {
+  const page = await device(world);
+  let isAway = false;
+  await page.routeWebSocket(/\/ws$/, (socket) => (isAway ? socket.close({ code: 1013 }) : void socket.connectToServer()));
+  await logIn(page, "olga");
+  await ended(await sayAndGet(page, "what is 1+1?"), "completed");
+  isAway = true;
+  await page.reload();
+  await inState(page, "offline");
+  await page.getByTestId("composer").fill("what is 2+2?");
+  await page.keyboard.press("Enter");
+  await page.getByTestId("sending").waitFor();
+  await page.reload();
+  equal(await page.getByTestId("sending").innerText(), "what is 2+2?");
+  isAway = false;
+  await page.getByTestId("retry").click();
+  await live(page);
+  await page.locator("#threads li").nth(1).waitFor();
+  await page.locator("#threads li").first().locator("button").click();
+  await ended(page.getByTestId("run"), "completed");
+  equal(await page.getByTestId("message").allInnerTexts().then(String), "what is 2+2?");
+  await page.reload();
+  await page.locator("#threads li").nth(1).waitFor();
+  equal(await page.getByTestId("sending").count(), 0);
+  equal(await page.locator("#threads li").count(), 2);
   await page.context().close();
 }
 
@@ -66,7 +96,7 @@ async function renewed(world) {
   await page.context().close();
 }
 
-async function expired(world) {
+async function expired(world, { reloads }) {
   const page = await tokenDevice(world);
   await enterToken(page, world.server.token({ user: "exa", ttl: "1s" }));
   await live(page);
@@ -82,12 +112,13 @@ async function expired(world) {
   await page.getByTestId("send").click();
   await page.getByTestId("sending").waitFor();
   await page.getByTestId("composer").fill("another half");
-  await page.getByTestId("retry").click();
+  if (reloads) await page.reload();
+  else await page.getByTestId("retry").click();
   await fillToken(page, world.server.token({ user: "exa" }));
   await live(page);
   await page.getByTestId("run").nth(1).waitFor();
   await ended(page.getByTestId("run").nth(1), "completed");
-  ensure((await page.getByTestId("answer").last().innerText()).includes("11"), "the answer");
+  await until(async () => (await page.getByTestId("answer").last().innerText()).includes("11"), "the answer");
   equal(await page.getByTestId("sending").count(), 0);
   equal(await page.getByTestId("composer").inputValue(), "another half");
   await page.context().close();

@@ -71,17 +71,10 @@ fn status(answer: &str) -> &str {
 
 #[tokio::test]
 async fn the_page_and_its_parts_are_served_with_strict_headers() {
-    for (path, kind) in [
-        ("/", "text/html"),
-        ("/chat.css", "text/css"),
-        ("/chat.js", "text/javascript"),
-        ("/operators", "text/html"),
-        ("/operators.js", "text/javascript"),
-        ("/trunkline-tokens.js", "text/javascript"),
-    ] {
-        let answer = get_path(path, None).await;
-        assert_eq!(status(&answer), "200", "{path}");
-        assert!(answer.contains(&format!("content-type: {kind}")), "{answer}");
+    for file in page::FILES {
+        let answer = get_path(file.path, None).await;
+        assert_eq!(status(&answer), "200", "{}", file.path);
+        assert!(answer.contains(&format!("content-type: {}", file.media_type)), "{answer}");
     }
     for path in ["/", "/healthz", "/nowhere"] {
         let answer = get_path(path, None).await;
