@@ -2,8 +2,9 @@
 # Foreign clients and a foreign agent against a running server: run.sh PATH_OF_THE_TRUNKLINE_BINARY
 #
 # Builds nothing. Starts the server on a free loopback port, with a secret of its own in a folder that is removed at the
-# end, and runs the Python and the Node client against it: first with the agent that is built in, then without it, where
-# `producer.py` answers. Last come the checks of producers. Status 0 only if all of them pass.
+# end, and runs the Python and the Node client against it: first with the agent that is built in, after which the reference
+# parser of Prometheus reads the metrics, then without it, where `producer.py` answers. Last come the checks of producers.
+# Status 0 only if all of them pass.
 set -eu
 
 if [ $# -ne 1 ] || [ ! -x "$1" ]; then
@@ -95,6 +96,9 @@ clients() {
 
 serve
 clients "the agent that is built in"
+
+echo "== Python, prometheus_client: the metrics"
+timeout 60 "$work/venv/bin/python" -B "$here/metrics_checks.py" || failed=1
 
 serve --no-agent
 TRUNKLINE_TOKEN=$TRUNKLINE_TOKEN_AGENT "$work/venv/bin/python" -B "$here/producer.py" "$TRUNKLINE_URL" \

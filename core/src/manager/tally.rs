@@ -30,6 +30,6 @@ impl<H> Manager<H> {
     /// Counts what a reader has taken: `taken` events that it was not given before, of `behind` that were there. `appended` is
     /// when the newest came, where the reader has reached it.
     pub fn count_read(&mut self, now: Timestamp, taken: u64, behind: u64, appended: Option<Timestamp>) {
-        self.tally.read(taken, behind, appended.map(|at| now.saturating_since(at)));
+        self.tally.read(taken, behind, appended.map(|at| now.as_micros().saturating_sub(at.as_micros())));
     }
 }

@@ -19,7 +19,8 @@ impl<const N: usize> Histogram<N> {
 
     /// Counts a value.
     pub fn observe(&mut self, value: u64) {
-        let at = self.bounds.partition_point(|bound| *bound < value);
+        // Most values are small, and the bounds few.
+        let at = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(N);
         if let Some(count) = self.counts.get_mut(at) {
             *count += 1;
         }

@@ -1,7 +1,5 @@
 //! What one shard counts, under its own lock: plain numbers that only rise.
 
-use std::time::Duration;
-
 use super::Histogram;
 use crate::protocol::{EventKind, Mode};
 
@@ -159,15 +157,15 @@ impl ShardTally {
     }
 
     /// Counts a read that has taken `taken` events, `behind` being how many there were; where it has reached the newest,
-    /// `waited` is for how long that has been there.
-    pub fn read(&mut self, taken: u64, behind: u64, waited: Option<Duration>) {
+    /// `waited` is for how many microseconds that has been there.
+    pub fn read(&mut self, taken: u64, behind: u64, waited: Option<u64>) {
         if taken == 0 {
             return;
         }
         self.deliveries += taken;
         self.behind.observe(behind);
         if let Some(waited) = waited {
-            self.delivery.observe(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+            self.delivery.observe(waited);
         }
     }
 }
@@ -218,7 +216,7 @@ mod tests {
                 tally.events.count(EventKind::AgentDelta);
                 tally.resumes.count(n % 2 == 0, n % 3 == 0, Mode::Replay);
                 tally.request(RequestKind::Approve);
-                tally.read(n, n, Some(Duration::from_micros(n)));
+                tally.read(n, n, Some(n));
                 tally.shed += 1;
             }
             tally
@@ -235,7 +233,7 @@ mod tests {
         let mut tally = ShardTally::default();
         tally.read(64, 100, None);
         assert_eq!((tally.delivery.count(), tally.behind.count()), (0, 1));
-        tally.read(36, 36, Some(Duration::from_secs(1)));
+        tally.read(36, 36, Some(1_000_000));
         assert_eq!((tally.delivery.count(), tally.delivery.sum()), (1, 1_000_000));
     }
 }
