@@ -35,9 +35,9 @@ export const forgetUnsent = () => write(UNSENT_KEY, null);
 
 /** For the connection: a new token, or `null` where only the person can give one. */
 export async function getToken() {
-  const asked = session;
-  const token = asked?.user ? await devLogin(asked.user) : null;
-  if (token && session === asked) begin({ ...session, token });
+  const before = session;
+  const token = before?.user ? await devLogin(before.user) : null;
+  if (token && session === before) begin({ ...session, token });
   return token;
 }
 
@@ -60,13 +60,17 @@ function write(key, value) {
 
 // --- development mode
 
-/** What the server says of its development mode; `null` outside of it. */
+let asked = null;
+
+/** What the server says of its development mode; `null` outside of it, and where it cannot be reached. It is asked once. */
 export async function development() {
+  asked ??= fetch("/dev/info");
   try {
-    const answer = await fetch("/dev/info");
-    const info = answer.ok ? await answer.json() : null;
+    const answer = await asked;
+    const info = answer.ok ? await answer.clone().json() : null;
     return info?.dev === true ? info : null;
   } catch {
+    asked = null;
     return null;
   }
 }
