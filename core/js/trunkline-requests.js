@@ -32,17 +32,22 @@ export class Requests {
 
   /**
    * Asks. `accept` is called with the answer before anything that follows it is looked at. One that is `passing` is about this connection
-   * alone: there is always room for it, and with the connection it is done. Answers the request, with the `promise` of its reply.
+   * alone: there is always room for it, and with the connection it is done. One that is to be done `once` goes over this connection or
+   * not at all: it is refused where there is none, or where that ends first. Answers the request, with the `promise` of its reply.
    */
-  ask(frame, { accept, passing = false } = {}) {
+  ask(frame, { accept, passing = false, once = false } = {}) {
     const id = this.newId();
-    const waiting = { id, accept, passing };
+    const waiting = { id, accept, passing, once };
     waiting.promise = new Promise((resolve, reject) => Object.assign(waiting, { resolve, reject }));
     try {
       // As it is now: what the caller does to it later is not what was asked, and what is no JSON is refused here.
       waiting.text = JSON.stringify({ ...frame, id });
     } catch (error) {
       waiting.reject(error);
+      return waiting;
+    }
+    if (once && !this.#queue) {
+      waiting.reject(new RequestError({ code: "not_connected", message: "there is no connection now; ask again once there is", temporary: true }));
       return waiting;
     }
     if (!passing && this.#waiting.size >= MOST_WAITING) {
@@ -70,16 +75,22 @@ export class Requests {
     this.#send();
   }
 
-  /** There is none any more. What is about that one is done. */
+  /** There is none any more. What is about that one is done, and what was to be done over it alone is given up. */
   shut() {
     this.#queue = null;
     this.#clock.clear(this.#timer);
     this.#timer = null;
-    for (const [id, { passing, resolve }] of [...this.#waiting]) {
-      if (!passing) continue;
+    for (const [id, { passing, once, resolve, reject }] of [...this.#waiting]) {
+      if (!passing && !once) continue;
       this.#waiting.delete(id);
-      resolve({});
+      if (passing) resolve({});
+      else reject(new RequestError({ code: "unanswered", message: "the connection ended before the answer: see whether it was done" }));
     }
+  }
+
+  /** Whatever the answer, nobody takes it; and with the connection it is done. */
+  disown(waiting) {
+    Object.assign(waiting, { accept: undefined, passing: true });
   }
 
   /** Nobody wants it any more, and it was not sent on this connection. */

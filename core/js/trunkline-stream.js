@@ -24,8 +24,36 @@ export function nextAction(code) {
   return [1000, 1002, 1003, 1007, 1009].includes(code) ? "stop" : "retry";
 }
 
+const CLOSE_NAMES = {
+  1000: "normal",
+  1001: "going_away",
+  1002: "protocol_error",
+  1003: "unsupported_data",
+  1006: "connection_lost",
+  1007: "invalid_payload",
+  1009: "message_too_big",
+  1011: "internal_error",
+  1012: "service_restart",
+  1013: "try_again_later",
+  4001: "write_stalled",
+  4002: "rate_limited",
+  4003: "idle_timeout",
+  4004: "heartbeat_timeout",
+  4005: "disconnected",
+  4040: "hello_timeout",
+  4100: "evicted_for_capacity",
+  4200: "token_expired",
+  4201: "token_revoked",
+  4300: "session_reset",
+  4400: "bad_credentials",
+  4403: "forbidden",
+  4409: "superseded",
+  4410: "too_many_connections",
+};
+
+/** What a close code is called. */
 export function closeName(code) {
-  return { 1006: "connection_lost", 1001: "going_away", 1012: "service_restart" }[code] ?? `closed_${code}`;
+  return CLOSE_NAMES[code] ?? `closed_${code}`;
 }
 
 const MAX_EPOCH = 2n ** 64n - 1n;
@@ -59,10 +87,11 @@ export function formatPosition({ epoch, seq }) {
 export function checkFollows(position, frame) {
   const next = parsePosition(frame.event_id);
   if (frame.seq != null && frame.seq !== next.seq) throw new StreamFault("seq and event_id differ");
+  const prev = frame.prev ?? next.seq - 1;
+  if (next.seq <= prev) throw new StreamFault(`it covers nothing: from ${prev} to ${next.seq}`);
   if (!position) return next;
   if (next.epoch !== position.epoch) throw new StreamFault("another epoch");
-  const prev = frame.prev ?? next.seq - 1;
-  if (prev !== position.seq || next.seq <= prev) throw new StreamFault(`expected ${position.seq + 1}, got ${prev + 1}`);
+  if (prev !== position.seq) throw new StreamFault(`expected ${position.seq + 1}, got ${prev + 1}`);
   return next;
 }
 

@@ -219,6 +219,57 @@ export type Notice =
   | { type: "service_level"; level: ServiceLevel; reason: string; capabilities: string[] }
   | { type: "going_away"; deadline: number; reconnect_after: number };
 
+/** What `revoke` takes back. */
+export type Revoked = (
+  | { sessionId: string; tokenId?: undefined; all?: undefined }
+  | { tokenId: string; sessionId?: undefined; all?: undefined }
+  | { all: true; sessionId?: undefined; tokenId?: undefined }
+) & {
+  /** Seconds since 1970: when the last of what is taken back would have ended by itself. */
+  expires?: number;
+};
+
+/** One metric, as `/metrics` has it. Names that end in `_total` only rise while the server lives. */
+export interface Metric {
+  name: string;
+  samples: { labels?: Record<string, string>; value: number }[];
+}
+
+/** What `inspect` says of the server. */
+export interface ServerFigures {
+  version: string;
+  /** Seconds since 1970. */
+  started: number;
+  time: number;
+  draining: boolean;
+  level: ServiceLevel;
+  /** For people. */
+  reason: string;
+  /** What an operator has ordered. */
+  ordered?: ServiceLevel | null;
+  /** What is reported of the things that the server depends on. */
+  dependencies: { name: string; level: ServiceLevel; reason?: string }[];
+  metrics: Metric[];
+}
+
+/** What `inspect` says of a user: nothing of what was said. */
+export interface UserFigures {
+  user_id: string;
+  /** The end of its stream. */
+  head?: Position;
+  connections: { connection_id: string; session_id: string; acked?: Position; behind: number }[];
+  runs: {
+    run_id: string;
+    thread_id: string;
+    agent_name: string;
+    status: Exclude<RunStatus, "pending">;
+    run_seq: number;
+    /** Seconds; absent while a connection or the server holds the run. */
+    lease_left?: number;
+    cancel_requested_by?: string;
+  }[];
+}
+
 /** What each listener is called with. */
 export interface Heard {
   state: StateChange;
@@ -233,13 +284,15 @@ export interface Heard {
 export interface Options {
   /** Of the endpoint, `ws:` or `wss:`. */
   url: string;
-  /** What lets in; without it `getToken` is asked. One of the two must be there. */
+  /** What lets in; without it `getToken` is asked, or `getTicket`. One of the three must be there. */
   token?: string;
   /**
    * `null` says that there is no token to be had, and the client stops; a rejection says "not now". It is called ahead of a token's
    * expiry, too, where `null` says "not now" as well.
    */
   getToken?: () => Promise<string | null> | string | null;
+  /** In the place of both: a one-time ticket, which is asked for ahead of every connection. `null` stops; a rejection says "not now". */
+  getTicket?: () => Promise<string | null> | string | null;
   /** Where to go on; `START` for all that is kept, absent for what comes from now on. */
   position?: Position;
   /** Ids of the conversations to watch, at most 100; absent or empty for all. */
@@ -291,6 +344,21 @@ export class Trunkline {
   subscribe(topic: string, options?: { position?: Position }): Promise<void>;
   /** Leaves a topic at once. */
   unsubscribe(topic: string): Promise<void>;
+  /**
+   * For operators, as the three below: the figures of the server. Each is refused with `not_connected` where there is no connection, and
+   * with `unanswered` where that ends before the answer: none is ever sent twice.
+   */
+  inspect(): Promise<ServerFigures>;
+  /** A user's connections and runs, of the token's own tenant. */
+  inspect(userId: string): Promise<UserFigures>;
+  /** Closes all connections of a user; they come back by themselves. Resolves to how many it closed. */
+  disconnect(userId: string): Promise<number>;
+  /** Closes one of them. */
+  disconnect(userId: string, connectionId: string): Promise<number>;
+  /** Takes a session, a token or all tokens of a user back. Resolves to how many connections it closed. */
+  revoke(userId: string, what: Revoked): Promise<number>;
+  /** Shuts the server down, and every connection with it. */
+  drain(): Promise<void>;
   /** Adds a listener; answers what takes it out again. */
   on<Name extends keyof Heard>(name: Name, listener: (value: Heard[Name]) => void): () => void;
   /** The events from here on, until the client has stopped. Whoever takes too slowly gets a `RequestError` with the code `overrun`. */
@@ -369,6 +437,8 @@ export function restoreRun(run: RunView | undefined, piece: SnapshotRun): RunVie
 /** The run, known only in part from here on. */
 export function markGap(run: RunView): RunView;
 
+/** What a close code is called, as in core/PROTOCOL.md. */
+export function closeName(code: number): string;
 /** What a close code asks of a client. */
 export function nextAction(code: number): "stop" | "retry" | "later" | "token" | "afresh";
 export function parsePosition(text: string): { epoch: string; seq: number };

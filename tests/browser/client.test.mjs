@@ -7,6 +7,7 @@ import {
   START,
   StreamFault,
   checkFollows,
+  closeName,
   connect,
   formatPosition,
   markGap,
@@ -169,7 +170,7 @@ test("frames of a socket that was left behind are not heard", async () => {
 });
 
 test("a gap, a repetition, another epoch or a wrong seq close with 4000 and resume", async () => {
-  for (const bad of [event(3), event(1), { ...event(2), event_id: "8-2" }, { ...event(2), seq: 3 }, event(9, { prev: 3 }), "[]", "{"]) {
+  for (const bad of [event(3), event(1), { ...event(2), event_id: "8-2" }, { ...event(2), seq: 3 }, event(9, { prev: 3 }), event(1, { prev: 1 }), "[]", "{"]) {
     const { socket, welcome, clock, events, client, sockets } = await world();
     welcome();
     socket().receive(event(1));
@@ -381,10 +382,12 @@ test("4200 stops where no token is to be had, and retries where one cannot be ha
   fixed.socket().drop(4200, "token_expired");
   assert.equal(fixed.state().state, "stopped");
 
-  const none = await world({ getToken: async () => null });
-  none.socket().drop(4200, "token_expired");
-  await settle();
-  assert.deepEqual([none.state().state, none.state().reason], ["stopped", "no_token"]);
+  for (const [code, reason] of [[4200, "token_expired"], [4201, "token_revoked"]]) {
+    const none = await world({ getToken: async () => null });
+    none.socket().drop(code, reason);
+    await settle();
+    assert.deepEqual({ ...none.state() }, { state: "stopped", reason, code, retryAt: null });
+  }
 
   const away = await world({ getToken: () => Promise.reject(new TypeError("network")) });
   away.socket().drop(4200, "token_expired");
@@ -642,6 +645,79 @@ test("a revoked session is not named again, and the position is", async () => {
   socket().onopen({});
   const [hello] = socket().sent;
   assert.deepEqual([hello.type, "session_id" in hello, hello.resume], ["hello", false, { user: "7-3" }]);
+});
+
+test("a ticket is asked for ahead of every connection, and no token goes along", async () => {
+  let asked = 0;
+  const getTicket = async () => `ticket-${(asked += 1)}`;
+  const { socket, sockets, welcome, clock } = await world({ token: undefined, getTicket, url: "ws://test/ws?a=b" });
+  assert.deepEqual([socket().url, socket().protocols], ["ws://test/ws?a=b&ticket=ticket-1", ["trunkline.v1"]]);
+  welcome("7-0", {}, { expires_in: 60, heartbeat: SILENT });
+  await clock.pass(59_000);
+  assert.equal(asked, 1, "there is no token to renew");
+  socket().drop(4200, "token_expired");
+  await settle();
+  assert.equal(sockets[1].url, "ws://test/ws?a=b&ticket=ticket-2");
+  assert.throws(() => connect({ url: "ws://test/ws", token: "T1", getTicket }), TypeError);
+});
+
+test("a client without a ticket stops, and one that gets none now tries again", async () => {
+  const { state } = await world({ token: undefined, getTicket: async () => null });
+  assert.deepEqual([state().state, state().reason], ["stopped", "no_token"]);
+  const { state: later } = await world({ token: undefined, getTicket: () => Promise.reject(new Error("not now")) });
+  assert.deepEqual([later().state, later().reason], ["offline", "token_unavailable"]);
+});
+
+test("an operator asks and acts by one frame each, and gets what the answer says", async () => {
+  const { client, socket, welcome } = await world();
+  welcome();
+  const server = { version: "0.1.0", metrics: [] };
+  const user = { user_id: "ann", connections: [], runs: [] };
+  const table = [
+    [() => client.inspect(), { type: "inspect" }, { server }, server],
+    [() => client.inspect("ann"), { type: "inspect", user_id: "ann" }, { user }, user],
+    [() => client.disconnect("ann"), { type: "disconnect", user_id: "ann" }, { closed: 2 }, 2],
+    [() => client.disconnect("ann", "conn_1"), { type: "disconnect", user_id: "ann", connection_id: "conn_1" }, { closed: 1 }, 1],
+    [() => client.revoke("ann", { sessionId: "s" }), { type: "revoke", user_id: "ann", session_id: "s" }, { closed: 1 }, 1],
+    [() => client.revoke("ann", { tokenId: "t", expires: 9 }), { type: "revoke", user_id: "ann", token_id: "t", expires: 9 }, { closed: 0 }, 0],
+    [() => client.revoke("ann", { all: true }), { type: "revoke", user_id: "ann", all: true }, { closed: 3 }, 3],
+    [() => client.drain(), { type: "drain" }, {}, undefined],
+  ];
+  for (const [act, frame, answer, result] of table) {
+    const outcome = act();
+    const { id, ...sent } = socket().sent.at(-1);
+    assert.deepEqual(sent, frame);
+    socket().receive({ type: "reply", id, ok: true, ...answer });
+    assert.deepEqual(await outcome, result);
+  }
+  await assert.rejects(client.disconnect("ann", undefined), TypeError);
+  const refused = client.drain();
+  socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: false, error: { code: "not_found", message: "not this token's" } });
+  await assert.rejects(refused, { code: "not_found", temporary: false });
+});
+
+test("what an operator asks is never sent twice, and never over a later connection", async () => {
+  const { client, socket, welcome, clock } = await world();
+  await assert.rejects(client.drain(), { code: "not_connected", temporary: true });
+  welcome();
+  const asked = [client.inspect(), client.disconnect("ann"), client.revoke("ann", { all: true }), client.drain()];
+  const outcomes = Promise.allSettled(asked);
+  socket().drop();
+  assert.deepEqual((await outcomes).map(({ reason }) => reason.code), Array(4).fill("unanswered"));
+  await clock.pass(500);
+  welcome();
+  assert.deepEqual(socket().sent.map(({ type }) => type), ["hello"]);
+  client.close();
+  await assert.rejects(client.inspect(), { code: "stopped" });
+});
+
+test("closes have the names of the protocol", () => {
+  const protocol = readFileSync(new URL("../../core/PROTOCOL.md", import.meta.url), "utf8");
+  const [, table] = /\n## Close codes\n([\s\S]*?)\n## /.exec(protocol);
+  const named = [...table.matchAll(/^\| (\d{4}) \| `(\w+)` \|/gm)];
+  assert.ok(named.length >= 20);
+  for (const [, code, name] of named) assert.equal(closeName(Number(code)), name);
+  assert.deepEqual([closeName(4005), closeName(4999)], ["disconnected", "closed_4999"]);
 });
 
 test("close ends everything, also from within a listener", async () => {
@@ -1449,8 +1525,7 @@ function plain({ status, threadId, agentName, parentRunId, thoughts, tools, part
         return [tool.toolCallId, { name, parameters, results, success, error: said }];
       }),
     ),
-    // The sign for what is missing at the beginning is for people, too.
-    parts: Object.fromEntries(parts.map(({ partId, text, lost }) => [partId, { start: lost, text: lost > 0 ? text.slice(1) : text }])),
+    parts: Object.fromEntries(parts.map(({ partId, text, lost }) => [partId, { lost, text }])),
     approval: approval ? { id: approval.approvalId, question: approval.question } : null,
     outcome: outcomes[status] ?? null,
   };

@@ -1,6 +1,6 @@
 // Compiles if the types of the client's module say what it can do. `@ts-expect-error` stands before what they must not allow.
 
-import { START, StreamFault, connect, reduceRun, restoreRun, runIdsOf } from "../../core/js/trunkline.js";
+import { START, StreamFault, closeName, connect, reduceRun, restoreRun, runIdsOf } from "../../core/js/trunkline.js";
 import type { RunView, State, TrunklineEvent } from "../../core/js/trunkline.js";
 
 const runs = new Map<string, RunView>();
@@ -28,6 +28,16 @@ export async function all(): Promise<string> {
   return key;
 }
 
+export async function operate(): Promise<string[]> {
+  const { level, metrics } = await line.inspect();
+  const { connections } = await line.inspect("ann");
+  const closed: number = (await line.disconnect("ann")) + (await line.disconnect("ann", connections[0]!.connection_id));
+  await line.revoke("ann", { sessionId: "s" });
+  await line.revoke("ann", { all: true, expires: closed });
+  await line.drain();
+  return [level, closeName(4005), ...metrics.map(({ name }) => name)];
+}
+
 function text(event: TrunklineEvent): string {
   switch (event.type) {
     case "agent_delta":
@@ -45,3 +55,10 @@ connect({ token: "t" });
 line.on("events", () => {});
 // @ts-expect-error a state is none of the others
 states.push("online");
+// @ts-expect-error one thing is taken back at a time
+line.revoke("ann", { sessionId: "s", all: true });
+// @ts-expect-error a session, a token or all must be named
+line.revoke("ann", {});
+connect({ url: "ws://127.0.0.1:8787/ws", getTicket: async () => null });
+// @ts-expect-error an id that may be missing does not mean all
+line.disconnect("ann", [""].at(1));

@@ -34,12 +34,15 @@ macro_rules! files {
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// All of them. Pages import the first.
-pub const FILES: [File; 6] = files! {
+pub const FILES: [File; 9] = files! {
     "trunkline.js" is JAVASCRIPT,
     "trunkline-events.js" is JAVASCRIPT,
+    "trunkline-places.js" is JAVASCRIPT,
     "trunkline-requests.js" is JAVASCRIPT,
     "trunkline-run.js" is JAVASCRIPT,
     "trunkline-stream.js" is JAVASCRIPT,
+    "trunkline-time.js" is JAVASCRIPT,
+    "trunkline-tokens.js" is JAVASCRIPT,
     "trunkline.d.ts" is "text/plain; charset=utf-8",
 };
 
@@ -58,7 +61,7 @@ mod tests {
     use crate::client::places::Places;
     use crate::error::NextAction;
     use crate::protocol::{Mode, Position, RunStatus, ServerFrame, StreamEntry, StreamName};
-    use crate::stream::{Reducer, RunView};
+    use crate::stream::{PartView, Reducer, RunView};
 
     /// What both clients are held to; the one in JavaScript is by the tests of the page.
     fn vectors(kind: &str) -> Vec<Value> {
@@ -105,6 +108,19 @@ mod tests {
         }
     }
 
+    /// A text with a sign for each place where something is missing, and how much that is in all.
+    fn shown(part: &PartView) -> Value {
+        let stretches = part.earlier.iter().map(|stretch| (stretch.start, &*stretch.text));
+        let (mut text, mut end, mut lost) = (String::new(), 0, 0);
+        for (start, known) in stretches.chain([(part.start, &*part.text)]) {
+            text.push_str(if start > end { "…" } else { "" });
+            text.push_str(known);
+            lost += start - end;
+            end = start + known.chars().count() as u64;
+        }
+        json!({"lost": lost, "text": text})
+    }
+
     fn plain(run: &RunView) -> Value {
         let parsed = |text: &Option<String>| text.as_ref().map(|text| serde_json::from_str::<Value>(text).unwrap());
         let status = match run.status {
@@ -119,7 +135,7 @@ mod tests {
             let said = json!({"name": tool.name, "parameters": parameters, "results": results, "success": tool.success, "error": tool.error});
             (id.as_str(), said)
         });
-        let parts = run.parts.iter().map(|(id, part)| (id.as_str(), json!({"start": part.start, "text": part.text})));
+        let parts = run.parts.iter().map(|(id, part)| (id.as_str(), shown(part)));
         let approval = run.approval.as_ref();
         json!({
             "status": status,

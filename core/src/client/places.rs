@@ -84,10 +84,11 @@ impl Places {
         self.take(stream, position)
     }
 
-    /// Goes on to `position` where that follows the last one.
+    /// Goes on to `position` where that follows the last one. A frame covers what is behind `follows` up to its position, which is
+    /// something.
     pub(super) fn follow(&mut self, stream: &StreamName, follows: u64, position: Position) -> Result<(), Fault> {
         let expected = self.get(stream).unwrap_or(Position::NONE);
-        if position.epoch != expected.epoch || follows != expected.seq || position.seq < follows {
+        if position.epoch != expected.epoch || follows != expected.seq || position.seq <= follows {
             return Err(Fault::Gap { expected, follows });
         }
         self.take(stream, position)

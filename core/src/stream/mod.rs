@@ -23,6 +23,6 @@ pub use packed::Packed;
 pub use reducer::Reducer;
 pub use run::{DECIDED_KEPT, RunMachine};
 pub use threads::Threads;
-pub use view::{ApprovalView, PartView, RunView, ToolView};
+pub use view::{ApprovalView, PartView, RunView, Stretch, ToolView};
 
 pub use crate::protocol::RunEvent;

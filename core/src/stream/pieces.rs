@@ -87,11 +87,14 @@ impl ToolView {
 
 impl PartView {
     fn pieces(&self, id: &PartId, max: usize) -> impl Iterator<Item = SnapshotPart> {
-        let mut offset = self.start;
-        chunks(&self.text, max).map(move |text| {
-            let piece = SnapshotPart { part_id: id.clone(), offset, text: text.to_owned() };
-            offset += text.chars().count() as u64;
-            piece
+        let earlier = self.earlier.iter().map(|stretch| (stretch.start, &*stretch.text));
+        earlier.chain([(self.start, &*self.text)]).flat_map(move |(start, text)| {
+            let mut offset = start;
+            chunks(text, max).map(move |text| {
+                let piece = SnapshotPart { part_id: id.clone(), offset, text: text.to_owned() };
+                offset += text.chars().count() as u64;
+                piece
+            })
         })
     }
 }

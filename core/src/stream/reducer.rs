@@ -309,4 +309,27 @@ mod tests {
         reducer.shorten(1_000);
         assert_eq!(reducer.runs()[&RunId::from_bits(1)].parts[&part].start, 50, "nothing to do");
     }
+
+    #[test]
+    fn what_is_known_before_a_hole_stays_and_counts() {
+        let mut reducer = Reducer::default();
+        for (offset, text) in [(2, "né"), (9, "🙂 and"), (10, " and on"), (30, "!")] {
+            reducer.apply(&delta(offset, text));
+        }
+        let run = &reducer.runs()[&RunId::from_bits(1)];
+        let part = &run.parts[&PartId::new("p").unwrap()];
+        let earlier: Vec<_> = part.earlier.iter().map(|stretch| (stretch.start, stretch.text.as_str())).collect();
+        assert_eq!(earlier, [(2, "né"), (9, "🙂 and on")]);
+        assert_eq!((part.start, part.end, part.text.as_str()), (30, 31, "!"));
+        let mut restored = Reducer::default();
+        reducer.pieces(4).iter().for_each(|piece| restored.restore(piece));
+        assert_eq!(restored.runs()[&RunId::from_bits(1)].parts, run.parts);
+        // The first to go is what is before the holes.
+        let mut shorter = reducer.clone();
+        shorter.shorten(reducer.bytes() - 1);
+        let part = &shorter.runs()[&RunId::from_bits(1)].parts[&PartId::new("p").unwrap()];
+        assert_eq!((part.earlier.len(), part.text.as_str()), (0, "!"));
+        shorter.shorten(0);
+        assert_eq!(shorter.bytes(), 0);
+    }
 }

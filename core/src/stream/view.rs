@@ -24,14 +24,25 @@ pub struct ToolView {
     pub error: Option<String>,
 }
 
-/// A streamed text, or what is kept of it.
+/// A streamed text, or what is kept of it. Where a piece of it was lost on its way to a device, what is known before the hole stays.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PartView {
-    /// Where the text begins, in Unicode scalar values: above 0 when its beginning was not kept.
+    /// What comes before the holes, in order; a log's own view has none.
+    pub earlier: Vec<Stretch>,
+    /// Where `text` begins, in Unicode scalar values: above 0 when what is before it was not kept, or lost.
     pub start: u64,
     /// Where it ends.
     pub end: u64,
     /// The text between.
+    pub text: String,
+}
+
+/// What is known of a text in front of a hole in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where it begins, in Unicode scalar values.
+    pub start: u64,
+    /// The text from there to the hole.
     pub text: String,
 }
 
@@ -132,25 +143,24 @@ impl RunView {
 
     /// Appends what is new of `text`; what the part has already is the same text.
     pub(super) fn extend(&mut self, part: &PartId, offset: u64, text: &str) {
-        let fresh = PartView { start: offset, end: offset, text: String::new() };
+        let fresh = PartView { start: offset, end: offset, ..PartView::default() };
         let known = match self.parts.entry(part.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
                 self.bytes += PART_OVERHEAD + part.as_str().len();
-                place.insert(fresh.clone())
+                place.insert(fresh)
             }
         };
-        self.bytes -= known.text.len();
+        self.bytes -= known.bytes();
         if offset > known.end {
-            // What is between was lost, and a text with a hole is none.
-            *known = fresh;
+            known.leave_hole(offset);
         }
         let overlap = usize::try_from(known.end.saturating_sub(offset)).unwrap_or(usize::MAX);
         for letter in text.chars().skip(overlap) {
             known.text.push(letter);
             known.end += 1;
         }
-        self.bytes += known.text.len();
+        self.bytes += known.bytes();
     }
 
     /// Takes one of its pieces in.
@@ -255,9 +265,10 @@ impl RunView {
         }
     }
 
-    /// Drops the first half of every text.
+    /// Drops what is before the holes, and the first half of every text.
     fn halve(&mut self) {
         for part in self.parts.values_mut() {
+            self.bytes -= std::mem::take(&mut part.earlier).iter().map(Stretch::bytes).sum::<usize>();
             let drop = (part.end - part.start) / 2;
             let at = part.text.char_indices().nth(usize::try_from(drop).unwrap_or(usize::MAX)).map_or(0, |(at, _)| at);
             part.text = part.text.split_off(at);
@@ -268,9 +279,31 @@ impl RunView {
 
     /// A text that goes on afterwards begins where it goes on.
     fn drop_texts(&mut self) {
-        let bytes = |(id, part): (&PartId, &PartView)| PART_OVERHEAD + id.as_str().len() + part.text.len();
+        let bytes = |(id, part): (&PartId, &PartView)| PART_OVERHEAD + id.as_str().len() + part.bytes();
         self.bytes -= self.parts.iter().map(bytes).sum::<usize>();
         self.parts.clear();
+    }
+}
+
+impl PartView {
+    /// Goes on at `offset`; what is between was lost.
+    fn leave_hole(&mut self, offset: u64) {
+        let text = std::mem::take(&mut self.text);
+        if !text.is_empty() {
+            self.earlier.push(Stretch { start: self.start, text });
+        }
+        (self.start, self.end) = (offset, offset);
+    }
+
+    /// Of its texts.
+    fn bytes(&self) -> usize {
+        self.earlier.iter().map(Stretch::bytes).sum::<usize>() + self.text.len()
+    }
+}
+
+impl Stretch {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.text.len()
     }
 }
 
@@ -324,6 +357,7 @@ macro_rules! debug_without_payload {
 debug_without_payload! {
     ToolView: success;
     PartView: start, end;
+    Stretch: start;
     ApprovalView: approval_id;
     RunView: thread_id, agent_name, status, run_seq;
 }

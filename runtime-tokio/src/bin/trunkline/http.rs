@@ -40,7 +40,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -48,7 +48,24 @@ const HEADERS: [(HeaderName, &str); 4] = [
 ];
 
 /// Makes a token for a name, or says why the name is none.
-pub(crate) type Login = Arc<dyn Fn(&str) -> Result<LoggedIn, String> + Send + Sync>;
+pub(crate) type Login = Arc<dyn Fn(&str, Option<LoginScope>) -> Result<LoggedIn, String> + Send + Sync>;
+
+/// What a log-in by name may ask for beside being somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LoginScope {
+    /// The operators' page.
+    Admin,
+}
+
+impl LoginScope {
+    /// As a token says it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+        }
+    }
+}
 
 /// What the page gets for a name. `Debug` shows no token.
 #[derive(Serialize)]
@@ -119,6 +136,7 @@ async fn dev_info(State(door): State<DevDoor>) -> Json<serde_json::Value> {
 #[serde(deny_unknown_fields)]
 struct LoginRequest {
     user: String,
+    scope: Option<LoginScope>,
 }
 
 async fn dev_login(State(door): State<DevDoor>, headers: HeaderMap, body: Bytes) -> Response {
@@ -127,9 +145,12 @@ async fn dev_login(State(door): State<DevDoor>, headers: HeaderMap, body: Bytes)
         return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-type must be application/json");
     }
     let Ok(request) = serde_json::from_slice::<LoginRequest>(&body) else {
-        return refuse(StatusCode::BAD_REQUEST, "the body must be {\"user\": NAME}");
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "the body must be {\"user\": NAME}, with \"scope\": \"admin\" for an operator",
+        );
     };
-    match (door.login)(&request.user) {
+    match (door.login)(&request.user, request.scope) {
         Ok(logged_in) => Json(logged_in).into_response(),
         Err(problem) => refuse(StatusCode::BAD_REQUEST, &problem),
     }

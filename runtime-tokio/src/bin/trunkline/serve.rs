@@ -19,7 +19,7 @@ use crate::Fault;
 use crate::agent;
 use crate::cli::ServeArgs;
 use crate::config::{Secret, Settings};
-use crate::http::{self, DevDoor, LoggedIn, Login, Site};
+use crate::http::{self, DevDoor, LoggedIn, Login, LoginScope, Site};
 use crate::keys::Keys;
 use crate::tls;
 use crate::token;
@@ -76,7 +76,7 @@ async fn run(settings: &Settings, keys: Keys, secret: Option<Arc<Hs256>>) -> Res
     if settings.agent
         && let Some(requests) = hub.requests()
     {
-        tokio::spawn(agent::attend(requests, settings.agent_pace));
+        tokio::spawn(agent::attend(hub.clone(), requests, settings.agent_pace));
     }
     let door = secret.filter(|_| settings.dev);
     let door = door.map(|secret| DevDoor {
@@ -154,9 +154,10 @@ async fn bind(settings: &Settings) -> Result<TcpListener, Fault> {
 }
 
 fn login(keys: Arc<Hs256>) -> Login {
-    Arc::new(move |name| {
+    Arc::new(move |name, scope| {
         let user = UserId::new(None, name).map_err(|problem| format!("the name {problem}"))?;
-        let token = token::issue(&keys, &user, PAGE_TTL, "").map_err(|problem| problem.to_string())?;
+        let scope = scope.map_or("", LoginScope::as_str);
+        let token = token::issue(&keys, &user, PAGE_TTL, scope).map_err(|problem| problem.to_string())?;
         Ok(LoggedIn { token, expires_in: PAGE_TTL.as_secs() })
     })
 }
@@ -173,7 +174,8 @@ fn greeting(listen: SocketAddr, settings: &Settings) -> String {
     };
     format!(
         "Trunkline, development mode: anybody on this machine may log in.\n\n{who}\
-         The page:  http{secure}://{listen}/\n\n\
+         The page:      http{secure}://{listen}/\n\
+         For operators: http{secure}://{listen}/operators\n\n\
          From another terminal, one question and its answer, or a conversation:\n\n\
          {chat} --message 'what is 2*(3+4)?'\n\n\
          {chat}\n\n\
@@ -240,6 +242,7 @@ impl Signals {
 mod tests {
     use super::*;
     use trunkline_core::auth::ClaimRules;
+    use trunkline_core::time::Clock as _;
 
     fn settings(listen: SocketAddr, listen_chosen: bool) -> Settings {
         let mut settings = Settings::of_serve(&ServeArgs { dev: true, ..ServeArgs::default() }).unwrap();
@@ -280,8 +283,14 @@ mod tests {
 
     #[test]
     fn names_become_tokens_or_a_reason() {
-        let login = login(Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap()));
-        assert_eq!(login("ann").unwrap().expires_in, 3600);
-        assert_eq!(login("").unwrap_err(), "the name must not be empty");
+        let keys = Arc::new(Hs256::new(&[b'k'; 32], ClaimRules::default()).unwrap());
+        let login = login(Arc::clone(&keys));
+        assert_eq!(login("ann", None).unwrap().expires_in, 3600);
+        assert_eq!(login("", None).unwrap_err(), "the name must not be empty");
+        for (scope, is_admin) in [(None, false), (Some(LoginScope::Admin), true)] {
+            let token = login("root", scope).unwrap().token;
+            let grant = keys.verify(&token, SystemClock::new().now().unix).unwrap();
+            assert_eq!(grant.scopes.is_admin(), is_admin);
+        }
     }
 }

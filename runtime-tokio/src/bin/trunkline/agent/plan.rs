@@ -89,7 +89,8 @@ impl Plan {
 
 const NO_TOOL: &str = "I am Trunkline's built-in development agent. I follow fixed rules and understand no language: I can \
     evaluate an expression (\"what is 2*(3+4)?\"), count a text (\"count the words in: one two\") and search the README \
-    (\"search the readme for token\"). Your message asks for none of these.";
+    (\"search the readme for token\"). I ask before I act (\"send the report to bob\"), have sub-agents (\"research tokens and \
+    topics\"), write Markdown (\"show me some Markdown\") and can \"fail\". Your message asks for none of these.";
 
 fn calculate(expression: &str) -> (Result<Value, String>, String) {
     let shown = excerpt(expression, MAX_EXCERPT);
@@ -124,7 +125,7 @@ fn search(query: &str) -> (Result<Value, String>, String) {
     (Ok(found.to_json()), answer)
 }
 
-fn plural(count: usize, what: &str) -> String {
+pub(crate) fn plural(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 

@@ -11,10 +11,13 @@ use super::*;
 const HOST: &str = "Host: 127.0.0.1:8787\r\n";
 
 fn door() -> DevDoor {
-    let login: Login = Arc::new(|user| match user {
+    let login: Login = Arc::new(|user, scope| match user {
         "" => Err("must not be empty".to_owned()),
         "panic" => panic!("as the test asks"),
-        user => Ok(LoggedIn { token: format!("token-of-{user}"), expires_in: 3600 }),
+        user => {
+            let scope = scope.map_or(String::new(), |scope| format!("-as-{}", scope.as_str()));
+            Ok(LoggedIn { token: format!("token-of-{user}{scope}"), expires_in: 3600 })
+        }
     });
     DevDoor { listen: SocketAddr::from(([127, 0, 0, 1], 8787)), secure: false, agent: true, login }
 }
@@ -68,10 +71,10 @@ fn status(answer: &str) -> &str {
 
 #[tokio::test]
 async fn the_page_and_its_parts_are_served_with_strict_headers() {
-    for (path, kind) in [("/", "text/html"), ("/chat.css", "text/css"), ("/chat.js", "text/javascript")] {
-        let answer = get_path(path, None).await;
-        assert_eq!(status(&answer), "200", "{path}");
-        assert!(answer.contains(&format!("content-type: {kind}")), "{answer}");
+    for file in page::FILES {
+        let answer = get_path(file.path, None).await;
+        assert_eq!(status(&answer), "200", "{}", file.path);
+        assert!(answer.contains(&format!("content-type: {}", file.media_type)), "{answer}");
     }
     for path in ["/", "/healthz", "/nowhere"] {
         let answer = get_path(path, None).await;
@@ -114,6 +117,10 @@ async fn a_name_gets_a_token() {
     let answer = log_in(&headers, r#"{"user":"ann"}"#).await;
     assert_eq!(status(&answer), "200");
     assert!(answer.ends_with(r#"{"token":"token-of-ann","expires_in":3600}"#), "{answer}");
+    let answer = log_in(&headers, r#"{"user":"ann","scope":null}"#).await;
+    assert!(answer.ends_with(r#"{"token":"token-of-ann","expires_in":3600}"#), "{answer}");
+    let answer = log_in(&headers, r#"{"user":"root","scope":"admin"}"#).await;
+    assert!(answer.ends_with(r#"{"token":"token-of-root-as-admin","expires_in":3600}"#), "{answer}");
     let localhost = "Host: localhost:8787\r\nContent-Type: application/json; charset=utf-8\r\n";
     assert_eq!(status(&log_in(localhost, r#"{"user":"ann"}"#).await), "200");
 }
@@ -136,6 +143,8 @@ async fn strangers_stay_outside() {
         ("not JSON", format!("{HOST}{json}"), "user=ann", "400"),
         ("no user", format!("{HOST}{json}"), "{}", "400"),
         ("a name that is none", format!("{HOST}{json}"), r#"{"user":""}"#, "400"),
+        ("a scope that is not given by name", format!("{HOST}{json}"), r#"{"user":"ann","scope":"publish"}"#, "400"),
+        ("two scopes", format!("{HOST}{json}"), r#"{"user":"ann","scope":"admin publish"}"#, "400"),
     ];
     for (what, headers, body, expected) in table {
         let answer = log_in(&headers, body).await;
