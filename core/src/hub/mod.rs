@@ -312,9 +312,7 @@ impl Hub {
 
     /// Ready once the shutdown has begun, whoever began it: an operator may. It is the task of [`Hub::poll_shutdown`] that waits.
     pub fn poll_draining(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered before the look: the gate wakes whoever waits as it shuts.
-        let _empty = self.inner.gate.poll_empty(cx);
-        if self.is_draining() { Poll::Ready(()) } else { Poll::Pending }
+        self.inner.gate.poll_shut(cx)
     }
 
     /// Ready once the shutdown has begun and the last connection is closed. One task may wait.

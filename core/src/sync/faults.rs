@@ -42,6 +42,10 @@ faults! {
     EntersInTwoSteps,
     /// Whoever waits for a gate to be empty looks, and then registers.
     WaitsBeforeItRegisters,
+    /// Whoever waits for a gate to be shut looks, and then registers.
+    LooksBeforeItRegisters,
+    /// A number is read, and then written one higher.
+    CountsInTwoSteps,
     /// A budget is looked at, and then taken from.
     LeasesInTwoSteps,
     /// What a lease gives back is counted in two steps.

@@ -66,6 +66,14 @@ impl Gate {
         self.shared.state.load(Ordering::Acquire) / ONE
     }
 
+    /// Ready once the gate is shut. It is the task of [`Gate::poll_empty`] that waits.
+    pub fn poll_shut(&self, cx: &mut Context<'_>) -> Poll<()> {
+        broken!(LooksBeforeItRegisters => self.look_for_the_shut_and_register(cx));
+        // Registered before the look: whoever shuts the gate in between finds the waker.
+        *self.shared.waiting.lock() = Some(cx.waker().clone());
+        if self.is_shut() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Ready once the gate is shut and the last one has left. One task may wait.
     pub fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
         broken!(WaitsBeforeItRegisters => self.look_and_register(cx));
@@ -107,8 +115,9 @@ mod tests {
         let gate = Gate::new();
         let mut cx = Context::from_waker(Waker::noop());
         let pass = gate.enter().unwrap();
-        assert_eq!(gate.poll_empty(&mut cx), Poll::Pending);
+        assert_eq!((gate.poll_empty(&mut cx), gate.poll_shut(&mut cx)), (Poll::Pending, Poll::Pending));
         assert!(gate.shut());
+        assert_eq!(gate.poll_shut(&mut cx), Poll::Ready(()));
         assert!(!gate.shut(), "shut already");
         assert!(gate.enter().is_none());
         assert_eq!(gate.poll_empty(&mut cx), Poll::Pending);
@@ -131,6 +140,12 @@ mod models {
 
     /// Broken on purpose.
     impl Gate {
+        pub(super) fn look_for_the_shut_and_register(&self, cx: &Context<'_>) -> Poll<()> {
+            let is_shut = self.is_shut();
+            *self.shared.waiting.lock() = Some(cx.waker().clone());
+            if is_shut { Poll::Ready(()) } else { Poll::Pending }
+        }
+
         pub(super) fn enter_in_two_steps(&self) -> Option<Pass> {
             if self.is_shut() {
                 return None;
@@ -144,6 +159,24 @@ mod models {
             *self.shared.waiting.lock() = Some(cx.waker().clone());
             if state == SHUT { Poll::Ready(()) } else { Poll::Pending }
         }
+    }
+
+    /// Property: whoever waits for the gate to be shut is woken, though others leave meanwhile.
+    #[test]
+    fn whoever_waits_for_the_end_is_woken() {
+        check(|| {
+            let gate = Gate::new();
+            let inside = gate.enter().unwrap();
+            let leaver = thread::spawn(move || drop(inside));
+            let shutter = {
+                let gate = gate.clone();
+                thread::spawn(move || drop(gate.shut()))
+            };
+            block_on(std::future::poll_fn(|cx| gate.poll_shut(cx)));
+            assert!(gate.enter().is_none());
+            leaver.join().unwrap();
+            shutter.join().unwrap();
+        });
     }
 
     /// Property: of one who leaves and one who comes while the gate is shut, whoever is inside is waited for, the waiter is woken

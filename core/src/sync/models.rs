@@ -47,6 +47,8 @@ const MODELS: &[(&str, Finds)] = &[
         "sync::gate::models::shutting_waits_for_everybody_inside",
         &[(Fault::EntersInTwoSteps, "inside a gate that was empty"), (Fault::WaitsBeforeItRegisters, "deadlock")],
     ),
+    ("sync::gate::models::whoever_waits_for_the_end_is_woken", &[(Fault::LooksBeforeItRegisters, "deadlock")]),
+    ("sync::tally::models::nothing_is_lost_between_threads", &[(Fault::CountsInTwoSteps, "is lost")]),
     (
         "sync::budget::models::never_over_and_back_to_zero",
         &[(Fault::LeasesInTwoSteps, "the count"), (Fault::ReleasesInTwoSteps, "the count")],

@@ -17,9 +17,9 @@ impl<const N: usize> Default for Tally<N> {
 impl<const N: usize> Tally<N> {
     /// Counts one more at this place; one that there is not counts nothing.
     pub fn count(&self, at: usize) {
-        if let Some(count) = self.counts.get(at) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        let Some(count) = self.counts.get(at) else { return };
+        broken!(CountsInTwoSteps => count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed));
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// All of them.
@@ -41,5 +41,29 @@ mod tests {
             }
         });
         assert_eq!(tally.get(), [4 * 334, 4 * 333]);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use loom::thread;
+
+    use super::Tally;
+    use crate::sync::Arc;
+    use crate::sync::models::check;
+
+    /// Property: what two count at the same time is both there.
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        check(|| {
+            let tally = Arc::new(Tally::<1>::default());
+            let other = {
+                let tally = Arc::clone(&tally);
+                thread::spawn(move || tally.count(0))
+            };
+            tally.count(0);
+            other.join().unwrap();
+            assert_eq!(tally.get(), [2], "a count is lost");
+        });
     }
 }
