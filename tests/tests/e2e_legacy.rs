@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use trunkline_core::limits::Limits;
 use trunkline_core::protocol::legacy::GOLDEN_PATH_EVENTS;
@@ -84,7 +85,7 @@ fn check_golden(frames: &[Value], user: &str) {
 }
 
 /// A back end that answers each message of a user by the five events, where the server has no agent of its own.
-async fn attend(addr: SocketAddr, user: &str) {
+async fn attend(addr: SocketAddr, user: &str) -> JoinHandle<()> {
     let mut producer = Producer::come(addr, "golden", &[user]).await;
     let user = user.to_owned();
     tokio::spawn(async move {
@@ -105,7 +106,7 @@ async fn attend(addr: SocketAddr, user: &str) {
                 producer.event(&run, n, event).await;
             }
         }
-    });
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,7 +115,7 @@ async fn a_legacy_client_chats_beats_and_leaves_on_every_server() {
     let program = Program::start(SCRATCH);
     let on_axum = Program::example(SCRATCH, "axum", &[]);
     let on_smol = Program::example(SCRATCH, "server", &[("SMOL_THREADS", "2")]);
-    attend(on_smol.addr, "ann").await;
+    let back_end = attend(on_smol.addr, "ann").await;
     for addr in [server.addr, program.addr, on_axum.addr, on_smol.addr] {
         let (mut ann, welcome) = Legacy::open(addr, "ann").await;
         assert_eq!((&welcome["data"]["user_id"], &welcome["data"]["connection_ready"]), (&json!("ann"), &json!(true)));
@@ -138,6 +139,7 @@ async fn a_legacy_client_chats_beats_and_leaves_on_every_server() {
         assert_eq!(ann.frame().await["data"]["status"], "disconnect_acknowledged");
         assert_eq!(closed(&mut ann.0).await, 1000);
     }
+    back_end.abort();
     server.settles_at(0).await;
 }
 
