@@ -220,8 +220,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
 fn beside() -> impl Strategy<Value = (String, Value)> {
     let names = "user_request|request|message|content|text|query|metadata|agent_name|turn_id|request_type|type";
     let text = || "[a-z]{0,3}".prop_map(Value::from);
-    let inner =
-        proptest::collection::btree_map("query|text|depth", text(), 0..3).prop_map(|fields| Value::from_iter(fields));
+    let inner = proptest::collection::btree_map("query|text|depth", text(), 0..3).prop_map(Value::from_iter);
     let value = prop_oneof![
         text(),
         any::<i32>().prop_map(Value::from),
