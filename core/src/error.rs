@@ -104,7 +104,7 @@ close_reasons! {
     TokenExpired = 4200, "token_expired", NewToken;
     /// The token was revoked.
     TokenRevoked = 4201, "token_revoked", NewToken;
-    /// The connection left its log behind, or its position means nothing here.
+    /// Reserved for a position that means nothing any more: what is lost is told in frames, and this core never closes with it.
     SessionReset = 4300, "session_reset", RetryAfresh;
     /// No credentials, or none that hold.
     BadCredentials = 4400, "bad_credentials", Stop;

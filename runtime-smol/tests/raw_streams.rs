@@ -7,16 +7,16 @@ use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::net::unix::{UnixListener, UnixStream};
 use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
 use trunkline_core::codec::frame::{Opcode, encode};
-use trunkline_core::hub::{Hub, HubConfig};
+use trunkline_core::hub::{Housekeeper, Hub, HubConfig};
 use trunkline_core::id::UserId;
 use trunkline_core::time::Clock;
-use trunkline_smol::{SystemClock, SystemEntropy, serve_connection};
+use trunkline_smol::{NoWeb, SystemClock, SystemEntropy, serve, serve_connection};
 
 const SECRET: [u8; 32] = [b'k'; 32];
 
-fn hub() -> Hub {
+fn hub() -> (Hub, Housekeeper) {
     let verifier = Arc::new(Hs256::new(&SECRET, ClaimRules::default()).unwrap());
-    Hub::new(HubConfig::default(), verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap().0
+    Hub::new(HubConfig::default(), verifier, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap()
 }
 
 /// An upgrade, and the first frame right behind it.
@@ -71,7 +71,7 @@ async fn lives(hub: &Hub, mut stream: UnixStream) {
 #[test]
 fn one_end_of_a_pair_is_served() {
     smol::block_on(async {
-        let hub = hub();
+        let (hub, _keeper) = hub();
         let (near, far) = UnixStream::pair().unwrap();
         let serving = hub.clone();
         let served = smol::spawn(async move { serve_connection(&serving, far).await });
@@ -83,7 +83,7 @@ fn one_end_of_a_pair_is_served() {
 #[test]
 fn sockets_of_a_unix_listener_are_served() {
     smol::block_on(async {
-        let hub = hub();
+        let (hub, _keeper) = hub();
         let path = std::env::temp_dir().join(format!("trunkline-smol-{}.sock", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
         let serving = hub.clone();
@@ -95,5 +95,28 @@ fn sockets_of_a_unix_listener_are_served() {
         std::fs::remove_file(&path).unwrap();
         lives(&hub, stream).await;
         within("the future to end", served).await;
+    });
+}
+
+#[test]
+fn a_unix_listener_is_served_until_the_server_is_to_stop() {
+    smol::block_on(async {
+        let (hub, keeper) = hub();
+        let path = std::env::temp_dir().join(format!("trunkline-smol-served-{}.sock", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        let (stop, stopped) = smol::channel::bounded::<()>(1);
+        let stopping = async move {
+            let _ = stopped.recv().await;
+        };
+        let serving = smol::spawn(serve(listener, hub.clone(), keeper, NoWeb, stopping));
+        let mut elsewhere = UnixStream::connect(&path).await.unwrap();
+        elsewhere.write_all(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        hears(&mut elsewhere, "HTTP/1.1 404 ").await;
+        drop(elsewhere);
+        let stream = UnixStream::connect(&path).await.unwrap();
+        lives(&hub, stream).await;
+        drop(stop);
+        within("the server to return", serving).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
     });
 }

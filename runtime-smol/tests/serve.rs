@@ -13,17 +13,14 @@ use smol::net::{TcpListener, TcpStream};
 use smol::{Task, Timer};
 use trunkline_core::admission::TrustedProxies;
 use trunkline_core::auth::{ClaimRules, Hs256, NewToken};
-use trunkline_core::client::{ClientConfig, ClientEvent, Closed, Handle, connect};
-use trunkline_core::drive::Driver;
+use trunkline_core::client::{ClientConfig, ClientEvent, Closed, Handle};
 use trunkline_core::hub::{Hub, HubConfig, Request, Requests};
 use trunkline_core::id::{FrameId, ThreadId, UserId};
 use trunkline_core::limits::Limits;
 use trunkline_core::protocol::{ClientFrame, Position, ServerFrame};
 use trunkline_core::sync::Gate;
 use trunkline_core::time::Clock;
-use trunkline_smol::{
-    NoWeb, Rewound, SmolTimer, SmolTransport, SystemClock, SystemEntropy, Web, serve, serve_connection_from,
-};
+use trunkline_smol::{NoWeb, Rewound, SystemClock, SystemEntropy, Web, connect, serve, serve_connection_from};
 
 const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
@@ -67,7 +64,6 @@ impl Server {
 
     /// A client with this token, which asks for all that is kept.
     async fn client(&self, token: String) -> Client {
-        let clock = SystemClock::new();
         let config = ClientConfig {
             host: self.address.to_string(),
             target: "/ws".into(),
@@ -78,13 +74,8 @@ impl Server {
             producer: None,
             name: "test".into(),
         };
-        let (link, handle) = connect(clock.now(), config, Arc::new(SystemEntropy)).unwrap();
         let stream = TcpStream::connect(self.address).await.unwrap();
-        smol::spawn(async move {
-            Driver::new(link, SmolTransport(stream), SmolTimer::new(clock), clock).await;
-        })
-        .detach();
-        Client { handle }
+        Client { handle: connect(stream, config).unwrap() }
     }
 
     async fn welcomed(&self, user: &str) -> Client {

@@ -26,7 +26,7 @@ use trunkline_core::limits::Limits;
 use trunkline_core::time::Clock;
 use trunkline_tokio::axum::{Upgrade, route};
 use trunkline_tokio::hyper::Endpoint;
-use trunkline_tokio::{SystemClock, SystemEntropy, TokioTimer, serve_connection};
+use trunkline_tokio::{NoWeb, SystemClock, SystemEntropy, TokioTimer, serve, serve_connection};
 
 const SECRET: [u8; 32] = [b'k'; 32];
 const STEP: Duration = Duration::from_secs(20);
@@ -291,4 +291,25 @@ async fn one_end_of_a_pair_and_a_unix_listeners_sockets_are_served_alike() {
     let stream = UnixStream::connect(&path).await.unwrap();
     std::fs::remove_file(&path).unwrap();
     lives(&hub, "/ws", stream).await;
+}
+
+#[tokio::test]
+async fn a_unix_listener_is_served_until_the_server_is_to_stop() {
+    let (hub, keeper) = hub(HubConfig::default());
+    let path = std::env::temp_dir().join(format!("trunkline-tokio-served-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopping = async move {
+        let _ = stopped.await;
+    };
+    let serving = tokio::spawn(serve(listener, hub.clone(), keeper, NoWeb, stopping));
+    let mut elsewhere = UnixStream::connect(&path).await.unwrap();
+    elsewhere.write_all(b"GET /other HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    hears(&mut elsewhere, "HTTP/1.1 404 ").await;
+    drop(elsewhere);
+    let stream = UnixStream::connect(&path).await.unwrap();
+    lives(&hub, "/ws", stream).await;
+    drop(stop);
+    within("the server to return", serving).await.unwrap().unwrap();
+    std::fs::remove_file(&path).unwrap();
 }

@@ -24,6 +24,7 @@ mod report;
 mod resume;
 mod stage;
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bench::Bench;
@@ -54,7 +55,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let started = options.server.as_ref().map(|server| Program::command(server, &options.secret_file)).transpose()?;
     let (addr, host) = match (&started, &options.url) {
         (Some(program), _) => (program.addr, program.addr.to_string()),
-        (None, Some(url)) => place(url)?,
+        (None, Some(url)) => at_the_endpoint(url)?,
         (None, None) => return Err("there is no server: name --url or --server".to_owned()),
     };
     let processes = started.as_ref().map_or_else(|| options.pid.clone(), |program| vec![program.id()]);
@@ -63,6 +64,12 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let bench = Bench::new(options.clone(), target, clock, Processes::new(processes)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| error.to_string())?.block_on(LocalSet::new().run_until(measure(&bench)))
+}
+
+/// The programs of this workspace have it nowhere else.
+fn at_the_endpoint(url: &str) -> Result<(SocketAddr, String), String> {
+    let (addr, host, path) = place(url)?;
+    if path == "/ws" { Ok((addr, host)) } else { Err("the endpoint is /ws".to_owned()) }
 }
 
 async fn measure(bench: &Rc<Bench>) -> Result<Report, String> {

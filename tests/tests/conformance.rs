@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use trunkline_core::error::CloseReason;
 use trunkline_tests::conformance::Suite;
-use trunkline_tests::conformance::language::Need;
+use trunkline_tests::conformance::language::{Action, Need};
 use trunkline_tests::conformance::report::{Report, Verdict};
 use trunkline_tests::conformance::target::{Simulated, Started, Target};
 use trunkline_tests::conformance::token::Issuer;
@@ -53,13 +54,19 @@ struct Candidate {
 const CANDIDATES: [Candidate; 8] = [
     Candidate { name: "simulator", lacks: &[], start: None },
     Candidate { name: "program", lacks: &[TOO_LONG], start: Some(|_| Program::with(SCRATCH, &VARIABLES)) },
-    Candidate { name: "server", lacks: &[TOO_LONG], start: Some(|name| Program::example(SCRATCH, name, &VARIABLES)) },
+    Candidate { name: "server", lacks: &[TOO_LONG], start: Some(on_threads) },
     Candidate { name: "axum", lacks: ON_AXUM, start: Some(bare) },
     Candidate { name: "hyper", lacks: ON_HYPER, start: Some(bare) },
     Candidate { name: "threads", lacks: BARE, start: Some(bare) },
     Candidate { name: "poll_loop", lacks: BARE, start: Some(bare) },
     Candidate { name: "compio", lacks: BARE, start: Some(bare) },
 ];
+
+/// smol runs its tasks in one thread where nobody asks for more.
+fn on_threads(name: &'static str) -> Program {
+    let variables: Vec<_> = VARIABLES.into_iter().chain([("SMOL_THREADS", "4")]).collect();
+    Program::example(SCRATCH, name, &variables)
+}
 
 fn bare(name: &'static str) -> Program {
     Program::example(SCRATCH, name, &[])
@@ -81,13 +88,17 @@ impl Candidate {
 }
 
 fn suite() -> Suite {
-    let mut suite = Suite::all(Issuer::Secret(SECRET.to_vec())).unwrap_or_else(|fault| panic!("{fault}"));
+    let mut suite = suite_of_all();
     // All targets run at once, and every deadline of theirs goes by the clock.
     suite.jobs = 48;
     match std::env::var("CONFORMANCE_FILTER") {
         Ok(part) => suite.filtered(&part),
         Err(_) => suite,
     }
+}
+
+fn suite_of_all() -> Suite {
+    Suite::all(Issuer::Secret(SECRET.to_vec())).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 /// What all of them came to. They run at once, on behalf of the test that comes first: mostly they wait.
@@ -197,5 +208,27 @@ fn what_one_of_them_is_not_asked_it_lacks_for_a_reason() {
         let needed = |need| suite.scenarios.iter().any(|scenario| scenario.needs.contains(need));
         let idle: Vec<_> = candidate.lacks.iter().filter(|(need, _)| !needed(need)).collect();
         assert!(idle.is_empty(), "no scenario asks {} for {idle:?}", candidate.name);
+    }
+}
+
+/// What no scenario awaits, and why not.
+const NEVER_AWAITED: [(CloseReason, &str); 5] = [
+    (CloseReason::GoingAway, "servers of this version restart with 1012; a peer may send it"),
+    (CloseReason::Internal, "an embedder's word, by `Session::close`: the core has no such fault"),
+    (CloseReason::WriteStalled, "it takes a full socket and more than a scenario waits for; the core's tests have it"),
+    (CloseReason::IdleTimeout, "it is off by default; the core's tests have it"),
+    (CloseReason::SessionReset, "reserved: servers of this version never send it"),
+];
+
+#[test]
+fn every_close_code_is_awaited_by_a_scenario_or_never_for_a_reason() {
+    let suite = suite_of_all();
+    let steps = suite.scenarios.iter().flat_map(|scenario| &scenario.steps);
+    let awaited: BTreeSet<u16> = steps
+        .filter_map(|step| if let Action::Closes { code, .. } = step.action { Some(code) } else { None })
+        .collect();
+    for reason in CloseReason::ALL {
+        let never = NEVER_AWAITED.iter().find(|(known, _)| known == reason).map(|(_, why)| why);
+        assert_eq!(awaited.contains(&reason.code()), never.is_none(), "{reason}: {never:?}");
     }
 }

@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use trunkline_core::limits::Limits;
 use trunkline_core::protocol::legacy::GOLDEN_PATH_EVENTS;
+use trunkline_tests::producer::{Producer, thinking};
 use trunkline_tests::server::{InProcess, Program, token};
 use trunkline_tests::wire::{Device, QUESTION, STEP, Socket, closed, tcp, upgrade, upgrade_at, within};
 
@@ -82,11 +84,39 @@ fn check_golden(frames: &[Value], user: &str) {
     assert_eq!(golden[4]["final_response"], text, "the chunks are the answer");
 }
 
+/// A back end that answers each message of a user by the five events, where the server has no agent of its own.
+async fn attend(addr: SocketAddr, user: &str) -> JoinHandle<()> {
+    let mut producer = Producer::come(addr, "golden", &[user]).await;
+    let user = user.to_owned();
+    tokio::spawn(async move {
+        loop {
+            let request = producer.request("user_message").await;
+            let run = request["run_id"].as_str().expect("a reserved run").to_owned();
+            let start = json!({"type": "run_start", "user_id": user, "thread_id": request["thread_id"],
+                "agent_name": "tester", "run_id": run, "lease": 30});
+            assert_eq!(producer.ask(start).await["ok"], true);
+            let events = [
+                thinking("A sum."),
+                json!({"type": "tool_executing", "tool_call_id": "call_1", "tool_name": "calculator", "parameters": {"n": 14}}),
+                json!({"type": "tool_completed", "tool_call_id": "call_1", "results": {"value": 14}}),
+                json!({"type": "agent_delta", "part_id": "answer", "text": "It is 14."}),
+                json!({"type": "agent_completed", "final_response": "It is 14."}),
+            ];
+            for (n, event) in (1..).zip(events) {
+                producer.event(&run, n, event).await;
+            }
+        }
+    })
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_legacy_client_chats_beats_and_leaves_on_both_servers() {
+async fn a_legacy_client_chats_beats_and_leaves_on_every_server() {
     let server = InProcess::start(Limits::default()).await;
     let program = Program::start(SCRATCH);
-    for addr in [server.addr, program.addr] {
+    let on_axum = Program::example(SCRATCH, "axum", &[]);
+    let on_smol = Program::example(SCRATCH, "server", &[("SMOL_THREADS", "2")]);
+    let back_end = attend(on_smol.addr, "ann").await;
+    for addr in [server.addr, program.addr, on_axum.addr, on_smol.addr] {
         let (mut ann, welcome) = Legacy::open(addr, "ann").await;
         assert_eq!((&welcome["data"]["user_id"], &welcome["data"]["connection_ready"]), (&json!("ann"), &json!(true)));
         ann.send(&json!({"type": "connect", "payload": {}})).await;
@@ -109,6 +139,7 @@ async fn a_legacy_client_chats_beats_and_leaves_on_both_servers() {
         assert_eq!(ann.frame().await["data"]["status"], "disconnect_acknowledged");
         assert_eq!(closed(&mut ann.0).await, 1000);
     }
+    back_end.abort();
     server.settles_at(0).await;
 }
 

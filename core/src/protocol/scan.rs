@@ -29,10 +29,6 @@ impl<'a> Raw<'a> {
         self.text == "null"
     }
 
-    pub(super) fn is_text(self) -> bool {
-        self.text.starts_with('"')
-    }
-
     /// What it says where it is known to be a string without an escape.
     pub(super) fn plain_text(self) -> Option<&'a str> {
         self.text.get(1..self.text.len().checked_sub(1)?).filter(|_| self.is_plain)

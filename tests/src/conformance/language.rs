@@ -169,7 +169,7 @@ pub struct Patience {
 pub struct UpgradeHead {
     /// Each with the text that it carries.
     pub carriers: Vec<(Carrier, Template)>,
-    /// The target; `/ws` where nothing else is said.
+    /// The target; the endpoint where nothing else is said.
     pub target: Template,
     /// More header lines.
     pub with: Vec<Template>,

@@ -16,6 +16,9 @@ use tokio::net::{TcpSocket, TcpStream};
 /// A future of the thread that made it.
 pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+/// Where the endpoint of a server is that nobody has put elsewhere.
+const ENDPOINT: &str = "/ws";
+
 /// Where one server is.
 pub trait Net {
     /// A connection to the server; a narrow one has a receive buffer of a few KiB.
@@ -28,6 +31,10 @@ pub trait Net {
     fn unix_secs(&self) -> i64;
     /// What `Host` says.
     fn host(&self) -> String;
+    /// Where the endpoint is on that host.
+    fn path(&self) -> String {
+        ENDPOINT.to_owned()
+    }
     /// Tells the server to stop, in its way.
     ///
     /// # Errors
@@ -88,6 +95,7 @@ pub struct Tcp {
     addr: SocketAddr,
     /// As the server's address was given.
     host: String,
+    path: String,
     started: Instant,
     stop: Option<Stop>,
 }
@@ -101,7 +109,13 @@ impl std::fmt::Debug for Tcp {
 impl Tcp {
     /// A server that is there, under this name, and what stops it where something does.
     pub fn new(addr: SocketAddr, host: String, stop: Option<Stop>) -> Self {
-        Self { addr, host, started: Instant::now(), stop }
+        Self { addr, host, path: ENDPOINT.to_owned(), started: Instant::now(), stop }
+    }
+
+    /// The same with its endpoint at this path.
+    #[must_use]
+    pub fn at(self, path: String) -> Self {
+        Self { path, ..self }
     }
 }
 
@@ -135,6 +149,10 @@ impl Net for Tcp {
         self.host.clone()
     }
 
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
     fn stop(&self) -> Result<(), String> {
         let stop = self.stop.as_ref().ok_or("nothing stops this server")?;
         (stop.borrow_mut())()
@@ -164,18 +182,39 @@ impl Pipe for TcpStream {
     }
 }
 
-/// Where the server of an address such as `ws://127.0.0.1:8787/ws` is, and how its host is named.
+/// Where the server of an address such as `ws://127.0.0.1:8787/ws` is, how its host is named, and the path.
 ///
 /// # Errors
-/// When it is no address of the endpoint, or its host has none.
-pub fn place(url: &str) -> Result<(SocketAddr, String), String> {
+/// When it is no address of an endpoint, or its host has none.
+pub fn place(url: &str) -> Result<(SocketAddr, String, String), String> {
     let rest = url.strip_prefix("ws://").ok_or("the address begins with ws://; put TLS before it yourself")?;
-    let (host, path) = rest.split_once('/').ok_or("the address ends with /ws")?;
-    if path != "ws" {
-        return Err("the endpoint is /ws".to_owned());
+    let slash = rest.find('/').ok_or("the address ends with the path of the endpoint, such as /ws")?;
+    let (host, path) = rest.split_at(slash);
+    if !path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)) {
+        return Err("the address ends with a path: scenarios have queries of their own".to_owned());
     }
     let has_port = host.rsplit(']').next().is_some_and(|rest| rest.contains(':'));
     let with_port = if has_port { host.to_owned() } else { format!("{host}:80") };
     let addr = with_port.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.next();
-    Ok((addr.ok_or_else(|| format!("{host} has no address"))?, host.to_owned()))
+    Ok((addr.ok_or_else(|| format!("{host} has no address"))?, host.to_owned(), path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_a_host_and_any_path() {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        for (url, port, host, path) in [
+            ("ws://127.0.0.1:8787/ws", 8787, "127.0.0.1:8787", "/ws"),
+            ("ws://127.0.0.1/", 80, "127.0.0.1", "/"),
+            ("ws://127.0.0.1/chat/v2/socket", 80, "127.0.0.1", "/chat/v2/socket"),
+        ] {
+            assert_eq!(place(url), Ok((local(port), host.to_owned(), path.to_owned())), "{url}");
+        }
+        for bad in ["wss://a/ws", "127.0.0.1/ws", "ws://127.0.0.1", "ws://127.0.0.1/ws?x=1", "ws://127.0.0.1/a b"] {
+            assert!(place(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -26,6 +26,7 @@ type Outcome<T> = Result<T, String>;
 pub async fn run(scenario: &Scenario, net: &dyn Net, issuer: &Issuer, prefix: &str) -> Result<(), Box<Failure>> {
     let mut variables = Variables::new(prefix.to_owned());
     variables.set("host", net.host().into());
+    variables.set("path", net.path().into());
     let mut run = Run { net, issuer, variables, secrets: Secrets::default(), peers: BTreeMap::new(), asked: 0 };
     match run.steps(&scenario.steps).await {
         Ok(()) => Ok(()),
@@ -268,7 +269,7 @@ impl<'a> Run<'a> {
         };
         let carriers = carried.into_iter().map(|(carrier, text)| Ok((carrier, Template::text(&text)?)));
         let carriers = carriers.collect::<Outcome<_>>()?;
-        let head = UpgradeHead { carriers, target: Template::text("/ws")?, with: vec![], without: vec![], narrow };
+        let head = UpgradeHead { carriers, target: Template::text("${path}")?, with: vec![], without: vec![], narrow };
         self.upgrade(name, &head).await?;
         let (status, headers) = self.wait(name, Patience::usual(), async |peer| peer.head().await).await?;
         if status != 101 || headers["sec-websocket-protocol"] != "trunkline.v1" {

@@ -31,6 +31,9 @@ impl fmt::Debug for Issuer {
     }
 }
 
+/// How every fault of a command begins.
+pub const COMMAND_FAULT: &str = "the token command";
+
 /// As long as the server's, and another one.
 const WRONG: &[u8] = b"another secret of the conformance suite, long enough";
 
@@ -82,14 +85,15 @@ fn unsigned(algorithm: &str, claims: &Value) -> String {
     format!("{}.{}", encode(&header), encode(claims))
 }
 
-fn signed(secret: &[u8], claims: &Value) -> String {
+/// These claims as a token by HS256.
+pub fn signed(secret: &[u8], claims: &Value) -> String {
     let unsigned = unsigned("HS256", claims);
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), unsigned.as_bytes());
     format!("{unsigned}.{}", URL_SAFE_NO_PAD.encode(mac.as_ref()))
 }
 
 fn run(command: &str, claims: &Value) -> Result<String, String> {
-    let fault = |what: String| format!("the token command {what}");
+    let fault = |what: String| format!("{COMMAND_FAULT} {what}");
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::piped())

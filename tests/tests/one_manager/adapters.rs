@@ -22,6 +22,9 @@ const NAMED: [(&str, &[&str], &str); 3] = [
         "what an agent's run answers: the example has an agent",
     ),
 ];
+/// Where examples are: whole servers, and the adapter that others begin from.
+pub(crate) const EXAMPLES: [&str; 4] =
+    ["core/examples", "runtime-tokio/examples", "runtime-smol/examples", "tests/examples/compio"];
 /// Under these names an adapter sees the core.
 const CORE: [&[&str]; 7] = [
     &["trunkline_core"],
@@ -33,13 +36,15 @@ const CORE: [&[&str]; 7] = [
     &["trunkline_smol", "core"],
 ];
 
+/// One of each kind, which every rule about adapters sees.
+pub(crate) const SOME: [&str; 3] =
+    ["runtime-tokio/src/serve.rs", "runtime-smol/src/serve.rs", "tests/examples/compio/adapter.rs"];
+
 /// The adapters: both runtime crates without the program, and every example.
 pub(crate) fn adapters() -> Vec<Source> {
     let mut all = source::of_crate("runtime-tokio/src/lib.rs");
     all.extend(source::of_crate("runtime-smol/src/lib.rs"));
-    for folder in ["core/examples", "runtime-tokio/examples", "runtime-smol/examples"] {
-        all.extend(source::all_files(folder));
-    }
+    all.extend(EXAMPLES.into_iter().flat_map(source::all_files));
     all
 }
 
@@ -213,7 +218,11 @@ fn no_adapter_decides_by_the_state_of_the_protocol() {
     {
         assert!(state.contains(name), "{name} is not among {state:?}");
     }
-    let (faults, used) = faults(&adapters(), &state);
+    let adapters = adapters();
+    for path in SOME {
+        assert!(adapters.iter().any(|source| source.path == path), "this rule does not see {path}");
+    }
+    let (faults, used) = faults(&adapters, &state);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     for (at, (file, path, _)) in NAMED.iter().enumerate() {
         assert!(used.contains(&at), "{file} does not name {path:?} any more: take it off the list");
@@ -225,7 +234,7 @@ fn an_adapter_that_decides_is_seen() {
     let core = "pub enum PhaseName { Head } macro_rules! m { () => { pub enum ClientFrame { } } }";
     let state = state_enums(&[Source::of("core/src/connection/mod.rs", &["connection"], core)]);
     assert_eq!(state.len(), 2);
-    let planted = |text: &str| faults(&[Source::of("runtime-smol/src/serve.rs", &["serve"], text)], &state).0.len();
+    let planted = |text: &str| SOME.map(|path| faults(&[Source::of(path, &["serve"], text)], &state).0.len());
     for bad in [
         "fn f() { match x { PhaseName::Head => {} } }",
         "fn f() { if let Some(a::PhaseName::Head) = x {} }",
@@ -248,7 +257,7 @@ fn an_adapter_that_decides_is_seen() {
         "use trunkline_core::{hub::Hub, codec::frame};",
         "fn f() { crate::core::manager::g() }",
     ] {
-        assert_eq!(planted(bad), 1, "{bad}");
+        assert_eq!(planted(bad), [1; SOME.len()], "{bad}");
     }
     for good in [
         "use trunkline_core::{hub::{Hub, Session}, codec::upgrade::Refusal, error::CloseReason};",
@@ -258,6 +267,6 @@ fn an_adapter_that_decides_is_seen() {
         "fn f() { session.close(now, PhaseName::Head); }",
         "#[cfg(test)] mod tests { use trunkline_core::protocol::ClientFrame; }",
     ] {
-        assert_eq!(planted(good), 0, "{good}");
+        assert_eq!(planted(good), [0; SOME.len()], "{good}");
     }
 }

@@ -6,6 +6,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use trunkline_core::error::{CloseReason, ErrorCode};
 
+use super::adapters::SOME;
 use super::source::{self, Source};
 
 const TABLE: &str = "core/src/error.rs";
@@ -72,7 +73,9 @@ fn every_code_stands_in_the_one_table() {
     let mut sources = source::of_crate("core/src/lib.rs");
     sources.extend(super::adapters::adapters());
     sources.extend(source::of_crate("runtime-tokio/src/bin/trunkline/main.rs"));
-    assert!(sources.iter().any(|source| source.path == TABLE));
+    for path in [TABLE].into_iter().chain(SOME) {
+        assert!(sources.iter().any(|source| source.path == path), "this rule does not see {path}");
+    }
     let faults = faults(&sources);
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -81,6 +84,9 @@ fn every_code_stands_in_the_one_table() {
 fn a_code_outside_of_the_table_is_seen() {
     let planted = |text: &str| faults(&[Source::of("core/src/x.rs", &["x"], text)]).len();
     assert_eq!(planted("const SUPERSEDED: u16 = 4409;"), 1);
+    for path in SOME {
+        assert_eq!(faults(&[Source::of(path, &[], "fn f() { session.close(now, 4409); }")]).len(), 1, "{path}");
+    }
     assert_eq!(planted("fn f(code: u16) -> bool { matches!(code, 4001 | 4_002) }"), 2);
     assert_eq!(planted("fn f() -> &'static str { \"rate_limited\" }"), 1);
     assert_eq!(planted("fn f() { json!({ \"code\": \"run_ended\" }) }"), 1);

@@ -9,16 +9,32 @@ use syn::{Attribute, Fields, FnArg, ImplItem, Item, TraitItem, UseTree, Visibili
 use super::source::{self, Source};
 
 /// What one adapter has and the other does not: how its path starts, and why.
-const ONLY: [(&str, &str); 2] = [("axum", "a web stack of tokio alone"), ("hyper", "so is this one, as a server")];
+const ONLY: [(&str, &str); 3] = [
+    ("axum", "a web stack of tokio alone"),
+    ("hyper", "so is this one, as a server"),
+    ("tasks", "smol has no set of tasks that ends them all with itself, as tokio has"),
+];
 /// What both call by names of their own.
 const RUNTIMES: [&str; 2] = ["Tokio", "Smol"];
 
-/// Every public item that can be reached from the root, one a line.
+/// Every public item that can be reached from the root, and every module, one a line.
 fn surface(sources: &[Source]) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+    let mut found: BTreeSet<_> = sources.iter().flat_map(own_modules).collect();
     let root = sources.iter().find(|source| source.module.is_empty()).expect("the crate has a root");
     reach(sources, &[], &root.ast.items, "", &mut found);
     found
+}
+
+/// The modules of a source that are its own business. What one adapter has in one, the other has there, too.
+fn own_modules(source: &Source) -> Vec<String> {
+    let own = source.ast.items.iter().filter_map(|item| match item {
+        Item::Mod(item) if !is_public(&item.vis) => {
+            let path = [&source.module[..], &[item.ident.to_string()]].concat().join("::");
+            Some(format!("own mod {path}{}", features(&item.attrs)))
+        }
+        _ => None,
+    });
+    own.collect()
 }
 
 fn reach(sources: &[Source], module: &[String], items: &[Item], before: &str, found: &mut BTreeSet<String>) {
@@ -120,15 +136,16 @@ fn describe(sources: &[Source], item: &Item, before: &str, gate: &str, found: &m
 
 fn described_impl(block: &syn::ItemImpl, add: &mut impl FnMut(&str, &str) -> bool) {
     let own = plain(&[&block.self_ty]);
+    let bounds = plain(&[&block.generics, &block.generics.where_clause]);
     if let Some((of, _)) = &block.trait_ {
-        add("impl", &format!("{} for {own}", plain(&[of])));
+        add("impl", &format!("{} for {own} {bounds}", plain(&[of])));
         return;
     }
     for item in &block.items {
         if let ImplItem::Fn(item) = item
             && is_public(&item.vis)
         {
-            add("fn", &format!("{own}: {}", signature(&item.sig)));
+            add("fn", &format!("{own}: {} {bounds}", signature(&item.sig)));
         }
     }
 }
@@ -310,6 +327,8 @@ fn a_difference_is_seen_whatever_it_is() {
         ("clock: C) -> Self", "clock: &C) -> Self"),
         ("derive(Debug)", "derive(Clone)"),
         ("Timer for", "Clock for"),
+        ("impl<C: Clock> Timer", "impl<C: Clock + Unpin> Timer"),
+        ("impl<C> TokioTimer", "impl<C: Unpin> TokioTimer"),
         ("{ clock: C }", "{ pub clock: C }"),
         ("-> u8;", "-> u16;"),
     ] {
@@ -317,6 +336,8 @@ fn a_difference_is_seen_whatever_it_is() {
         assert!(differ(root, &serve.replacen(from, to, 1)) > 0, "{from} as {to}");
     }
     assert_eq!(differ(&root.replace(" TokioTimer,", ""), serve), 4);
+    assert_eq!(differ(&format!("{root} mod more;"), serve), 1);
+    assert_eq!(differ(root, &format!("{serve} mod inner {{}}")), 1);
     assert!(differ(&format!("{root} pub mod serve {{ pub fn more() {{}} }}"), serve) > 0);
     assert!(differ(&root.replace("pub use serve", "#[cfg(feature = \"x\")] pub use serve"), serve) > 0);
 }

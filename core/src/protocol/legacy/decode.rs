@@ -208,7 +208,9 @@ impl<'a> Message<'a> {
         let text = match kind {
             None => TEXTS.into_iter().find(|name| self.payload.has(name)),
             // The first that is a text is the content; the rest stays what it is.
-            Some(_) => WORK_TEXTS.into_iter().find(|name| self.payload.get(name).is_some_and(Raw::is_text)),
+            Some(_) => {
+                WORK_TEXTS.into_iter().find(|name| self.payload.get(name).is_some_and(|raw| String::read(raw).is_ok()))
+            }
         };
         let left: Vec<_> = self.rest().filter(|(name, _)| Some(*name) != text).collect();
         let metadata = match (&left[..], kind) {

@@ -45,6 +45,28 @@ fn body() -> impl Strategy<Value = EventBody> {
         }),
         (0..FailReason::ALL.len(), ".*")
             .prop_map(|(at, error)| EventBody::AgentFailed { reason: FailReason::ALL[at], error }),
+        lifecycle(),
+    ]
+}
+
+fn lifecycle() -> impl Strategy<Value = EventBody> {
+    let text = || proptest::option::of(".*");
+    let approval = || text_id().prop_map(|id| ApprovalId::new(&id).unwrap());
+    prop_oneof![
+        (any::<Option<u128>>(), text()).prop_map(|(parent, message)| EventBody::AgentStarted {
+            parent_run_id: parent.map(RunId::from_bits),
+            message
+        }),
+        (text_id(), ".*", proptest::option::of(payload())).prop_map(|(id, tool_name, parameters)| {
+            EventBody::ToolExecuting { tool_call_id: ToolCallId::new(&id).unwrap(), tool_name, parameters }
+        }),
+        (approval(), text()).prop_map(|(approval_id, question)| EventBody::AgentSuspended { approval_id, question }),
+        (approval(), text()).prop_map(|(approval_id, decision)| EventBody::AgentResumed { approval_id, decision }),
+        (text(), proptest::option::of(payload()), 0..NUMBER_END).prop_map(|(final_response, result, duration_ms)| {
+            EventBody::AgentCompleted { final_response, result, duration_ms }
+        }),
+        (".*", ".*").prop_map(|(by, reason)| EventBody::AgentCancelled { by, reason }),
+        (text_id(), payload()).prop_map(|(name, data)| EventBody::Custom { name, data }),
     ]
 }
 
@@ -100,9 +122,35 @@ pub(in crate::protocol) fn client_frame() -> impl Strategy<Value = ClientFrame> 
                 metadata
             }
         ),
-        (stream(), position()).prop_map(|(stream, event_id)| ClientFrame::Ack { stream, event_id }),
+        device_request(),
         (proptest::option::of(id()), any::<u128>(), 0..NUMBER_END, produced())
             .prop_map(|(id, run, n, event)| { ClientFrame::RunEvent { id, run_id: RunId::from_bits(run), n, event } }),
+    ]
+}
+
+/// What a device sends beside its messages.
+pub(in crate::protocol) fn device_request() -> impl Strategy<Value = ClientFrame> {
+    let id = || text_id().prop_map(|text| FrameId::new(&text).unwrap());
+    let key = || text_id().prop_map(|text| IdempotencyKey::new(&text).unwrap());
+    let topic = || text_id().prop_map(|text| TopicName::new(&text).unwrap());
+    let run = any::<u128>().prop_map(|run| RunRef::Id(RunId::from_bits(run)));
+    let approval = text_id().prop_map(|id| ApprovalId::new(&id).unwrap());
+    prop_oneof![
+        (stream(), position()).prop_map(|(stream, event_id)| ClientFrame::Ack { stream, event_id }),
+        (id(), ".+").prop_map(|(id, token)| ClientFrame::Refresh { id, token: Token::new(&token) }),
+        (id(), topic(), proptest::option::of(position())).prop_map(|(id, topic, resume)| ClientFrame::Subscribe {
+            id,
+            topic,
+            resume
+        }),
+        (id(), topic()).prop_map(|(id, topic)| ClientFrame::Unsubscribe { id, topic }),
+        (id(), prop_oneof![run, key().prop_map(RunRef::Key)])
+            .prop_map(|(id, target)| ClientFrame::CancelRun { id, target }),
+        (id(), approval, ".*", proptest::option::of(payload()))
+            .prop_map(|(id, approval_id, decision, data)| { ClientFrame::Approve { id, approval_id, decision, data } }),
+        (id(), text_id(), proptest::option::of(payload()), proptest::option::of(key()))
+            .prop_map(|(id, name, args, key)| ClientFrame::Command { id, name, args, key }),
+        proptest::option::of(id()).prop_map(|id| ClientFrame::Ping { id }),
     ]
 }
 

@@ -156,7 +156,7 @@ fn upgrade(pieces: &mut Pieces) -> Parsed<Action> {
     let peer = peer(pieces.word("a connection")?)?;
     let mut head = UpgradeHead {
         carriers: Vec::new(),
-        target: Template::text("/ws")?,
+        target: Template::text("${path}")?,
         with: Vec::new(),
         without: Vec::new(),
         narrow: false,

@@ -2,20 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::error::ErrorCode;
+use crate::id::IdempotencyKey;
 use crate::protocol::{ClientFrame, EventKind, ServerFrame};
 
 /// A client's native frame as a legacy client would send it; `None` where the profile has no such frame.
 pub(super) fn spoken(frame: &ClientFrame) -> Option<String> {
     let mut fields = object(&frame.encode());
     let kind = fields.remove("type")?;
+    let kind = kind.as_str()?;
     let id = fields.remove("id");
-    let thread = if matches!(frame, ClientFrame::UserMessage { .. }) { fields.remove("thread_id") } else { None };
     match frame {
-        // The id is the key.
-        ClientFrame::UserMessage { id, key, .. } => {
-            let same = key.as_ref().is_some_and(|key| key.as_str() == id.as_str());
-            fields.remove("key").filter(|_| same)?;
-        }
+        ClientFrame::UserMessage { id, key, .. } => said(fields, id.as_str(), key.as_ref().map(IdempotencyKey::as_str)),
         ClientFrame::Ping { .. }
         | ClientFrame::Refresh { .. }
         | ClientFrame::Ack { .. }
@@ -23,16 +21,81 @@ pub(super) fn spoken(frame: &ClientFrame) -> Option<String> {
         | ClientFrame::Unsubscribe { .. }
         | ClientFrame::CancelRun { .. }
         | ClientFrame::Approve { .. }
-        | ClientFrame::Command { .. } => {}
-        _ => return None,
+        | ClientFrame::Command { .. } => Some(envelope(kind, fields, [("message_id", id)])),
+        _ => None,
     }
-    let mut message = json!({"type": kind, "payload": fields});
-    for (name, value) in [("message_id", id), ("thread_id", thread)] {
+}
+
+fn envelope<const N: usize>(kind: &str, payload: Map<String, Value>, beside: [(&str, Option<Value>); N]) -> String {
+    let mut message = json!({"type": kind, "payload": payload});
+    for (name, value) in beside {
         if let Some(value) = value {
             message[name] = value;
         }
     }
-    Some(message.to_string())
+    message.to_string()
+}
+
+/// A message to the agent, of the kind that its metadata looks like.
+fn said(mut fields: Map<String, Value>, id: &str, key: Option<&str>) -> Option<String> {
+    // The id is the key; a name that the server has made up is neither.
+    let message_id = match key {
+        Some(key) if key == id => Some(json!(id)),
+        None if id.starts_with("legacy-") => None,
+        _ => return None,
+    };
+    fields.remove("key");
+    let thread = fields.remove("thread_id");
+    let (kind, payload) = worked(&fields).or_else(|| chatted(&fields)).unwrap_or(("user_message", fields));
+    Some(envelope(kind, payload, [("message_id", message_id), ("thread_id", thread)]))
+}
+
+/// As the agent's work, where the metadata says so and the text finds a place.
+fn worked(fields: &Map<String, Value>) -> Option<(&'static str, Map<String, Value>)> {
+    let mut payload = fields.get("metadata")?.as_object()?.clone();
+    let kind = match payload.remove("request_type")?.as_str()? {
+        "start_agent" => "start_agent",
+        "agent_request" => "agent_request",
+        _ => return None,
+    };
+    let within = text_within(&payload).unwrap_or("");
+    let says_it = !payload.is_empty() && first_text(&payload).is_none() && within == fields["content"];
+    if !says_it {
+        payload.insert(free_name(&payload)?.to_owned(), fields["content"].clone());
+    }
+    is_kept(&payload).then_some((kind, payload))
+}
+
+/// As a chat with all fields beside the text, where they stay what they are there.
+fn chatted(fields: &Map<String, Value>) -> Option<(&'static str, Map<String, Value>)> {
+    let mut payload = fields.get("metadata").map_or(Some(Map::new()), |metadata| metadata.as_object().cloned())?;
+    let said = payload.insert("content".to_owned(), fields["content"].clone());
+    let means_itself = payload.len() != 2 || !payload.contains_key("metadata");
+    let any = payload.len() > 1 || !fields.contains_key("metadata");
+    (said.is_none() && means_itself && any && is_kept(&payload)).then_some(("chat", payload))
+}
+
+/// Whether every field is one that a payload keeps for the application.
+fn is_kept(fields: &Map<String, Value>) -> bool {
+    fields.iter().all(|(name, value)| !["user_id", "thread_id"].contains(&name.as_str()) && !value.is_null())
+}
+
+/// The names of the text of an agent's work: the first that is a text counts.
+const WORK_TEXTS: [&str; 6] = ["user_request", "request", "message", "content", "text", "query"];
+
+fn first_text(fields: &Map<String, Value>) -> Option<&str> {
+    WORK_TEXTS.into_iter().filter_map(|name| fields.get(name)).find_map(Value::as_str)
+}
+
+/// What a request that is an object says.
+fn text_within(fields: &Map<String, Value>) -> Option<&str> {
+    first_text(fields.get("request")?.as_object()?)
+}
+
+/// Where a text can be put so that it counts.
+fn free_name(fields: &Map<String, Value>) -> Option<&'static str> {
+    let mut ahead = WORK_TEXTS.into_iter().take_while(|name| !fields.get(*name).is_some_and(Value::is_string));
+    ahead.find(|name| !fields.contains_key(*name))
 }
 
 /// A server's legacy frame as the native one it stands for.
@@ -113,10 +176,14 @@ fn answer(fields: Map<String, Value>) -> Value {
 
 fn error(fields: Map<String, Value>) -> Value {
     let details = &fields["details"];
-    let code = fields["error_code"].as_str().unwrap();
-    let code = match code {
-        "FORMAT_ERROR" => "malformed".to_owned(),
-        code => code.to_ascii_lowercase(),
+    let code = match fields["error_code"].as_str().unwrap() {
+        "FORMAT_ERROR" => "malformed",
+        // An application's own is none of the table's in capitals.
+        code => ErrorCode::ALL
+            .iter()
+            .map(|known| known.as_str())
+            .find(|known| known.to_ascii_uppercase() == code)
+            .unwrap_or(code),
     };
     let message = &fields["error_message"];
     let mut native = match details.get("message_id") {

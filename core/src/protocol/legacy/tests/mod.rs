@@ -49,6 +49,31 @@ fn every_example_of_the_page_comes_to_the_one_after_it() {
     }
 }
 
+#[test]
+fn every_example_of_the_page_comes_back_to_the_one_before_it() {
+    let (mut said, mut heard) = (0, 0);
+    for [(first, one), (second, other)] in blocks().as_chunks::<2>().0 {
+        match (*first, *second) {
+            ("client", "native") => {
+                said += 1;
+                let native = ClientFrame::parse(other).unwrap().frame;
+                let Decoded::Frame(frame) = decode(one, &mut ann(), NOW) else { panic!("{one}") };
+                let text = inverse::spoken(&frame).unwrap_or_else(|| panic!("nobody can say {other}"));
+                let Decoded::Frame(back) = decode(&text, &mut ann(), NOW) else { panic!("{text}") };
+                assert_eq!(value(&back.encode()), value(&native.encode()));
+                // What asks for an agent's work is said so again.
+                assert_eq!(text.contains("request_type"), one.contains("request_type"), "{text}");
+            }
+            ("native", "server") => {
+                heard += 1;
+                assert_eq!(value(&inverse::heard(other).encode()), value(&ServerFrame::parse(one).unwrap().encode()));
+            }
+            _ => {}
+        }
+    }
+    assert!(said >= 8 && heard >= 19, "{said} and {heard}");
+}
+
 /// The rows of the table with this head: the types in backquotes of the first two cells.
 fn table(head: &str) -> Vec<(Vec<&'static str>, &'static str)> {
     let body = PAGE.split_once(head).unwrap().1;

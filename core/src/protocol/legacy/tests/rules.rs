@@ -99,6 +99,16 @@ fn a_text_under_any_of_its_names_is_the_content_and_the_rest_is_metadata() {
 }
 
 #[test]
+fn what_is_no_text_although_it_looks_like_one_stays_beside_the_text() {
+    let text = r#"{"type":"agent","payload":{"message":"\ud800","content":"a"}}"#;
+    let Decoded::Frame(frame) = decode(text, &mut ann(), NOW) else { panic!("{text}") };
+    let ClientFrame::UserMessage { content, metadata, .. } = *frame else { panic!("{frame:?}") };
+    // No library reads it, and the application gets it as it came.
+    let beside = r#"{"request_type":"agent_request","message":"\ud800"}"#;
+    assert_eq!((content.as_str(), metadata.as_deref().map(serde_json::value::RawValue::get)), ("a", Some(beside)));
+}
+
+#[test]
 fn a_payload_of_its_own_may_use_the_names_of_the_envelope() {
     let own = r#"{"type":"note","timestamp":1,"message_id":"x","payload":[2]}"#;
     let fields = &own[1..own.len() - 1];
