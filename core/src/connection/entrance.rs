@@ -39,6 +39,16 @@ impl Connection {
         Some(answer)
     }
 
+    /// Whether it was the peer who closed, so that the reason is its word.
+    pub const fn was_closed_by_peer(&self) -> bool {
+        self.closed_by_peer
+    }
+
+    /// The status that its request was answered with, once it was: 101 where it is a WebSocket.
+    pub const fn answered(&self) -> Option<u16> {
+        self.answered
+    }
+
     pub(super) fn is_relayed(&self) -> bool {
         self.entrance.as_ref().is_some_and(|entrance| entrance.relay.is_some())
     }

@@ -19,6 +19,7 @@ mod legacy;
 mod live;
 mod outbox;
 mod phase;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod validity;
@@ -26,12 +27,10 @@ mod wire;
 
 use std::sync::Arc;
 
-use crate::admission::{ClientAddress, TrustedProxies};
-use crate::auth::{Access, AuthError, Grant, Ticket, Token};
-use crate::codec::deflate::Deflate;
+use crate::admission::ClientAddress;
+use crate::auth::{AuthError, Grant, Ticket, Token};
 use crate::codec::upgrade::Refusal;
 use crate::error::CloseReason;
-use crate::limits::Limits;
 use crate::protocol::{ClientFrame, FrameError, Hello, ServerFrame};
 use crate::stream::Packed;
 use crate::time::{Now, Timestamp, UnixTime};
@@ -41,6 +40,8 @@ use entrance::Entrance;
 use live::Live;
 use phase::Phase;
 pub use phase::PhaseName;
+use settings::HIGH_WATER;
+pub use settings::Settings;
 use wire::{Closing, Wire};
 
 /// One server-side socket.
@@ -63,23 +64,6 @@ pub struct Connection {
     answered: Option<u16>,
     /// The peer closed it, with a code of its own choice.
     closed_by_peer: bool,
-}
-
-/// What all connections of a hub share.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The bounds.
-    pub limits: Limits,
-    /// The path of the WebSocket endpoint, as in `/ws`. Every other request is handed over.
-    pub endpoint: String,
-    /// From where it may be opened.
-    pub access: Access,
-    /// Whether clients that offer `jwt-auth` alone get the legacy profile.
-    pub legacy_profile: bool,
-    /// Whose word about a client's address is believed.
-    pub proxies: TrustedProxies,
-    /// What messages are compressed with, from [`Limits::deflate_from`] bytes on.
-    pub deflate: Deflate,
 }
 
 /// What somebody else must decide or take. The machine waits for the answer to the first five.
@@ -321,7 +305,7 @@ impl Connection {
         }
     }
 
-    /// Whether control frames may be added: [`Limits::control_bytes`] do not wait yet beside the stream's events.
+    /// Whether control frames may be added: [`Limits::control_bytes`](crate::limits::Limits::control_bytes) do not wait yet beside the stream's events.
     pub fn has_room(&self) -> bool {
         self.wire.unsent().len() < self.settings.read_gate()
     }
@@ -423,16 +407,6 @@ impl Connection {
         self.reason
     }
 
-    /// Whether it was the peer who closed, so that the reason is its word.
-    pub const fn was_closed_by_peer(&self) -> bool {
-        self.closed_by_peer
-    }
-
-    /// The status that its request was answered with, once it was: 101 where it is a WebSocket.
-    pub const fn answered(&self) -> Option<u16> {
-        self.answered
-    }
-
     /// The bytes of a request that is not for the WebSocket endpoint.
     pub fn take_handoff(&mut self) -> Option<Vec<u8>> {
         let Phase::Handoff(bytes) = &mut self.phase else { return None };
@@ -520,15 +494,5 @@ impl Connection {
             self.event = None;
             self.wire.clear();
         }
-    }
-}
-
-/// Stream events are added up to this many unsent bytes: enough for one full write, little to hold per slow reader.
-const HIGH_WATER: usize = 32 << 10;
-
-impl Settings {
-    /// Beyond these unsent bytes nothing is read: what events may take, one that overshoots, and the control frames.
-    const fn read_gate(&self) -> usize {
-        HIGH_WATER + self.limits.event_bytes + self.limits.control_bytes
     }
 }

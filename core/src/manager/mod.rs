@@ -60,7 +60,7 @@ use runs::OpenRun;
 pub use runs::{Entered, RunStart, Started};
 pub use status::{OpenRunStatus, UserStatus};
 pub use survey::Survey;
-use tally::Appended;
+use tally::{Appended, is_known};
 use topics::Topic;
 use user::{Device, Scratch, User};
 
@@ -456,11 +456,6 @@ impl<H: Clone> Manager<H> {
     fn assert_drained(&self) {
         debug_assert!(self.outputs.is_empty(), "the outputs of one operation are drained before the next");
     }
-}
-
-/// Whether a client has been somewhere: one that asks for everything that is kept has not.
-fn is_known(position: Option<Position>) -> bool {
-    position.is_some_and(|position| position != Position::NONE)
 }
 
 /// Every incarnation of a stream has a higher epoch than all before it, also across a restart.

@@ -3,6 +3,7 @@
 use super::Manager;
 use crate::limits::Limits;
 use crate::metrics::{Aside, RequestKind, ShardTally};
+use crate::protocol::Position;
 use crate::stream::{Entry, Log};
 use crate::time::Timestamp;
 
@@ -14,6 +15,11 @@ pub(super) fn append_to(log: &mut Log, entry: Entry, limits: &Limits, tally: &mu
     let start = log.start().seq;
     log.append(entry, limits);
     tally.shed += log.start().seq.saturating_sub(start);
+}
+
+/// Whether a client has been somewhere: one that asks for everything that is kept has not.
+pub(super) fn is_known(position: Option<Position>) -> bool {
+    position.is_some_and(|position| position != Position::NONE)
 }
 
 impl<H> Manager<H> {
