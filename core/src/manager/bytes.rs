@@ -125,7 +125,7 @@ impl<H: Clone> Manager<H> {
         }
     }
 
-    fn log_of(&mut self, owner: &Due) -> Option<&mut Log> {
+    pub(super) fn log_of(&mut self, owner: &Due) -> Option<&mut Log> {
         match owner {
             Due::User(id) => self.users.get_mut(id).map(|user| &mut user.channel.log),
             Due::Topic(id) => self.topics.get_mut(id).map(|topic| &mut topic.log),

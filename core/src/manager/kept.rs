@@ -55,6 +55,7 @@ impl<H: Clone> Manager<H> {
     /// Lets go of who comes first in the order while there are too many. Of whoever fell idle last, no event is lost.
     pub(super) fn bound_kept(&mut self) {
         while let Some(owner) = self.kept.first_over(self.max_kept) {
+            self.tally.shed += self.log_of(&owner).map_or(0, |log| log.head().seq.saturating_sub(log.start().seq));
             match owner {
                 Due::User(id) => self.remove_user(&id),
                 Due::Topic(id) => self.remove_topic(&id),

@@ -140,6 +140,18 @@ fn what_does_not_fit_and_is_read_again_counts_once() {
 }
 
 #[test]
+fn events_that_make_room_count_whether_their_log_is_too_long_or_too_many_are_kept() {
+    let world = World::sharded(Limits { kept_streams: 2, log_entries: 4, ..Limits::default() }, 1);
+    for user in ["ann", "bob", "carol"] {
+        for n in 0..6 {
+            world.hub.publish(&ident(user), None, "note", &n).unwrap();
+        }
+    }
+    assert_eq!(number(&world, "trunkline_users state=kept"), 2.0);
+    assert_eq!(number(&world, "trunkline_shed_total"), 3.0 * 2.0 + 4.0);
+}
+
+#[test]
 fn a_stream_counts_as_lagging_until_it_has_caught_up_or_is_gone() {
     let world = World::with(Limits { lag_entries: 16, ..Limits::default() });
     let (mut ann, mut bob) = (world.device("ann"), world.device("bob"));
