@@ -153,9 +153,9 @@ class Thread {
     this.#showMark();
   }
 
-  /** Which of its runs are open, and how they are. */
-  track({ runId, status, terminal }) {
-    if (terminal) this.#open.delete(runId);
+  /** Which of its runs are open, and how they are. Nobody waits for one whose end was lost. */
+  track({ runId, status, terminal }, isEndLost) {
+    if (terminal || isEndLost) this.#open.delete(runId);
     else this.#open.set(runId, status);
     this.#showMark();
   }

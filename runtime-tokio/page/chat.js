@@ -1,6 +1,6 @@
 // The page: log in, pick a thread, send a message, watch the runs unfold. What is shown goes through `textContent`, never as markup.
 
-import { START, Trunkline, markGap, reduceRun, restoreRun, runIdsOf } from "./trunkline.js";
+import { START, Trunkline, reduceRun, restoreRun, runIdsOf } from "./trunkline.js";
 import { ConnectionView, endsLogin, reasonText } from "./chat-connection.js";
 import { $, announce, asText, element } from "./chat-dom.js";
 import { Log } from "./chat-log.js";
@@ -16,6 +16,8 @@ const COPIED_MS = 1_500;
 const log = new Log($("log"), $("thread"), $("to-end"));
 const threads = new Threads(log);
 const runs = new Map();
+/** The sub-agents' runs whose parents are not here yet, by those. */
+const orphans = new Map();
 let line = null;
 /** The user whom the server has named on the connection, and whose conversation is shown. */
 let userId = null;
@@ -78,12 +80,14 @@ function leave(message) {
 function forget() {
   userId = null;
   runs.clear();
+  orphans.clear();
   threads.forget();
   composer.clear();
 }
 
 function clearConversation() {
   runs.clear();
+  orphans.clear();
   threads.clear();
 }
 
@@ -177,23 +181,39 @@ function takeMessage(event) {
 }
 
 function takeRunEvent(runId, event) {
-  showRun(runId, reduceRun(runs.get(runId)?.run, event, runId), event);
+  const run = reduceRun(runs.get(runId)?.run, event, runId);
+  // What says nothing of the state of a run begins none.
+  if (runs.has(runId) || run.status !== "pending" || run.steps.length > 0) showRun(runId, run, event);
 }
 
 function showRun(runId, run, event = null) {
   const known = runs.get(runId);
-  if (known) return known.update(run, event);
+  if (known) {
+    const isNew = run.parentRunId !== known.run.parentRunId;
+    known.update(run, event);
+    return isNew ? place(known) : undefined;
+  }
   if (run.threadId === null) return undefined;
   const thread = threads.open(run.threadId);
   threads.list(thread, event?.message ?? null);
   composer.settle(thread, (sending) => sending.runId === runId);
   const view = new RunView(run, thread, app);
   runs.set(runId, view);
-  const parent = runs.get(run.parentRunId);
-  if (parent) parent.addChild(view);
-  else thread.items.append(view.root);
+  thread.items.append(view.root);
+  place(view);
+  for (const child of orphans.get(runId) ?? []) place(child);
+  orphans.delete(runId);
   threads.follow(thread, line.caughtUp);
   return threads.showEmpty();
+}
+
+/** A sub-agent's run moves into the run that started it, where that is in the same thread. It may come first, as in a snapshot. */
+function place(view) {
+  const { parentRunId } = view.run;
+  if (parentRunId === null || view.isChild) return;
+  const parent = runs.get(parentRunId);
+  if (!parent) orphans.set(parentRunId, [...(orphans.get(parentRunId) ?? []), view]);
+  else if (parent.thread === view.thread && !view.root.contains(parent.root)) parent.addChild(view);
 }
 
 function takeReset({ lost, afresh }) {
@@ -204,7 +224,8 @@ function takeReset({ lost, afresh }) {
     return;
   }
   for (const thread of threads.all) if (thread.entry) thread.items.append(gapNotice(lost, false));
-  for (const view of runs.values()) view.update(markGap(view.run));
+  // Where a run were still open the server would have said so by a snapshot.
+  for (const view of runs.values()) view.loseEnd();
 }
 
 /** The runs that are open where the stream continues. */
