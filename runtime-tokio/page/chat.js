@@ -82,7 +82,8 @@ function forget() {
   runs.clear();
   orphans.clear();
   threads.forget();
-  composer.clear();
+  composer.forget();
+  $("announcer").replaceChildren();
 }
 
 function clearConversation() {
@@ -174,7 +175,7 @@ function takeMessage(event) {
   const thread = threads.open(event.thread_id);
   const content = asText(event.content);
   threads.list(thread, content);
-  composer.settle(thread, (sending) => sending.content === content);
+  composer.takeMessage(thread, event.run_id);
   thread.items.append(element("div", { class: "message", "data-testid": "message" }, content));
   threads.follow(thread, line.caughtUp);
   threads.showEmpty();
@@ -196,7 +197,7 @@ function showRun(runId, run, event = null) {
   if (run.threadId === null) return undefined;
   const thread = threads.open(run.threadId);
   threads.list(thread, event?.message ?? null);
-  composer.settle(thread, (sending) => sending.runId === runId);
+  composer.settle(thread, runId);
   const view = new RunView(run, thread, app);
   runs.set(runId, view);
   thread.items.append(view.root);
@@ -219,6 +220,7 @@ function place(view) {
 function takeReset({ lost, afresh }) {
   if (afresh) clearConversation();
   if (!lost) return;
+  composer.takeLoss();
   if (afresh) {
     threads.openingGap = lost;
     return;
