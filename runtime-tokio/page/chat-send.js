@@ -78,6 +78,7 @@ export class Composer {
   }
 
   #submit() {
+    if (this.#app.isHidden) return undefined;
     const content = $("content").value.trim();
     if (!content) return;
     const bytes = new TextEncoder().encode(JSON.stringify(content)).length + FRAME_BYTES;

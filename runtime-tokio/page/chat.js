@@ -35,6 +35,9 @@ const app = {
   },
   isCurrent: (thread) => thread === threads.current,
   hasRun: (runId) => runs.has(runId),
+  get isHidden() {
+    return $("app").classList.contains("unnamed");
+  },
 };
 const composer = new Composer(app);
 const connection = new ConnectionView(again);
@@ -58,9 +61,17 @@ function enter() {
     threads.isChosen = false;
     threads.select(threads.openNew());
   }
+  hideConversation(userId !== null && !session.isNamed());
   composer.restore(session.current().userId);
   openLine();
   $("content").focus();
+}
+
+/** One user's conversation is for nobody else's eyes: after another login it waits until the server has said whose that is. */
+function hideConversation(isHidden) {
+  const wasHidden = app.isHidden;
+  $("app").classList.toggle("unnamed", isHidden);
+  if (wasHidden && !isHidden) $("content").focus();
 }
 
 function signOut() {
@@ -97,24 +108,27 @@ function clearConversation() {
 function openLine() {
   const url = new URL("/ws", location.href);
   url.protocol = url.protocol.replace("http", "ws");
+  line?.close();
+  const ours = (take) => (value) => (line === opened ? take(value) : undefined);
   const opened = new Trunkline({
     url: url.href,
     token: session.current().token,
     getToken: session.getToken,
     position: START,
-    onState: (change) => (line === opened ? takeState(change) : undefined),
-    onWelcome: takeWelcome,
-    onEvent: takeEvent,
-    onReset: takeReset,
-    onSnapshot: takeSnapshot,
-    onNotice: takeNotice,
+    onState: ours(takeState),
+    onWelcome: ours(takeWelcome),
+    onEvent: ours(takeEvent),
+    onReset: ours(takeReset),
+    onSnapshot: ours(takeSnapshot),
+    onNotice: ours(takeNotice),
   });
   line = opened;
   opened.start();
 }
 
 function takeWelcome(welcome) {
-  if (userId !== null && userId !== welcome.user_id) {
+  const before = userId ?? session.current().userId ?? null;
+  if (before !== null && before !== welcome.user_id) {
     session.forgetUnsent();
     forget();
     threads.select(threads.openNew());
@@ -122,6 +136,7 @@ function takeWelcome(welcome) {
   userId = welcome.user_id;
   session.begin({ ...session.current(), userId });
   composer.restore(userId);
+  hideConversation(false);
   $("user").textContent = userId ?? "";
   composer.mostBytes = welcome.limits?.message_bytes ?? Infinity;
   connection.showLevel(welcome.service_level, "");
@@ -141,10 +156,10 @@ function takeState(change) {
 
 /** In development a restarted server may have a new secret, and the name is enough to come back. */
 function comesBackByName({ code }) {
-  const { user } = session.current();
+  const { user, userId: named } = session.current();
   if (!user || code !== 4400 || performance.now() - lastRelogin < RELOGIN_PAUSE_MS) return false;
   lastRelogin = performance.now();
-  session.begin({ user, userId });
+  session.begin({ user, userId: named });
   queueMicrotask(() => session.current() && openLine());
   return true;
 }
