@@ -1,6 +1,6 @@
 // The chat page and a server whose every frame is the test's own: orders, answers and ends that come by chance from a real one.
 
-import { check, device, ensure, equal, inState, live, until } from "./harness.mjs";
+import { check, device, ensure, equal, inState, live, shoot, until } from "./harness.mjs";
 
 export async function scripted(world) {
   await check("what nobody's login has left is not sent by the next one", () => unnamed(world));
@@ -228,6 +228,7 @@ async function refusedStays(world) {
   await write(page, "delete everything");
   const refused = page.locator(".message.refused");
   await refused.waitFor();
+  await shoot(page, "refused");
   await page.reload();
   await refused.waitFor();
   await live(page);
@@ -265,17 +266,22 @@ async function answeredBefore(world) {
 async function endInGap(world) {
   const after = { event_id: "9-50", head: "9-50", lost: { from: "9-2", to: "9-50" } };
   const page = await scriptedDevice(world, (frame, line) => {
-    if (frame.type !== "hello") return;
+    if (frame.type === "user_message") return line.send(accept(frame, "other"));
+    if (frame.type !== "hello") return undefined;
     if (page.lines.length > 1) return line.send(welcome("ann", after));
-    line.send(welcome("ann"), event(1, "user_message", { content: "go" }), event(2, "agent_suspended", { approval_id: "a", question: "Go?" }));
+    return line.send(welcome("ann"), event(1, "user_message", { content: "go" }), event(2, "agent_suspended", { approval_id: "a", question: "Go?" }));
   });
   await open(page);
   await page.getByTestId("approve").waitFor();
+  await write(page, "its event will be lost");
+  await until(async () => (await kept(page)) === null, "the reply");
+  equal(await page.getByTestId("sending").count(), 1);
   page.lines[0].close(1012);
   await page.getByTestId("retry").click();
   const run = page.getByTestId("run");
   await page.locator('[data-testid="run"][data-status="lost"]').waitFor();
   equal(await run.locator(".status").innerText(), "Its end was lost");
+  equal(await page.getByTestId("sending").count(), 0);
   for (const gone of ["cancel", "approve"]) equal(await page.getByTestId(gone).isVisible(), false);
   equal(await page.locator("#threads button").getAttribute("data-mark"), "");
   equal(await page.getByTestId("gap").evaluateAll((all) => all.map((one) => `${one.dataset.from} ${one.dataset.to}`).join()), "9-2 9-50");
