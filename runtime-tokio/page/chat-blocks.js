@@ -29,6 +29,8 @@ export class BlockCutter {
   /** The lines of the block that is open, and the beginning of the line that is coming. */
   #block = "";
   #line = "";
+  /** Whether that line holds nothing so far, so that only what comes is looked at. */
+  #lineIsBlank = true;
   #blank = false;
   #kind = null;
   #item = null;
@@ -51,6 +53,7 @@ export class BlockCutter {
     for (const [index, part] of lines.entries()) {
       if (index > 0) this.#endLine();
       this.#line += part;
+      this.#lineIsBlank &&= BLANK.test(part);
       this.#growLine();
     }
   }
@@ -75,7 +78,7 @@ export class BlockCutter {
   #growLine() {
     if (this.#kind === "code") return this.#tellCode(false);
     if (this.#kind === "plain" && this.#told > 0) return this.#tellPlain();
-    if (this.#line.length <= MOST_LETTERS || BLANK.test(this.#line)) return undefined;
+    if (this.#line.length <= MOST_LETTERS || this.#lineIsBlank) return undefined;
     // Whatever block it belongs to is too long, and which one that is its beginning tells.
     this.#place(this.#line);
     if (this.#kind !== "plain") this.#turnPlain();
@@ -86,9 +89,10 @@ export class BlockCutter {
     const line = this.#line;
     if (this.#kind === "code") this.#endCodeLine();
     else if (this.#kind === "plain" && this.#told > 0) this.#endPlainLine();
-    else if (BLANK.test(line)) this.#endBlankLine(line);
+    else if (this.#lineIsBlank) this.#endBlankLine(line);
     else this.#endTextLine(line);
     this.#line = "";
+    this.#lineIsBlank = true;
     this.#told = 0;
   }
 

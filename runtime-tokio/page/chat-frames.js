@@ -8,6 +8,14 @@ const HIDDEN_PAUSE_MS = 50;
 
 const waiting = new Set();
 let isScheduled = false;
+let frame = null;
+
+// A page that is hidden is given no frame, not even the one that it waits for.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden || frame === null) return;
+  cancelAnimationFrame(frame);
+  schedule();
+});
 
 /** Has `view.draw(deadline)` called, in the next frame and, for as long as it answers that it is not done, in those after it. */
 export function drawSoon(view) {
@@ -17,18 +25,23 @@ export function drawSoon(view) {
 
 function schedule() {
   isScheduled = true;
+  frame = null;
   if (document.hidden) setTimeout(drawWaiting, HIDDEN_PAUSE_MS);
-  else requestAnimationFrame(drawWaiting);
+  else frame = requestAnimationFrame(drawWaiting);
 }
 
 function drawWaiting() {
   isScheduled = false;
+  frame = null;
   const deadline = performance.now() + (document.hidden ? HIDDEN_BUDGET_MS : BUDGET_MS);
-  for (const view of [...waiting]) {
-    // Who is not done goes behind the others.
-    waiting.delete(view);
-    if (!view.draw(deadline)) waiting.add(view);
-    if (performance.now() > deadline) break;
+  try {
+    for (const view of [...waiting]) {
+      // Who is not done goes behind the others, and who fails strands none of them.
+      waiting.delete(view);
+      if (!view.draw(deadline)) waiting.add(view);
+      if (performance.now() > deadline) break;
+    }
+  } finally {
+    if (waiting.size > 0 && !isScheduled) schedule();
   }
-  if (waiting.size > 0) schedule();
 }

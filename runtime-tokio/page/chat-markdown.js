@@ -73,9 +73,15 @@ export class MarkdownStream {
     const began = this.#now();
     if (began < this.#restsUntil) return false;
     this.#drawn = text;
-    this.#open.replaceChildren(...this.#nodes(text, Object.assign(Object.create(null), this.#links)));
+    this.#open.replaceChildren(...this.#openNodes(text));
     this.#restsUntil = began + REST * (this.#now() - began);
     return true;
+  }
+
+  /** It is drawn again and again, so that even what settles as Markdown is plain for as long as it is open and long. */
+  #openNodes(text) {
+    if (text.length > MOST_LETTERS) return [element("p", { class: "plain" }, text)];
+    return this.#nodes(text, Object.assign(Object.create(null), this.#links));
   }
 
   #sink() {

@@ -1,5 +1,6 @@
 // A run on the page: who works, what it does, what it answers, what it asks.
 
+import { markGap } from "./trunkline.js";
 import { announce, asText, duration, element, setText, shorten } from "./chat-dom.js";
 import { drawSoon } from "./chat-frames.js";
 import { MarkdownStream } from "./chat-markdown.js";
@@ -31,6 +32,8 @@ export class RunView {
   #approval = element("div", { class: "approval", "data-testid": "approval", role: "group", "aria-label": "Approval" }, this.#question);
   #deciding = null;
   #isCancelling = false;
+  /** It has ended where this device could not see it. */
+  #isEndLost = false;
 
   /** `app` knows the `line`, and which thread is `isCurrent`. */
   constructor(run, thread, app) {
@@ -42,7 +45,7 @@ export class RunView {
     const head = element("header", { class: "run-head" }, this.#agent, this.#status, this.#cancel);
     this.root.append(head, this.#steps, this.#answer, this.#note);
     this.#feed(null, null);
-    thread.track(run);
+    thread.track(run, false);
     this.#drawSteps();
     this.#drawState();
     drawSoon(this);
@@ -51,19 +54,43 @@ export class RunView {
   /** Takes the state after an event; it is drawn with the next frame, however many events come before that. */
   update(run, event) {
     const before = this.run;
+    const wasLost = this.#isEndLost;
     this.run = run;
+    this.#isEndLost = false;
     this.#feed(before, event);
-    if (run.status !== before.status) this.thread.track(run);
+    if (run.status !== before.status || wasLost) this.thread.track(run, false);
     if (event?.type === "agent_resumed" && before.approval) this.#addDecision(before.approval, event);
     if (this.#app.isCaughtUp) this.#say(before);
     drawSoon(this);
   }
 
+  /** Its last event will not come. Should another one come after all, the run goes on. */
+  loseEnd() {
+    if (this.run.terminal) return;
+    this.run = markGap(this.run);
+    this.#isEndLost = true;
+    this.#isCancelling = false;
+    this.thread.track(this.run, true);
+    drawSoon(this);
+  }
+
   /** A sub-agent's run stands where it began. */
   addChild(view) {
+    const had = document.activeElement;
     this.#drawSteps();
     this.#steps.append(element("li", { class: "child" }, view.root));
     this.#steps.hidden = false;
+    // What moves loses the keyboard.
+    if (view.root.contains(had)) had.focus({ preventScroll: true });
+  }
+
+  /** Whether it stands in another run already. */
+  get isChild() {
+    return this.root.parentNode?.className === "child";
+  }
+
+  get #isOver() {
+    return this.run.terminal !== null || this.#isEndLost;
   }
 
   draw(deadline) {
@@ -77,13 +104,13 @@ export class RunView {
 
   #drawState() {
     const { run } = this;
-    this.root.dataset.status = run.status;
+    this.root.dataset.status = this.#isEndLost ? "lost" : run.status;
     this.root.setAttribute("aria-label", `Run by ${run.agentName ?? "agent"}`);
     setText(this.#agent, run.agentName ?? "agent");
-    this.#status.dataset.tone = TONES[run.status];
-    setText(this.#status, statusText(run));
+    this.#status.dataset.tone = this.#isEndLost ? "warn" : TONES[run.status];
+    setText(this.#status, this.#isEndLost ? "Its end was lost" : statusText(run));
     this.#answer.hidden = this.#texts.length === 0;
-    this.#answer.dataset.streaming = String(run.terminal === null);
+    this.#answer.dataset.streaming = String(!this.#isOver);
     this.#drawNote();
     this.#drawControls();
   }
@@ -115,10 +142,10 @@ export class RunView {
 
   /** What goes while it has the keyboard leaves it with the run. */
   #drawControls() {
-    const { approval, terminal } = this.run;
+    const approval = this.#isOver ? null : this.run.approval;
     const had = document.activeElement;
-    const isGone = (had === this.#cancel && terminal !== null) || (this.#approval.contains(had) && approval === null);
-    this.#cancel.hidden = terminal !== null;
+    const isGone = (had === this.#cancel && this.#isOver) || (this.#approval.contains(had) && approval === null);
+    this.#cancel.hidden = this.#isOver;
     // A button that is disabled would lose the keyboard.
     this.#cancel.setAttribute("aria-disabled", String(this.#isCancelling));
     setText(this.#cancel, this.#isCancelling ? "Cancelling …" : "Cancel");
@@ -177,6 +204,8 @@ export class RunView {
     try {
       await this.#app.line.cancel(this.run.runId);
     } catch (error) {
+      // No run of this name is open.
+      if (error.code === "not_found") return this.loseEnd();
       announce(`Not cancelled: ${error.message}`);
       this.#isCancelling = false;
       drawSoon(this);

@@ -10,6 +10,8 @@ const WAITS = "Waits for the connection";
 
 export class Composer {
   #app;
+  /** The runs whose messages came back as events. */
+  #arrived = new Set();
   /** What the server takes in one message. */
   mostBytes = Infinity;
 
@@ -28,23 +30,32 @@ export class Composer {
     for (const hint of document.querySelectorAll("[data-say]")) hint.addEventListener("click", () => this.#send(hint.textContent));
   }
 
-  /** What this user has written before a reload is there again, and goes out with the next connection. */
+  /** What this user has written before a reload is there again, and goes out with the next connection unless it was refused. */
   restore(userId) {
     const { draft, outbox } = unsent(userId);
     if ($("content").value === "") $("content").value = draft;
     const { threads } = this.#app;
     const isHere = (key) => [...threads.all].some((thread) => thread.sending.some((sending) => sending.key === key));
-    for (const { key, threadId, content } of outbox) {
+    for (const { key, threadId, content, refused } of outbox) {
       if (isHere(key)) continue;
       const thread = threads.open(threadId);
       threads.select(thread);
-      this.#hold(thread, content, key).isParked = true;
+      const sending = this.#hold(thread, content, key);
+      if (refused) this.#showRefused(sending, refused);
+      else sending.isParked = true;
     }
+    this.#keep();
   }
 
   clear() {
     $("content").value = "";
     this.#complain("");
+  }
+
+  /** Forgets what one user has sent. */
+  forget() {
+    this.clear();
+    this.#arrived.clear();
   }
 
   /** Sends what waited for another login. */
@@ -61,12 +72,13 @@ export class Composer {
 
   /** What is written and not sent outlives the page. */
   #keep() {
-    const sending = [...this.#app.threads.all].flatMap((thread) => thread.sending);
-    const outbox = sending.map(({ key, thread, content }) => ({ key, threadId: thread.id, content }));
+    const sending = [...this.#app.threads.all].flatMap((thread) => thread.sending).filter(({ runId }) => runId === null);
+    const outbox = sending.map(({ key, thread, content, refused }) => ({ key, threadId: thread.id, content, refused }));
     keepUnsent({ draft: $("content").value, outbox });
   }
 
   #submit() {
+    if (this.#app.isHidden) return undefined;
     const content = $("content").value.trim();
     if (!content) return;
     const bytes = new TextEncoder().encode(JSON.stringify(content)).length + FRAME_BYTES;
@@ -94,56 +106,90 @@ export class Composer {
   /** Shows it until it is sent. */
   #hold(thread, content, key) {
     const root = element("div", { class: "message waiting", "data-testid": "sending", "data-note": WAITS }, content);
-    const sending = { key, content, thread, root, runId: null, isSeen: false, isParked: false };
+    const sending = { key, content, thread, root, runId: null, refused: null, isParked: false, isAcrossGap: false };
     thread.sending.push(sending);
     thread.outbox.append(root);
     return sending;
   }
 
-  /** The message came back as an event, or its run did: its stand-in goes. */
-  settle(thread, matches) {
-    const sending = thread.sending.find((one) => !one.isSeen && matches(one));
-    if (!sending) return;
-    sending.isSeen = true;
-    this.#drop(sending);
+  /** A message came back as an event: where it is one of this page's, its stand-in goes. That the words are the same says nothing. */
+  takeMessage(thread, runId) {
+    this.#arrived.add(runId);
+    this.settle(thread, runId);
+  }
+
+  /** The message of a run is there, or the run is. */
+  settle(thread, runId) {
+    const sending = thread.sending.find((one) => one.runId !== null && one.runId === runId);
+    if (sending) this.#drop(sending);
+  }
+
+  /** Something was lost: what the server has, and what it turns out to have, may not come back as an event. */
+  takeLoss() {
+    for (const sending of [...this.#app.threads.all].flatMap((thread) => thread.sending)) {
+      if (sending.runId === null) sending.isAcrossGap = true;
+      else this.#drop(sending);
+    }
   }
 
   #drop(sending) {
     sending.root.remove();
     sending.thread.sending = sending.thread.sending.filter((one) => one !== sending);
     this.#keep();
+    this.#app.threads.showEmpty();
   }
 
   async #transmit(sending) {
     const { line } = this.#app;
-    sending.isParked = false;
+    Object.assign(sending, { isParked: false, refused: null });
     sending.root.className = "message waiting";
     sending.root.dataset.note = ["live", "lagging"].includes(line.state) ? "Sending …" : WAITS;
     try {
       sending.runId = await line.send(sending.thread.id, sending.content, { key: sending.key });
-      if (sending.isSeen || this.#app.hasRun(sending.runId)) this.#drop(sending);
+      const isThere = this.#arrived.has(sending.runId) || this.#app.hasRun(sending.runId);
+      if (isThere || sending.isAcrossGap) this.#drop(sending);
+      else this.#keep();
     } catch (error) {
-      if (sending.isSeen) return;
       // It goes with the next line, under the same key.
       if (error.code === "stopped") Object.assign(sending, { isParked: true }).root.dataset.note = WAITS;
-      else this.#showRefused(sending, error);
+      // It had come before.
+      else if (error.code === "already_answered") this.#drop(sending);
+      else this.#refuse(sending, error);
     }
+  }
+
+  #refuse(sending, { code, message }) {
+    this.#showRefused(sending, { code, message });
+    announce(sending.root.dataset.note);
+    this.#keep();
   }
 
   /**
    * The key stays the same, so that a try that did arrive is not repeated; but what was refused for good stays refused under
    * its key, so that trying it again is another message.
    */
-  #showRefused(sending, error) {
+  #showRefused(sending, refused) {
+    sending.refused = refused;
+    // It waits for the person, who must find it.
+    this.#app.threads.list(sending.thread, sending.content);
     sending.root.className = "message refused";
-    sending.root.dataset.note = `Not sent: ${error.message}`;
-    announce(sending.root.dataset.note);
-    const again = element("button", { type: "button", class: "quiet" }, "Try again");
-    again.addEventListener("click", () => {
-      again.remove();
-      if (error.code === "refused") sending.key = newKey();
+    sending.root.dataset.note = `Not sent: ${refused.message}`;
+    const choices = element("span", { class: "choices" });
+    const choice = (name, choose) => {
+      const button = element("button", { type: "button", class: "quiet" }, name);
+      button.addEventListener("click", () => {
+        choices.remove();
+        choose();
+        $("content").focus();
+      });
+      choices.append(button);
+    };
+    choice("Try again", () => {
+      if (refused.code === "refused") sending.key = newKey();
       this.#transmit(sending);
+      this.#keep();
     });
-    sending.root.append(" ", again);
+    choice("Discard", () => this.#drop(sending));
+    sending.root.append(" ", choices);
   }
 }

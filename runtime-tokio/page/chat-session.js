@@ -5,6 +5,8 @@ import { $ } from "./chat-dom.js";
 
 const SESSION_KEY = "trunkline.session";
 const UNSENT_KEY = "trunkline.unsent";
+/** A server that takes longer to answer cannot be reached. */
+const LOGIN_DEADLINE_MS = 10_000;
 
 let session = read(SESSION_KEY);
 
@@ -20,15 +22,20 @@ export function end() {
   write(SESSION_KEY, null);
 }
 
-/** What this user has written and not sent: `{draft, outbox}`. Nothing of another one's is given. */
+/** Whether the server has said whose this login is. */
+export const isNamed = () => Boolean(session?.userId);
+
+/** What this user has written and not sent: `{draft, outbox}`. Nothing of another one's is given, and nothing to nobody. */
 export function unsent(userId) {
-  const kept = read(UNSENT_KEY);
+  const kept = userId ? read(UNSENT_KEY) : null;
   return kept && kept.userId === userId ? kept : { draft: "", outbox: [] };
 }
 
+/** As long as the server has not said whose it is, it is kept nowhere. */
 export function keepUnsent({ draft, outbox }) {
+  if (!isNamed()) return;
   const isNone = draft === "" && outbox.length === 0;
-  write(UNSENT_KEY, isNone ? null : { userId: session?.userId, draft, outbox });
+  write(UNSENT_KEY, isNone ? null : { userId: session.userId, draft, outbox });
 }
 
 export const forgetUnsent = () => write(UNSENT_KEY, null);
@@ -81,12 +88,15 @@ async function devLogin(user) {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ user }),
+    signal: AbortSignal.timeout(LOGIN_DEADLINE_MS),
   });
   if (answer.status >= 500) throw new Error("not now");
   return answer.ok ? (await answer.json()).token : null;
 }
 
 // --- the form
+
+let isUnderWay = false;
 
 /** Shows the form; `entered` is called once somebody has logged in. */
 export async function showLogin(message, entered) {
@@ -101,19 +111,22 @@ export async function showLogin(message, entered) {
   field.focus();
   $("login-form").onsubmit = (event) => {
     event.preventDefault();
-    submit(field, isByName, entered);
+    if (!isUnderWay) submit(field, isByName, entered);
   };
 }
 
 async function submit(field, isByName, entered) {
   const value = field.value.trim();
   if (!value) return complain(field, isByName ? "Please enter a name." : "Please enter a token.");
+  isUnderWay = true;
   try {
     const token = isByName ? await devLogin(value) : value;
     if (!token) return complain(field, "The server does not take this name.");
     begin(isByName ? { user: value, token } : { token });
   } catch {
     return complain(field, "The server cannot be reached.");
+  } finally {
+    isUnderWay = false;
   }
   field.value = "";
   $("login").hidden = true;

@@ -32,10 +32,6 @@ export class Threads {
     return this.open(`thread-${newKey().slice(0, 12)}`);
   }
 
-  get(id) {
-    return this.#all.get(id);
-  }
-
   /** A thread appears in the list with the first thing said in it. */
   list(thread, title) {
     if (title) thread.nameBy(title);
@@ -91,6 +87,8 @@ export class Threads {
       const again = this.open(id);
       again.sending = sending.map((one) => Object.assign(one, { thread: again }));
       again.outbox.append(...outbox.children);
+      const refused = sending.find((one) => one.refused);
+      if (refused) this.list(again, refused.content);
     }
     if (open !== undefined) this.select(this.open(open));
   }
@@ -117,7 +115,7 @@ class Thread {
   entry = null;
   sending = [];
   #name = element("span", { class: "name" });
-  #mark = element("span", { class: "mark-text sr-only" });
+  #mark = element("span", { class: "sr-only" });
   #open = new Map();
   #isUnread = false;
 
@@ -153,9 +151,9 @@ class Thread {
     this.#showMark();
   }
 
-  /** Which of its runs are open, and how they are. */
-  track({ runId, status, terminal }) {
-    if (terminal) this.#open.delete(runId);
+  /** Which of its runs are open, and how they are. Nobody waits for one whose end was lost. */
+  track({ runId, status, terminal }, isEndLost) {
+    if (terminal || isEndLost) this.#open.delete(runId);
     else this.#open.set(runId, status);
     this.#showMark();
   }

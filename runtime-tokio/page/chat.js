@@ -1,6 +1,6 @@
 // The page: log in, pick a thread, send a message, watch the runs unfold. What is shown goes through `textContent`, never as markup.
 
-import { START, Trunkline, markGap, reduceRun, restoreRun, runIdsOf } from "./trunkline.js";
+import { START, Trunkline, reduceRun, restoreRun, runIdsOf } from "./trunkline.js";
 import { ConnectionView, endsLogin, reasonText } from "./chat-connection.js";
 import { $, announce, asText, element } from "./chat-dom.js";
 import { Log } from "./chat-log.js";
@@ -16,6 +16,8 @@ const COPIED_MS = 1_500;
 const log = new Log($("log"), $("thread"), $("to-end"));
 const threads = new Threads(log);
 const runs = new Map();
+/** The sub-agents' runs whose parents are not here yet, by those. */
+const orphans = new Map();
 let line = null;
 /** The user whom the server has named on the connection, and whose conversation is shown. */
 let userId = null;
@@ -33,6 +35,9 @@ const app = {
   },
   isCurrent: (thread) => thread === threads.current,
   hasRun: (runId) => runs.has(runId),
+  get isHidden() {
+    return $("app").classList.contains("unnamed");
+  },
 };
 const composer = new Composer(app);
 const connection = new ConnectionView(again);
@@ -56,9 +61,17 @@ function enter() {
     threads.isChosen = false;
     threads.select(threads.openNew());
   }
+  hideConversation(userId !== null && !session.isNamed());
   composer.restore(session.current().userId);
   openLine();
   $("content").focus();
+}
+
+/** One user's conversation is for nobody else's eyes: after another login it waits until the server has said whose that is. */
+function hideConversation(isHidden) {
+  const wasHidden = app.isHidden;
+  $("app").classList.toggle("unnamed", isHidden);
+  if (wasHidden && !isHidden) $("content").focus();
 }
 
 function signOut() {
@@ -78,12 +91,15 @@ function leave(message) {
 function forget() {
   userId = null;
   runs.clear();
+  orphans.clear();
   threads.forget();
-  composer.clear();
+  composer.forget();
+  $("announcer").replaceChildren();
 }
 
 function clearConversation() {
   runs.clear();
+  orphans.clear();
   threads.clear();
 }
 
@@ -92,24 +108,27 @@ function clearConversation() {
 function openLine() {
   const url = new URL("/ws", location.href);
   url.protocol = url.protocol.replace("http", "ws");
+  line?.close();
+  const ours = (take) => (value) => (line === opened ? take(value) : undefined);
   const opened = new Trunkline({
     url: url.href,
     token: session.current().token,
     getToken: session.getToken,
     position: START,
-    onState: (change) => (line === opened ? takeState(change) : undefined),
-    onWelcome: takeWelcome,
-    onEvent: takeEvent,
-    onReset: takeReset,
-    onSnapshot: takeSnapshot,
-    onNotice: takeNotice,
+    onState: ours(takeState),
+    onWelcome: ours(takeWelcome),
+    onEvent: ours(takeEvent),
+    onReset: ours(takeReset),
+    onSnapshot: ours(takeSnapshot),
+    onNotice: ours(takeNotice),
   });
   line = opened;
   opened.start();
 }
 
 function takeWelcome(welcome) {
-  if (userId !== null && userId !== welcome.user_id) {
+  const before = userId ?? session.current().userId ?? null;
+  if (before !== null && before !== welcome.user_id) {
     session.forgetUnsent();
     forget();
     threads.select(threads.openNew());
@@ -117,6 +136,7 @@ function takeWelcome(welcome) {
   userId = welcome.user_id;
   session.begin({ ...session.current(), userId });
   composer.restore(userId);
+  hideConversation(false);
   $("user").textContent = userId ?? "";
   composer.mostBytes = welcome.limits?.message_bytes ?? Infinity;
   connection.showLevel(welcome.service_level, "");
@@ -136,10 +156,10 @@ function takeState(change) {
 
 /** In development a restarted server may have a new secret, and the name is enough to come back. */
 function comesBackByName({ code }) {
-  const { user } = session.current();
+  const { user, userId: named } = session.current();
   if (!user || code !== 4400 || performance.now() - lastRelogin < RELOGIN_PAUSE_MS) return false;
   lastRelogin = performance.now();
-  session.begin({ user, userId });
+  session.begin({ user, userId: named });
   queueMicrotask(() => session.current() && openLine());
   return true;
 }
@@ -170,41 +190,59 @@ function takeMessage(event) {
   const thread = threads.open(event.thread_id);
   const content = asText(event.content);
   threads.list(thread, content);
-  composer.settle(thread, (sending) => sending.content === content);
+  composer.takeMessage(thread, event.run_id);
   thread.items.append(element("div", { class: "message", "data-testid": "message" }, content));
   threads.follow(thread, line.caughtUp);
   threads.showEmpty();
 }
 
 function takeRunEvent(runId, event) {
-  showRun(runId, reduceRun(runs.get(runId)?.run, event, runId), event);
+  const run = reduceRun(runs.get(runId)?.run, event, runId);
+  // What says nothing of the state of a run begins none.
+  if (runs.has(runId) || run.status !== "pending" || run.steps.length > 0) showRun(runId, run, event);
 }
 
 function showRun(runId, run, event = null) {
   const known = runs.get(runId);
-  if (known) return known.update(run, event);
+  if (known) {
+    const isNew = run.parentRunId !== known.run.parentRunId;
+    known.update(run, event);
+    return isNew ? place(known) : undefined;
+  }
   if (run.threadId === null) return undefined;
   const thread = threads.open(run.threadId);
   threads.list(thread, event?.message ?? null);
-  composer.settle(thread, (sending) => sending.runId === runId);
+  composer.settle(thread, runId);
   const view = new RunView(run, thread, app);
   runs.set(runId, view);
-  const parent = runs.get(run.parentRunId);
-  if (parent) parent.addChild(view);
-  else thread.items.append(view.root);
+  thread.items.append(view.root);
+  place(view);
+  for (const child of orphans.get(runId) ?? []) place(child);
+  orphans.delete(runId);
   threads.follow(thread, line.caughtUp);
   return threads.showEmpty();
+}
+
+/** A sub-agent's run moves into the run that started it, where that is in the same thread. It may come first, as in a snapshot. */
+function place(view) {
+  const { parentRunId } = view.run;
+  if (parentRunId === null || view.isChild) return;
+  const parent = runs.get(parentRunId);
+  if (!parent) orphans.set(parentRunId, [...(orphans.get(parentRunId) ?? []), view]);
+  else if (parent.thread === view.thread && !view.root.contains(parent.root)) parent.addChild(view);
 }
 
 function takeReset({ lost, afresh }) {
   if (afresh) clearConversation();
   if (!lost) return;
+  composer.takeLoss();
   if (afresh) {
     threads.openingGap = lost;
     return;
   }
   for (const thread of threads.all) if (thread.entry) thread.items.append(gapNotice(lost, false));
-  for (const view of runs.values()) view.update(markGap(view.run));
+  // Where a run were still open the server would have said so by a snapshot.
+  for (const view of runs.values()) view.loseEnd();
 }
 
 /** The runs that are open where the stream continues. */

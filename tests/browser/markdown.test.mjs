@@ -241,16 +241,57 @@ test("fuzz: no element, attribute or address that is not allowed", () => {
   }
 });
 
-test("inputs that a lexer finds hard end in time, and whatever their length no letter of plain ones is lost", () => {
+/** How many letters regular expressions are given to look at. */
+function lettersLookedAt(run) {
+  const { exec } = RegExp.prototype;
+  let letters = 0;
+  RegExp.prototype.exec = function counted(text) {
+    letters += String(text).length - (this.global || this.sticky ? this.lastIndex : 0);
+    return exec.call(this, text);
+  };
+  try {
+    run();
+  } finally {
+    RegExp.prototype.exec = exec;
+  }
+  return letters;
+}
+
+/** A text twice as long may cost twice as much, and something. */
+function assertLinear(cost, label) {
+  const [once, twice] = [cost(50_000), cost(100_000)];
+  assert.ok(twice < 2.5 * once + 100_000, `${label}: ${once} letters, then ${twice}`);
+}
+
+test("inputs that a lexer finds hard cost as much as they are long, and no letter of plain ones is lost", () => {
   const units = ["*a ", "_a_", "[", "[a](", "`a``", ">", "> ", "- ", "|", "<", "<a ", "<!--", "~a", "**", "*_**", "a@", "www.", "[a][b]", "[a]: <b\n", "#", "\\", "![", "http://a(", "***a ", "a\n", "1. a\n", "-\ta\n\n", "a\n=\n"];
   for (const unit of [...units, " "]) {
-    const began = performance.now();
-    render(`x${unit.repeat(100_000 / unit.length)}y`);
-    const took = performance.now() - began;
-    assert.ok(took < 5_000, `${JSON.stringify(unit)} took ${Math.round(took)} ms`);
+    assertLinear((length) => lettersLookedAt(() => render(`x${unit.repeat(length / unit.length)}y`)), JSON.stringify(unit));
   }
   const long = "word ".repeat(50_000);
   assert.equal(render(long).textContent, long);
+});
+
+test("a blank line that grows is looked at once", () => {
+  const cost = (length) =>
+    lettersLookedAt(() => {
+      const cutter = new BlockCutter({});
+      for (let at = 0; at < length; at += 50) cutter.feed(" ".repeat(50));
+    });
+  assertLinear(cost, "spaces");
+});
+
+test("what is open and long is drawn without the lexer", () => {
+  const root = new FakeElement("div");
+  const markdown = new MarkdownStream(root, { now: () => 0 });
+  const drawn = (text) => {
+    markdown.append(text);
+    markdown.draw();
+    return root.children.at(-1).children[0].attributes.get("class");
+  };
+  const line = "*a* ".repeat(MOST_LETTERS / 4 - 8);
+  assert.equal(drawn(line), undefined);
+  assert.equal(drawn(`\n${line}`), "plain");
 });
 
 test("deep nesting comes out as text at some depth", () => {

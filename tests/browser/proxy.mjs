@@ -11,7 +11,7 @@ const TICK_MS = 20;
 export async function openProxy(target) {
   const { hostname, port } = new URL(target);
   const open = new Set();
-  const state = { cuts: [], struck: () => {}, refusing: false, rate: Infinity };
+  const state = { cuts: [], struck: () => {}, refusing: false, rate: Infinity, trickled: 0 };
   const server = net.createServer((client) => {
     if (state.refusing) return client.destroy();
     const upstream = net.connect(Number(port) || 80, hostname);
@@ -47,6 +47,8 @@ export async function openProxy(target) {
     slow(bytesPerSecond) {
       state.rate = bytesPerSecond;
     },
+    /** How many bytes have come at such a rate. */
+    trickled: () => state.trickled,
     close: () => server.close(),
   };
 }
@@ -79,6 +81,7 @@ function trickle(pair, state, chunk) {
   pair.upstream.pause();
   const step = Number.isFinite(state.rate) ? Math.ceil((state.rate * TICK_MS) / 1000) : chunk.length;
   pair.client.write(chunk.subarray(0, step));
+  if (Number.isFinite(state.rate)) state.trickled += Math.min(step, chunk.length);
   if (pair.client.destroyed) return;
   if (chunk.length > step) setTimeout(() => trickle(pair, state, chunk.subarray(step)), TICK_MS);
   else setTimeout(() => pair.upstream.resume(), Number.isFinite(state.rate) ? TICK_MS : 0);

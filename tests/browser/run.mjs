@@ -15,10 +15,11 @@ import { agents } from "./chat-agents.mjs";
 import { badLines } from "./chat-lines.mjs";
 import { load } from "./chat-load.mjs";
 import { logins } from "./chat-login.mjs";
+import { scripted } from "./chat-scripted.mjs";
 import { operators } from "./operators.mjs";
 import { pictures } from "./pictures.mjs";
 
-const SECTIONS = { conversation, agents, logins, badLines, access, load, pictures, operators };
+const SECTIONS = { conversation, agents, logins, scripted, badLines, access, load, pictures, operators };
 
 await withWorld(async (world) => {
   const named = process.argv.slice(2);
