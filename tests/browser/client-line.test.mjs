@@ -138,6 +138,36 @@ test("going_away names the wait before the next try, once", async () => {
   assert.equal(state().retryAt, 6_000);
 });
 
+test("by itself a client is not back before the time that the server has asked for; a person may be", async () => {
+  const { client, clock, socket, sockets, welcome, state } = await world();
+  welcome();
+  socket().receive({ type: "going_away", deadline: 5, reconnect_after: 60 });
+  socket().drop(1012);
+  client.wake();
+  await clock.pass(59_999);
+  client.wake();
+  await settle();
+  assert.deepEqual([sockets.length, state().retryAt], [1, 60_000]);
+  // A person's try that fails does not make it any later, or earlier.
+  client.retryNow();
+  await settle();
+  assert.equal(sockets.length, 2);
+  socket().drop();
+  client.wake();
+  await settle();
+  assert.equal(sockets.length, 2);
+  await clock.pass(1);
+  client.wake();
+  await settle();
+  assert.equal(sockets.length, 3);
+  // One that nobody has asked to wait comes at once.
+  welcome();
+  socket().drop();
+  client.wake();
+  await settle();
+  assert.equal(sockets.length, 4);
+});
+
 test("no server keeps a client away for more than two minutes, and one that names no wait gets the back-off", async () => {
   // The bound is also what a timer of the platform can hold: beyond 2^31 ms it would fire at once.
   for (const [asked, expected] of [[1e9, 120_000], [119, 119_000], [undefined, 500], [-1, 500], ["4", 500]]) {

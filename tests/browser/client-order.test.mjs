@@ -15,6 +15,8 @@ function seeded(seed) {
   };
 }
 
+/** So long a token is waited for. */
+const TOKEN_DEADLINE_MS = 20_000;
 const LOSSES = [1001, 1006, 1012, 4000, 4001, 4100, 4200, 4201, 4300];
 
 /** Plays a random order of everything that can befall a client, and looks at what it holds after each step. */
@@ -27,7 +29,7 @@ async function playLosses(seed) {
   const lost = new Set();
   const getToken = () => {
     if (chance(0.5)) return Promise.resolve("T");
-    return new Promise((resolve, reject) => tokens.push({ resolve, reject }));
+    return new Promise((resolve, reject) => tokens.push({ resolve, reject, at: made?.clock.time ?? 0 }));
   };
   const meddle = ({ state }) => {
     said.push(state);
@@ -63,6 +65,7 @@ async function playLosses(seed) {
       else asked?.resolve("T");
     },
     retryNow: () => client.retryNow(),
+    wake: () => client.wake(),
     start: () => client.start(),
     next: () => clock.pass(Math.max(0, Math.min(...[...clock.timers.values()].map(({ at }) => at), clock.time + 60_000) - clock.time)),
     pass: () => clock.pass(random() * 40_000),
@@ -72,7 +75,7 @@ async function playLosses(seed) {
     const ways = {
       socket: open().length,
       timer: client.state === "offline" ? clock.timers.size : 0,
-      token: client.state === "connecting" ? tokens.length : 0,
+      token: client.state === "connecting" ? tokens.filter(({ at }) => clock.time - at < TOKEN_DEADLINE_MS).length : 0,
     };
     const where = `seed ${seed}, after ${after}: ${client.state} ${JSON.stringify(ways)}`;
     if (over || client.state === "stopped") {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { settle, world } from "./client-world.mjs";
-import { connect } from "../../core/js/trunkline.js";
+import { Trunkline, connect } from "../../core/js/trunkline.js";
 
 test("4200 fetches a new token at once, and with back-off if that is refused too", async () => {
   let made = 1;
@@ -209,4 +209,65 @@ test("a client without a ticket stops, and one that gets none now tries again", 
   assert.deepEqual([state().state, state().reason], ["stopped", "no_token"]);
   const { state: later } = await world({ token: undefined, getTicket: () => Promise.reject(new Error("not now")) });
   assert.deepEqual([later().state, later().reason], ["offline", "token_unavailable"]);
+});
+
+test("what lets in is waited for 20 s; the next try asks again, and an answer that comes late counts no more", async () => {
+  for (const option of ["getToken", "getTicket"]) {
+    const asked = [];
+    const ask = () => new Promise((resolve) => asked.push(resolve));
+    const { client, clock, sockets, socket, state } = await world({ token: undefined, [option]: ask });
+    await clock.pass(19_999);
+    assert.deepEqual([state().state, asked.length], ["connecting", 1]);
+    await clock.pass(1);
+    assert.deepEqual([state().state, state().reason, state().retryAt], ["offline", "token_unavailable", 20_500]);
+    asked[0]("late");
+    await clock.pass(500);
+    assert.deepEqual([state().state, asked.length, sockets.length], ["connecting", 2, 0]);
+    await clock.pass(20_000);
+    assert.equal(state().retryAt - clock.time, 1_000);
+    client.retryNow();
+    await settle();
+    asked[2]("T3");
+    await settle();
+    assert.match(`${socket().url} ${socket().protocols}`, /T3/);
+    client.close();
+    assert.equal(clock.timers.size, 0);
+  }
+});
+
+test("a token ahead of the end that never comes is asked for again, and holds up no next connection", async () => {
+  const asked = [];
+  const getToken = () => new Promise((resolve) => asked.push(resolve));
+  const { client, clock, socket, sockets, welcome } = await world({ getToken });
+  welcome("7-0", {}, { expires_in: 120, heartbeat: SILENT });
+  // Of 120 s 45 are left; half of that later it is tried again.
+  await clock.pass(75_000);
+  assert.equal(asked.length, 1);
+  await clock.pass(22_500);
+  assert.equal(asked.length, 2);
+  asked[0]("late");
+  await settle();
+  assert.deepEqual(refreshesOf(socket()), []);
+  socket().drop(4200, "token_expired");
+  await clock.pass(20_000);
+  assert.deepEqual([client.state, asked.length], ["offline", 2]);
+  await clock.pass(1_000);
+  assert.equal(asked.length, 3);
+  asked[2]("T4");
+  await settle();
+  assert.equal(sockets.length, 2);
+  client.close();
+  await settle();
+  assert.equal(clock.timers.size, 0);
+});
+
+test("a client that is closed while it waits for a token keeps no timer", async () => {
+  const { client, clock } = await world({ token: undefined, getToken: () => new Promise(() => {}) });
+  client.close();
+  assert.equal(clock.timers.size, 0);
+  let calls = 0;
+  const early = new Trunkline({ url: "ws://test/ws", getToken: () => (calls += 1), ...clock, onState: () => early.close() });
+  early.start();
+  await settle();
+  assert.deepEqual([early.state, calls, clock.timers.size], ["stopped", 0, 0]);
 });
