@@ -65,7 +65,7 @@ export class PlotCard {
     this.#listen();
   }
 
-  /** Draws what there is at `now`, on the clock of the samples. */
+  /** Draws what there is at `now`, on the clock of the samples, which is `performance.now()`. */
   draw(now) {
     const { last, samples } = this.#history;
     const shown = Math.min(KEPT_MS, Math.max(SHORTEST_MS, samples.length > 0 ? now - samples[0].at : 0));
@@ -212,10 +212,11 @@ export class PlotCard {
   }
 
   #momentText(at) {
-    if (this.#history.near(at)) return clock(at);
+    const time = clock(at + Date.now() - performance.now());
+    if (this.#history.near(at)) return time;
     const after = this.#history.samples.find((sample) => sample.at > at);
     const reason = GAP_REASONS[after?.gap];
-    return `${clock(at)}${reason ? `: ${reason}` : ""}`;
+    return `${time}${reason ? `: ${reason}` : ""}`;
   }
 
   /** While the reader is here it is written when the reader moves, and not each second: whoever listens would hear of nothing else. */
