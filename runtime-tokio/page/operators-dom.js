@@ -32,6 +32,12 @@ export function say(text) {
   $("announcer").textContent = text;
 }
 
+/** Nothing of what was said is left. */
+export function hush() {
+  say("");
+  $("toast").hidden = true;
+}
+
 /** Said, and shown for a while to whoever looks. */
 export function announce(text) {
   say(text);
