@@ -7,8 +7,8 @@ const STARTED = 1_700_000_000;
 const VERSION = "9.9.9-first";
 
 /** A page, and everything that it asks for over its lines; nothing is answered but what `answer` is told to. */
-async function open(world, { welcome = {} } = {}) {
-  const page = await device(world, { path: PATH, cuts: true });
+async function open(world, { welcome = {}, ...options } = {}) {
+  const page = await device(world, { path: PATH, cuts: true, ...options });
   const made = { page, lines: [], asked: [], welcome };
   await page.clock.install();
   await page.routeWebSocket(/\/ws$/, (socket) => {
@@ -49,6 +49,7 @@ function figures(connections) {
         { labels: { code: "1000", reason: "normal", by: "client" }, value: 5 },
         { labels: { code: "1000", reason: "normal", by: "server" }, value: 3 },
         { labels: { code: "none", reason: "broken", by: "nobody" }, value: 2 },
+        { labels: { code: "4005", reason: "disconnected", by: "server" }, value: 1 },
       ],
     },
   ];
@@ -119,9 +120,9 @@ export async function noAnswer(world) {
   await page.context().close();
 }
 
-/** Who closed stands beside the code. */
+/** Who closed stands beside the code, and all of it in the panel. */
 export async function closesByWhom(world) {
-  const made = await open(world);
+  const made = await open(world, { viewport: { width: 1280, height: 800 } });
   const { page } = made;
   await enter(page, "root");
   (await asked(made, null)).reply(figures(1));
@@ -131,6 +132,8 @@ export async function closesByWhom(world) {
   equal([client[0], client.includes("client"), client.at(-1)].join(), "1000,true,5");
   equal([server[0], server.includes("server"), server.at(-1)].join(), "1000,true,3");
   equal([nobody[0], nobody.includes("–"), nobody.at(-1)].join(), "none,true,2");
+  const wider = await page.locator("#closes-table").evaluate((table) => table.getBoundingClientRect().right - table.parentElement.getBoundingClientRect().right);
+  ensure(wider < -8, `the table reaches ${wider} px beyond its panel`);
   await page.context().close();
 }
 
