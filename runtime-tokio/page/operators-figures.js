@@ -1,8 +1,9 @@
 // The server's figures: which there are, what they are made of, and the panels beside the plots.
 
 import { History } from "./operators-data.js";
-import { $, UNKNOWN, bytes, count, element, latency, rate, setAttribute, setText, span, svg, syncRows } from "./operators-dom.js";
+import { UNKNOWN, bytes, count, latency, rate, span, syncRows } from "./operators-dom.js";
 import { Cursor, PlotCard } from "./operators-plots.js";
+import { $, element, setAttribute, setText, svg } from "./page-dom.js";
 import { closeName } from "./trunkline.js";
 
 const OUTCOMES = ["live", "replay", "snapshot", "reset", "new"];

@@ -1,7 +1,8 @@
 // Plots of what the history holds: lines, or shares that stand on each other, with one cursor for all of them.
 
-import { UNKNOWN, clock, element, setAttribute, setText, span, svg } from "./operators-dom.js";
+import { UNKNOWN, clock, span } from "./operators-dom.js";
 import { GAP_MS, KEPT_MS } from "./operators-data.js";
+import { element, setAttribute, setText, svg } from "./page-dom.js";
 
 const WIDTH = 600;
 const HEIGHT = 100;

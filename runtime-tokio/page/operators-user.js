@@ -2,7 +2,8 @@
 
 import { confirm } from "./operators-confirm.js";
 import { within } from "./operators-data.js";
-import { $, UNKNOWN, announce, count, element, plural, say, setText, span, syncRows } from "./operators-dom.js";
+import { UNKNOWN, announce, count, plural, say, span, syncRows } from "./operators-dom.js";
+import { $, element, setText } from "./page-dom.js";
 
 const ANSWER_MS = 10_000;
 const REFUSED = ["not_found", "forbidden", "identity_mismatch"];

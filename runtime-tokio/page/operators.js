@@ -4,10 +4,11 @@ import { Trunkline } from "./trunkline.js";
 import { endsLogin, reasonText } from "./chat-connection.js";
 import { confirm, wireConfirm } from "./operators-confirm.js";
 import { within } from "./operators-data.js";
-import { $, announce, hush, say, setText } from "./operators-dom.js";
+import { announce, hush, say } from "./operators-dom.js";
 import { Figures } from "./operators-figures.js";
 import * as login from "./operators-login.js";
 import { LookUp } from "./operators-user.js";
+import { $, setText } from "./page-dom.js";
 
 const POLL_MS = 1_000;
 const LOOK_UP_MS = 2_000;
