@@ -149,3 +149,9 @@ export class Requests {
     return reject(new RequestError({ code: "too_big", message: `${bytes} bytes; the limit is ${this.#messageBytes}` }));
   }
 }
+
+/** 128 random bits. `randomUUID` would need a secure context, which a page over plain HTTP does not have. */
+export function newKey() {
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,6 +1,6 @@
 // What lets a client in, and a new token ahead of the end of the one in use. A part of trunkline.js.
 
-import { seconds } from "./trunkline-time.js";
+import { Timers, seconds } from "./trunkline-time.js";
 
 const SUBPROTOCOL = "trunkline.v1";
 /** A new token is asked for by one's own clock at the latest when so much is left, or two fifths of a shorter life. */
@@ -10,6 +10,8 @@ const RENEW_LONGEST_MS = 30_000;
 const RENEW_SHORTEST_MS = 50;
 /** The longest time that every platform's timer can wait: 2^31 - 1 ms, some 24 days. */
 const LONGEST_TIMER_MS = 2_147_483_647;
+/** So long `getToken` and `getTicket` are waited for; what comes later counts no more. */
+const ANSWER_DEADLINE_MS = 20_000;
 
 export class Tokens {
   #options;
@@ -23,6 +25,8 @@ export class Tokens {
   /** What `getToken` is being waited for, on whatever socket, and the `refresh` that is under way on this one. */
   #fetching = null;
   #refreshing = null;
+  /** Of what is being waited for. It goes on where a connection ends, which the other timers do not. */
+  #deadline;
 
   /** `connection` has `current()`, which is the socket that is live or `null`, `newId()` for a request, and `write(frame)`. */
   constructor(options, clock, timers, connection) {
@@ -32,6 +36,7 @@ export class Tokens {
     this.#clock = clock;
     this.#timers = timers;
     this.#connection = connection;
+    this.#deadline = new Timers(clock);
     this.#token = token;
   }
 
@@ -44,11 +49,16 @@ export class Tokens {
   async door() {
     const { url, getTicket } = this.#options;
     if (getTicket) {
-      const ticket = await getTicket();
+      const ticket = await this.#inTime(getTicket());
       return ticket ? { url: withTicket(url, ticket), protocols: [SUBPROTOCOL] } : null;
     }
     this.#token ??= await this.#fetch();
     return this.#token ? { url, protocols: [SUBPROTOCOL, `bearer.${this.#token}`] } : null;
+  }
+
+  /** Nobody waits for anything any more. */
+  end() {
+    this.#deadline.clear();
   }
 
   /** The token in use is over. */
@@ -128,8 +138,17 @@ export class Tokens {
 
   /** One call at a time: who asks meanwhile gets the same answer. */
   #fetch() {
-    this.#fetching ??= Promise.resolve(this.#options.getToken?.()).finally(() => (this.#fetching = null));
+    this.#fetching ??= this.#inTime(this.#options.getToken?.()).finally(() => (this.#fetching = null));
     return this.#fetching;
+  }
+
+  /** What the application answers, or a rejection at the deadline: an answer that never comes must not end all tries. */
+  #inTime(answer) {
+    const first = new Promise((resolve, reject) => {
+      this.#deadline.arm("answer", ANSWER_DEADLINE_MS, () => reject(new Error("no answer in time")));
+      Promise.resolve(answer).then(resolve, reject);
+    });
+    return first.finally(() => this.#deadline.disarm("answer"));
   }
 }
 

@@ -288,10 +288,14 @@ export interface Options {
   token?: string;
   /**
    * `null` says that there is no token to be had, and the client stops; a rejection says "not now". It is called ahead of a token's
-   * expiry, too, where `null` says "not now" as well.
+   * expiry, too, where `null` says "not now" as well. It is waited for 20 s: then that is "not now", the next try asks again, and an
+   * answer that comes later counts no more.
    */
   getToken?: () => Promise<string | null> | string | null;
-  /** In the place of both: a one-time ticket, which is asked for ahead of every connection. `null` stops; a rejection says "not now". */
+  /**
+   * In the place of both: a one-time ticket, which is asked for ahead of every connection. `null` stops; a rejection, or 20 s without an
+   * answer, says "not now".
+   */
   getTicket?: () => Promise<string | null> | string | null;
   /** Where to go on; `START` for all that is kept, absent for what comes from now on. */
   position?: Position;
@@ -330,8 +334,10 @@ export class Trunkline {
   /** Whether everything that was in the log at the time of the welcome was delivered. */
   readonly caughtUp: boolean;
   start(): void;
-  /** Tries at once instead of at the end of the back-off. */
+  /** Tries at once instead of at the end of the wait, also where the server asked for it: for a person who wants so. */
   retryNow(): void;
+  /** The same by itself, as when the network is back or the page is seen again: not before the time that a server has asked for. */
+  wake(): void;
   /** Sends a message; resolves to the id of its run. Whoever repeats a message passes the key of the first try. */
   send(threadId: string, content: string, options?: { key?: string; metadata?: unknown }): Promise<string>;
   /** Asks the application for something of its own; resolves to its answer. */

@@ -9,22 +9,17 @@
 
 import { Listeners, iterate, report } from "./trunkline-events.js";
 import { Acks, OWN_STREAM, Places, Subscriptions } from "./trunkline-places.js";
-import { Requests } from "./trunkline-requests.js";
+import { Requests, newKey } from "./trunkline-requests.js";
 import { RequestError, StreamFault, closeName, closeText, formatPosition, nextAction, parseFrame } from "./trunkline-stream.js";
-import { Timers, seconds } from "./trunkline-time.js";
+import { Backoff, Timers, seconds } from "./trunkline-time.js";
 import { Tokens } from "./trunkline-tokens.js";
 
 export { START } from "./trunkline-places.js";
+export { newKey } from "./trunkline-requests.js";
 export { RequestError, StreamFault, checkFollows, closeName, formatPosition, nextAction, parsePosition } from "./trunkline-stream.js";
 export { markGap, reduceRun, restoreRun, runIdsOf } from "./trunkline-run.js";
 
 const WELCOME_DEADLINE_MS = 15_000;
-const BACKOFF_BASE_MS = 500;
-const BACKOFF_CAP_MS = 30_000;
-/** The longest wait that a server may ask for. */
-const MAX_ASKED_MS = 120_000;
-/** "Later" is the back-off after this many failures. */
-const LATER_ATTEMPT = 5;
 const STABLE_MS = 10_000;
 const RUN_ENDS = ["agent_completed", "agent_failed", "agent_cancelled"];
 const DEFAULT_HEARTBEAT = { interval: 25, timeout: 10 };
@@ -45,7 +40,6 @@ export function connect(options) {
 export class Trunkline {
   #options;
   #clock;
-  #random;
   #WebSocket;
   #socket = null;
   #generation = 0;
@@ -60,9 +54,8 @@ export class Trunkline {
   #acks;
   /** The server says that this client is behind. */
   #lags = false;
-  #attempt = 0;
+  #backoff;
   #heartbeat = DEFAULT_HEARTBEAT;
-  #reconnectAfter = null;
   /** Changes of the state that somebody has yet to hear of. */
   #changes = [];
   /** Letters of the frame that is being looked at. */
@@ -72,9 +65,10 @@ export class Trunkline {
    * - `url`: of the endpoint, `ws:` or `wss:`
    * - `token`, or `getToken()`: a promise of a token. `null` means that there is none to be had, and the client stops;
    *   a rejection means "not now", and it tries again. It is called ahead of a token's expiry, too, and again while the token lives
-   *   and none has come; there `null` means "not now". It is never called while it is still being waited for.
-   * - `getTicket()`, in the place of both: a promise of a one-time ticket, which is asked for ahead of every connection. `null` and a
-   *   rejection mean the same as there.
+   *   and none has come; there `null` means "not now". It is never called while it is still being waited for, which ends after 20 s:
+   *   that is "not now" as well, the next try asks again, and what comes later counts no more.
+   * - `getTicket()`, in the place of both: a promise of a one-time ticket, which is asked for ahead of every connection. `null`, a
+   *   rejection and 20 s without an answer mean the same as there.
    * - `position`: an event id to resume from; `START` for everything kept; absent for what comes from now on
    * - `threads`: ids of the conversations to watch, at most 100; absent or empty for all
    * - `topics`: names of topics to follow from the start, at most 100
@@ -93,12 +87,12 @@ export class Trunkline {
   constructor(options) {
     this.#options = options;
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
-    this.#random = options.random ?? Math.random;
     this.#clock = {
       set: options.setTimeout ?? ((run, ms) => globalThis.setTimeout(run, ms)),
       clear: options.clearTimeout ?? ((id) => globalThis.clearTimeout(id)),
       now: options.now ?? (() => Date.now()),
     };
+    this.#backoff = new Backoff(this.#clock, options.random ?? Math.random);
     const write = (frame) => this.#write(frame);
     this.#timers = new Timers(this.#clock);
     this.#requests = new Requests(this.#clock, (text) => this.#socket?.send(text));
@@ -135,9 +129,14 @@ export class Trunkline {
     if (this.#socket === null && this.#state === "offline") this.#open();
   }
 
-  /** Tries at once instead of at the end of the back-off, as when the network comes back. */
+  /** Tries at once instead of at the end of the wait, also where the server asked for it: for a person who wants so. */
   retryNow() {
     if (this.#state === "offline") this.#open();
+  }
+
+  /** The same by itself, as when the network is back or the page is seen again: not before the time that a server has asked for. */
+  wake() {
+    if (!this.#backoff.isTooEarly) this.retryNow();
   }
 
   /**
@@ -252,6 +251,7 @@ export class Trunkline {
     this.#timers.clear();
     const generation = ++this.#generation;
     this.#setState({ state: "connecting" });
+    if (generation !== this.#generation) return;
     let door;
     try {
       door = await this.#tokens.door();
@@ -314,7 +314,7 @@ export class Trunkline {
         this.#places.beginAnew();
         return this.#retry(why);
       case "later":
-        this.#attempt = Math.max(this.#attempt, LATER_ATTEMPT);
+        this.#backoff.later();
         return this.#retry(why);
       default:
         return this.#retry(why);
@@ -324,18 +324,14 @@ export class Trunkline {
   #renew(why) {
     this.#tokens.forget();
     if (!this.#tokens.renewable) return this.#stop(why);
-    if (this.#attempt > 0) return this.#retry(why);
+    if (!this.#backoff.isFresh) return this.#retry(why);
     // The first new token is worth no wait; a server that refuses new ones too meets the back-off.
-    this.#attempt = 1;
+    this.#backoff.failed();
     this.#open(why);
   }
 
   #retry(why) {
-    const backoff = this.#random() * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.#attempt);
-    // A server that goes away has drawn the jitter itself.
-    const delay = Math.min(this.#reconnectAfter ?? backoff, MAX_ASKED_MS);
-    this.#reconnectAfter = null;
-    this.#attempt += 1;
+    const delay = this.#backoff.next();
     this.#setState({ state: "offline", ...why, retryAt: this.#clock.now() + delay });
     if (this.#state === "offline") this.#timers.arm("retry", delay, () => this.#open());
   }
@@ -344,6 +340,7 @@ export class Trunkline {
     if (this.#state === "stopped") return;
     this.#generation += 1;
     this.#timers.clear();
+    this.#tokens.end();
     const socket = this.#socket;
     this.#socket = null;
     socket?.close(1000, "");
@@ -389,7 +386,7 @@ export class Trunkline {
       case "auth_expiring":
         return this.#tokens.announced(seconds(frame.expires_in, 0));
       case "going_away":
-        this.#reconnectAfter = seconds(frame.reconnect_after, null);
+        this.#backoff.ask(seconds(frame.reconnect_after, null));
         return this.#tell("notice", frame);
       case "lag":
         this.#tell("notice", frame);
@@ -409,8 +406,8 @@ export class Trunkline {
     this.#timers.disarm("welcome");
     this.#sessionId = frame.session_id ?? this.#sessionId;
     this.#heartbeat = { ...DEFAULT_HEARTBEAT, ...frame.heartbeat };
-    this.#reconnectAfter = null;
-    this.#timers.arm("stable", STABLE_MS, () => (this.#attempt = 0));
+    this.#backoff.welcomed();
+    this.#timers.arm("stable", STABLE_MS, () => this.#backoff.reset());
     this.#tell("welcome", frame);
     if (isOver()) return;
     this.#tokens.installed(seconds(frame.expires_in, Infinity));
@@ -498,10 +495,4 @@ export class Trunkline {
       report(error);
     }
   }
-}
-
-/** 128 random bits. `randomUUID` would need a secure context, which a page over plain HTTP does not have. */
-export function newKey() {
-  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

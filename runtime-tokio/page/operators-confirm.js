@@ -1,6 +1,6 @@
 // Asks before something is done that cannot be taken back, and says what it will do.
 
-import { $, setText } from "./operators-dom.js";
+import { $, setText } from "./page-dom.js";
 
 /**
  * Resolves to whether the person wants it. `word`, where it is given, has to be typed first. The focus goes back to where it was, as far

@@ -6,6 +6,15 @@ export const GAP_MS = 3_500;
 /** Rates and shares are those of so much time. */
 const WINDOW_S = 5;
 
+/** What a promise comes to within so long, or a rejection with the code `no_answer`: what comes later is nobody's. */
+export function within(ms, promise) {
+  return new Promise((resolve, reject) => {
+    const late = Object.assign(new Error("no answer came"), { code: "no_answer", temporary: true });
+    const timer = setTimeout(() => reject(late), ms);
+    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+  });
+}
+
 /** One answer's metrics, to be asked by name and labels. */
 export class Metrics {
   #samples = new Map();
@@ -21,11 +30,11 @@ export class Metrics {
     return some.length > 0 ? some.reduce((sum, { value }) => sum + value, 0) : null;
   }
 
-  /** The values of one label with those of the metric. */
-  by(name, label) {
+  /** The values of one label, or of some with a space between them, with those of the metric. */
+  by(name, ...wanted) {
     const sums = new Map();
     for (const { labels, value } of this.#all(name)) {
-      const key = labels?.[label] ?? "";
+      const key = wanted.map((label) => labels?.[label] ?? "").join(" ");
       sums.set(key, (sums.get(key) ?? 0) + value);
     }
     return sums;
@@ -110,15 +119,22 @@ export class History {
     if (this.#gap === null) this.#gap = reason;
   }
 
-  /** Takes an answer of `inspect` that came at `at`, in milliseconds. */
+  /** Forgets everything. */
+  clear() {
+    this.samples = [];
+    this.#answers = [];
+    this.#gap = "start";
+  }
+
+  /** Takes an answer of `inspect` that came at `at`, in milliseconds of a clock that nobody sets. */
   take(at, server) {
+    if (this.last && at < this.last.at) this.clear();
     const answer = { at, started: server.started, time: server.time, metrics: new Metrics(server.metrics), server };
     const before = this.#answers.at(-1);
-    const restarted = before && (before.started !== answer.started || answer.time < before.time);
-    if (restarted) this.#gap = "restart";
+    if (before && before.started !== answer.started) this.#gap = "restart";
     else if (before && at - before.at > GAP_MS) this.pause("silence");
-    // What was before a gap is no measure of what comes after it.
-    if (this.#gap !== null) this.#answers = [];
+    // What was before a gap is no measure of what comes after it, nor is a time that the server's clock has still ahead.
+    if (this.#gap !== null || answer.time < before.time) this.#answers = [];
     this.#answers = [...this.#answers.filter(({ time }) => answer.time - time <= WINDOW_S), answer];
     const [oldest] = this.#answers;
     const change = oldest === answer ? null : new Change(oldest, answer);

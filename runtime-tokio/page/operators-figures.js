@@ -1,8 +1,9 @@
 // The server's figures: which there are, what they are made of, and the panels beside the plots.
 
 import { History } from "./operators-data.js";
-import { $, UNKNOWN, bytes, count, element, latency, rate, setAttribute, setText, span, svg, syncRows } from "./operators-dom.js";
+import { UNKNOWN, bytes, count, latency, rate, span, syncRows } from "./operators-dom.js";
 import { Cursor, PlotCard } from "./operators-plots.js";
+import { $, element, setAttribute, setText, svg } from "./page-dom.js";
 import { closeName } from "./trunkline.js";
 
 const OUTCOMES = ["live", "replay", "snapshot", "reset", "new"];
@@ -106,20 +107,33 @@ const CARDS = [
   },
 ];
 
-/** All of it. `take` gets the answers of `inspect`, `draw` shows the time passing. */
+/** All of it, once for the page. `take` gets the answers of `inspect`, `draw` shows the time passing, `reset` empties it. */
 export class Figures {
   #history = new History(derive);
+  #cursor = new Cursor();
   #cards;
   #server = null;
-  /** The counters of closes when this page first saw them, of this start of the server. */
+  /** The counters of closes when this login first saw them, of this start of the server. */
   #closesAtFirst = new Map();
   #closesOf = null;
 
   constructor() {
-    const cursor = new Cursor();
-    this.#cards = CARDS.map((options) => new PlotCard(this.#history, cursor, options));
+    this.#cards = CARDS.map((options) => new PlotCard(this.#history, this.#cursor, options));
     $("plots").replaceChildren(...this.#cards.map(({ root }) => root));
     $("all-figures").addEventListener("toggle", () => this.#drawTable());
+  }
+
+  /** Nothing of what one operator was shown is left to the next. */
+  reset() {
+    this.#history.clear();
+    this.#cursor.move(null);
+    this.#server = null;
+    this.#closesOf = null;
+    $("service-level").removeAttribute("data-tone");
+    setText($("service-level"), "…");
+    $("draining").hidden = true;
+    for (const id of ["service-reason", "dependencies", "server-uptime", "server-version", "budgets", "closes", "all-figures-rows"]) $(id).replaceChildren();
+    this.draw();
   }
 
   pause(reason) {
@@ -128,7 +142,7 @@ export class Figures {
 
   take(server) {
     this.#server = server;
-    this.#history.take(Date.now(), server);
+    this.#history.take(performance.now(), server);
     this.#drawService();
     this.#drawBudgets(this.#metrics);
     this.#drawCloses(this.#metrics);
@@ -136,7 +150,7 @@ export class Figures {
   }
 
   draw() {
-    const now = Date.now();
+    const now = performance.now();
     for (const card of this.#cards) card.draw(now);
     this.#drawTable();
   }
@@ -177,7 +191,7 @@ export class Figures {
   }
 
   #drawCloses(metrics) {
-    const closes = metrics.by("trunkline_closes_total", "code");
+    const closes = metrics.by("trunkline_closes_total", "code", "by");
     if (this.#closesOf !== this.#server.started) {
       this.#closesOf = this.#server.started;
       this.#closesAtFirst = closes;
@@ -186,8 +200,8 @@ export class Figures {
     const most = Math.max(1, ...rows.map(([, total]) => total));
     $("closes-none").hidden = rows.length > 0;
     $("closes-table").hidden = rows.length === 0;
-    const entries = rows.map(([code, total]) => ({ code, total, seen: total - (this.#closesAtFirst.get(code) ?? 0), share: total / most }));
-    syncRows($("closes"), entries, { key: ({ code }) => code, make: closeRow, update: updateClose });
+    const entries = rows.map(([key, total]) => ({ key, total, seen: total - (this.#closesAtFirst.get(key) ?? 0), share: total / most }));
+    syncRows($("closes"), entries, { key: ({ key }) => key, make: closeRow, update: updateClose });
   }
 
   /** What the plots show, in words and numbers; written only while somebody has it open. */
@@ -227,17 +241,20 @@ function updateBudget(row, { used, most, format }) {
   setAttribute(fill, "data-tone", share >= FULL ? "bad" : share >= HIGH ? "warn" : "good");
 }
 
-function closeRow({ code }) {
+function closeRow({ key }) {
+  const [code, by] = key.split(" ");
   const bar = svg("svg", { class: "bar", "aria-hidden": "true" }, svg("rect", { class: "fill", height: "100%", rx: 3 }));
   const name = { none: "the line broke", other: "others" }[code] ?? closeName(Number(code));
   // A long name breaks behind its underscores.
   const words = name.split(/(?<=_)/).flatMap((word, index) => (index > 0 ? [element("wbr"), word] : [word]));
-  const cells = [element("th", { scope: "row" }, code), element("td", {}, ...words), element("td", { class: "number" }), element("td", { class: "number" }), element("td", { class: "bar-cell" }, bar)];
+  const who = ["server", "client"].includes(by) ? by : UNKNOWN;
+  const numbers = [element("td", { class: "number" }), element("td", { class: "number" })];
+  const cells = [element("th", { scope: "row" }, code), element("td", {}, ...words), element("td", {}, who), ...numbers, element("td", { class: "bar-cell" }, bar)];
   return element("tr", { "data-testid": "close" }, ...cells);
 }
 
 function updateClose(row, { total, seen, share }) {
-  setText(row.cells[2], count(seen));
-  setText(row.cells[3], count(total));
+  setText(row.cells[3], count(seen));
+  setText(row.cells[4], count(total));
   setAttribute(row.querySelector(".fill"), "width", `${Math.max(2, share * 100).toFixed(1)}%`);
 }

@@ -1,6 +1,7 @@
 // Who is logged in as operator: by name in development mode, by a token otherwise. It lives as long as the tab.
 
 const STORAGE_KEY = "trunkline.operator";
+const FETCH_MS = 10_000;
 
 /** `{user, token}` in development mode, `{token}` otherwise. */
 let session = load();
@@ -19,7 +20,7 @@ export function leave() {
 
 export async function isDevelopment() {
   try {
-    const answer = await fetch("/dev/info");
+    const answer = await fetch("/dev/info", { signal: AbortSignal.timeout(FETCH_MS) });
     return answer.ok && (await answer.json()).dev === true;
   } catch {
     return false;
@@ -32,15 +33,17 @@ export async function logInByName(user) {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ user, scope: "admin" }),
+    signal: AbortSignal.timeout(FETCH_MS),
   });
   if (answer.status >= 500) throw new Error("not now");
   return answer.ok ? (await answer.json()).token : null;
 }
 
-/** The next token, where a name is enough to get one. */
+/** The next token, where a name is enough to get one. It is kept for whoever was logged in when it was asked for, and nobody else. */
 export async function renew() {
-  const token = session?.user ? await logInByName(session.user) : null;
-  if (token && session) enter({ ...session, token });
+  const before = session;
+  const token = before?.user ? await logInByName(before.user) : null;
+  if (token && session === before) enter({ ...session, token });
   return token;
 }
 

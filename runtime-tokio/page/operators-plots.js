@@ -1,7 +1,8 @@
 // Plots of what the history holds: lines, or shares that stand on each other, with one cursor for all of them.
 
-import { UNKNOWN, clock, element, setAttribute, setText, span, svg } from "./operators-dom.js";
+import { UNKNOWN, clock, span } from "./operators-dom.js";
 import { GAP_MS, KEPT_MS } from "./operators-data.js";
+import { element, setAttribute, setText, svg } from "./page-dom.js";
 
 const WIDTH = 600;
 const HEIGHT = 100;
@@ -65,7 +66,7 @@ export class PlotCard {
     this.#listen();
   }
 
-  /** Draws what there is at `now`, on the clock of the samples. */
+  /** Draws what there is at `now`, on the clock of the samples, which is `performance.now()`. */
   draw(now) {
     const { last, samples } = this.#history;
     const shown = Math.min(KEPT_MS, Math.max(SHORTEST_MS, samples.length > 0 ? now - samples[0].at : 0));
@@ -212,10 +213,11 @@ export class PlotCard {
   }
 
   #momentText(at) {
-    if (this.#history.near(at)) return clock(at);
+    const time = clock(at + Date.now() - performance.now());
+    if (this.#history.near(at)) return time;
     const after = this.#history.samples.find((sample) => sample.at > at);
     const reason = GAP_REASONS[after?.gap];
-    return `${clock(at)}${reason ? `: ${reason}` : ""}`;
+    return `${time}${reason ? `: ${reason}` : ""}`;
   }
 
   /** While the reader is here it is written when the reader moves, and not each second: whoever listens would hear of nothing else. */

@@ -1,16 +1,24 @@
 // The look-up of one user: connections, positions and runs, and what can be done about them. Nothing of what was said is shown.
 
 import { confirm } from "./operators-confirm.js";
-import { $, UNKNOWN, announce, count, element, plural, say, setText, span, syncRows } from "./operators-dom.js";
+import { within } from "./operators-data.js";
+import { UNKNOWN, announce, count, plural, say, span, syncRows } from "./operators-dom.js";
+import { $, element, setText } from "./page-dom.js";
 
+const ANSWER_MS = 10_000;
 const REFUSED = ["not_found", "forbidden", "identity_mismatch"];
 
 /** `line()` is the client, or `null`. */
 export class LookUp {
   #line;
   #userId = null;
-  /** Which look-up is the newest; answers to others are nobody's. */
+  /** The look-up whose answer counts, and whether it is still to come. */
   #asked = 0;
+  #isAsking = false;
+  /** This user is not this token's to see, however often it is asked. */
+  #isRefused = false;
+  /** Who is logged in: what another one did is not said to the next. */
+  #login = {};
 
   constructor(line) {
     this.#line = line;
@@ -22,22 +30,33 @@ export class LookUp {
   clear() {
     this.#userId = null;
     this.#asked += 1;
+    this.#isAsking = false;
+    this.#login = {};
+    for (const id of ["connections", "runs", "user-id", "user-summary", "user-head"]) $(id).replaceChildren();
     $("look-up-user").value = "";
     $("user-found").hidden = true;
     $("user-hint").hidden = false;
     setText($("user-problem"), "");
   }
 
-  /** Asks again about the user that is shown. */
+  /** Asks again about the user that is shown, unless that is being asked: an answer may take longer than the time between two calls. */
   async refresh() {
+    if (!this.#isAsking && !this.#isRefused) await this.#ask();
+  }
+
+  /** Asks, and takes no answer any more to what was asked before. */
+  async #ask() {
     const line = this.#line();
     if (this.#userId === null || !line) return;
     const asked = (this.#asked += 1);
+    this.#isAsking = true;
     try {
-      const user = await line.inspect(this.#userId);
+      const user = await within(ANSWER_MS, line.inspect(this.#userId));
       if (asked === this.#asked) this.#show(user);
     } catch (error) {
-      if (asked === this.#asked && !error.temporary && error.code !== "unanswered") this.#refuse(error);
+      if (asked === this.#asked) this.#failed(error);
+    } finally {
+      if (asked === this.#asked) this.#isAsking = false;
     }
   }
 
@@ -46,17 +65,22 @@ export class LookUp {
     const userId = $("look-up-user").value.trim();
     if (!userId) return $("look-up-user").focus();
     this.#userId = userId;
+    this.#isRefused = false;
     $("user-found").hidden = true;
     $("user-hint").hidden = true;
     setText($("user-problem"), "Looking …");
-    await this.refresh();
+    await this.#ask();
     if ($("user-found").hidden) return undefined;
     return say($("user-summary").textContent);
   }
 
-  #refuse(error) {
+  /** What may pass is asked again by itself. */
+  #failed(error) {
+    if (error.code === "no_answer") return setText($("user-problem"), "No answer. Asking again …");
+    if (error.temporary || error.code === "unanswered") return undefined;
+    this.#isRefused = true;
     $("user-found").hidden = true;
-    setText($("user-problem"), REFUSED.includes(error.code) ? "No such user for this token." : `Not looked up: ${error.message}`);
+    return setText($("user-problem"), REFUSED.includes(error.code) ? "No such user for this token." : `Not looked up: ${error.message}`);
   }
 
   #show({ user_id: userId, head, connections, runs }) {
@@ -146,14 +170,15 @@ export class LookUp {
 
   async #act(question, run) {
     if (!(await confirm(question))) return;
-    const line = this.#line();
+    const login = this.#login;
+    const tell = (text) => (login === this.#login ? announce(text) : undefined);
     try {
-      const closed = await run(line);
-      announce(closed === 0 ? "Done. No connection was open." : `Done. ${plural(closed, "connection")} closed.`);
+      const closed = await run(this.#line());
+      tell(closed === 0 ? "Done. No connection was open." : `Done. ${plural(closed, "connection")} closed.`);
     } catch (error) {
-      announce(`Not done: ${REFUSED.includes(error.code) ? "this token may not, or nothing of that name is there." : error.message}`);
+      tell(`Not done: ${REFUSED.includes(error.code) ? "this token may not, or nothing of that name is there." : error.message}`);
     }
-    await this.refresh();
+    await this.#ask();
   }
 }
 

@@ -3,25 +3,30 @@
 import { Trunkline } from "./trunkline.js";
 import { endsLogin, reasonText } from "./chat-connection.js";
 import { confirm, wireConfirm } from "./operators-confirm.js";
-import { $, announce, say, setText } from "./operators-dom.js";
+import { within } from "./operators-data.js";
+import { announce, hush, say } from "./operators-dom.js";
 import { Figures } from "./operators-figures.js";
 import * as login from "./operators-login.js";
 import { LookUp } from "./operators-user.js";
+import { $, setText } from "./page-dom.js";
 
 const POLL_MS = 1_000;
 const LOOK_UP_MS = 2_000;
+const ANSWER_MS = 10_000;
 const RELOGIN_PAUSE_MS = 10_000;
 const REFUSED = ["not_found", "forbidden"];
 
 let line = null;
-let connection = { state: "connecting", reason: null, code: null, retryAt: null };
+let connection = { state: "connecting" };
 let wasLost = false;
 let lastRelogin = -Infinity;
 let figures = null;
 let lookUp = null;
 /** Whether this token is told the server's figures; `null` while nobody knows. */
 let isOperator = null;
-let polling = false;
+/** The line on which the figures are being asked for; never twice on the same. */
+let polled = null;
+let isLoggingIn = false;
 
 function main() {
   wire();
@@ -32,28 +37,43 @@ function main() {
 // --- logging in
 
 async function showLogin(message = "") {
+  $("app").hidden = true;
   const dev = await login.isDevelopment();
   $("login-by-name").hidden = !dev;
   $("login-by-token").hidden = dev;
-  $("login-error").textContent = message;
-  $("login-error").hidden = !message;
-  $("app").hidden = true;
   $("login").hidden = false;
-  (dev ? $("login-name") : $("login-token")).focus();
+  complain(dev ? $("login-name") : $("login-token"), message);
 }
 
+function complain(field, message) {
+  $("login-error").textContent = message;
+  $("login-error").hidden = !message;
+  field.focus();
+}
+
+/** Once at a time, however often it is pressed. */
 async function submitLogin(event) {
   event.preventDefault();
+  if (isLoggingIn) return;
+  isLoggingIn = true;
+  try {
+    await logIn();
+  } finally {
+    isLoggingIn = false;
+  }
+}
+
+async function logIn() {
   const byName = !$("login-by-name").hidden;
   const field = byName ? $("login-name") : $("login-token");
   const value = field.value.trim();
   if (!value) return field.focus();
   try {
     const token = byName ? await login.logInByName(value) : value;
-    if (!token) return showLogin("The server does not take this name.");
+    if (!token) return complain(field, "The server does not take this name.");
     login.enter(byName ? { user: value, token } : { token });
   } catch {
-    return showLogin("The server cannot be reached.");
+    return complain(field, "The server cannot be reached.");
   }
   field.value = "";
   return enter();
@@ -63,17 +83,22 @@ function enter() {
   $("login").hidden = true;
   $("app").hidden = false;
   setText($("user"), login.current().user ?? "");
-  figures = new Figures();
-  showOperator(null);
   openLine();
 }
 
 function signOut(message = "") {
-  login.leave();
-  line?.close();
+  const left = line;
   line = null;
-  figures = null;
+  left?.close();
+  login.leave();
+  connection = { state: "connecting" };
+  wasLost = false;
+  showOperator(null);
+  showAnswering(true);
+  figures.reset();
   lookUp.clear();
+  hush();
+  setText($("user"), "");
   if ($("confirm").open) $("confirm").close("");
   showLogin(message);
 }
@@ -83,15 +108,18 @@ function signOut(message = "") {
 function openLine() {
   const url = new URL("/ws", location.href);
   url.protocol = url.protocol.replace("http", "ws");
+  const before = line;
+  const ours = (handle) => (value) => (line === opened ? handle(value) : undefined);
   const opened = new Trunkline({
     url: url.href,
     token: login.current().token,
     getToken: login.renew,
-    onState: (change) => (line === opened ? showState(change) : undefined),
-    onWelcome: (welcome) => setText($("user"), welcome.user_id ?? ""),
-    onNotice: takeNotice,
+    onState: ours(showState),
+    onWelcome: ours((welcome) => setText($("user"), welcome.user_id ?? "")),
+    onNotice: ours(takeNotice),
   });
   line = opened;
+  before?.close();
   opened.start();
 }
 
@@ -110,8 +138,9 @@ function showState(change) {
   $("state").dataset.state = change.state;
   sayLoss(change);
   showBanner();
-  if (change.state === "live") poll();
-  else figures?.pause("offline");
+  if (change.state === "live" || change.state === "lagging") return poll();
+  showAnswering(true);
+  return figures.pause("offline");
 }
 
 function sayLoss({ state, reason }) {
@@ -161,49 +190,69 @@ function isLive() {
 }
 
 async function poll() {
-  if (polling || !isLive() || document.hidden || isOperator === false) return;
-  polling = true;
+  if (polled === line || !isLive() || document.hidden || isOperator === false) return;
   const asked = line;
+  polled = asked;
   try {
-    const server = await asked.inspect();
-    if (asked !== line || document.hidden) return;
+    await ask(asked);
+  } finally {
+    if (polled === asked) polled = null;
+  }
+}
+
+async function ask(asked) {
+  try {
+    const server = await within(ANSWER_MS, asked.inspect());
+    if (asked !== line) return;
+    showAnswering(true);
+    if (document.hidden) return;
     if (!isOperator) showOperator(true);
     figures.take(server);
   } catch (error) {
-    if (asked === line && REFUSED.includes(error.code)) await refused(asked);
-  } finally {
-    polling = false;
+    if (asked !== line) return;
+    if (REFUSED.includes(error.code)) await refused(asked);
+    else if (error.code === "no_answer") showAnswering(false);
   }
 }
 
 /** No figures for this token: it is an admin's of one tenant, who may look at its users, or no admin's at all. */
 async function refused(asked) {
   try {
-    await asked.inspect($("user").textContent);
+    await within(ANSWER_MS, asked.inspect($("user").textContent));
+    if (asked !== line) return;
+    showAnswering(true);
     showOperator(false);
   } catch (error) {
-    if (asked !== line || !REFUSED.includes(error.code)) return;
+    if (asked !== line) return;
+    if (error.code === "no_answer") showAnswering(false);
+    if (!REFUSED.includes(error.code)) return;
     signOut("This login is not an operator's: its token lacks the scope “admin”. Log in with one that has it.");
   }
 }
 
+/** The figures are shown from this login's first answer on. */
 function showOperator(value) {
   isOperator = value;
-  for (const part of [$("figures"), ...document.querySelectorAll(".server-only")]) part.hidden = value === false;
+  for (const part of [$("figures"), ...document.querySelectorAll(".server-only")]) part.hidden = value !== true;
   $("tenant-only").hidden = value !== false;
   $("drain").hidden = !value;
 }
 
+function showAnswering(value) {
+  $("no-answer").hidden = value;
+  setText($("no-answer"), value ? "" : "No answer: the server does not say its figures. It is asked again by itself.");
+}
+
 function tick() {
   showBanner();
-  if (document.hidden || !figures) return;
+  if (document.hidden || !line) return;
   poll();
-  if (isOperator !== false) figures.draw();
+  if (isOperator) figures.draw();
 }
 
 function changeVisibility() {
-  if (document.hidden) return figures?.pause("hidden");
-  line?.retryNow();
+  if (document.hidden) return figures.pause("hidden");
+  line?.wake();
   return tick();
 }
 
@@ -215,25 +264,28 @@ async function drain() {
     word: "drain",
   });
   if (!sure) return;
+  const asked = line;
+  const tell = (text) => (asked === line ? announce(text) : undefined);
   try {
-    await line.drain();
-    announce("The server drains: connections close one after the other.");
+    await asked.drain();
+    tell("The server drains: connections close one after the other.");
   } catch (error) {
     // The connection may go before the answer, which is what was asked for.
-    announce(error.code === "unanswered" ? "The connection ended; the server drains if it was asked in time." : `Not drained: ${error.message}`);
+    tell(error.code === "unanswered" ? "The connection ended; the server drains if it was asked in time." : `Not drained: ${error.message}`);
   }
 }
 
 // --- wiring
 
 function wire() {
+  figures = new Figures();
   lookUp = new LookUp(() => line);
   wireConfirm();
   $("login-form").addEventListener("submit", submitLogin);
   $("sign-out").addEventListener("click", () => signOut());
   $("retry").addEventListener("click", retryNow);
   $("drain").addEventListener("click", drain);
-  window.addEventListener("online", () => line?.retryNow());
+  window.addEventListener("online", () => line?.wake());
   document.addEventListener("visibilitychange", changeVisibility);
   setInterval(tick, POLL_MS);
   setInterval(() => (isLive() && !document.hidden ? lookUp.refresh() : undefined), LOOK_UP_MS);

@@ -11,6 +11,14 @@ const HIDDEN = { from: 140, to: 160 };
 const STEP_MS = 1_000;
 const LATENCY_BOUNDS = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1];
 const BEHIND_BOUNDS = [0, 1, 2, 5, 10, 50, 100, 500];
+const CLOSES = [
+  ["1000", "client", 131],
+  ["1001", "client", 84],
+  ["none", "nobody", 19],
+  ["4004", "server", 7],
+  ["4005", "server", 2],
+  ["4201", "server", 1],
+];
 const MIB = 1 << 20;
 
 export async function operatorsPicture(world) {
@@ -41,10 +49,11 @@ async function pass(page, server, second) {
   if (second < HIDDEN.from || second > HIDDEN.to) await until(() => server.asked > asked, "the page to ask");
 }
 
-/** As a browser does with a tab that goes to the back. */
+/** As a browser does with a tab that goes to the back. `timesLooked` says how often the page has looked since. */
 export function hide(page, isHidden) {
   return page.evaluate((is) => {
-    Object.defineProperty(document, "hidden", { configurable: true, get: () => is });
+    globalThis.timesLooked = 0;
+    Object.defineProperty(document, "hidden", { configurable: true, get: () => (globalThis.timesLooked += 1) && is });
     document.dispatchEvent(new Event("visibilitychange"));
   }, isHidden);
 }
@@ -118,7 +127,7 @@ class MadeUp {
       runs_open: [[{}, Math.round(9 * load)]],
       requests_open: [[{}, this.#isBad() ? 3 : 1]],
       resumes_total: Object.entries(this.#resumes).map(([outcome, value]) => [{ stream: "user", outcome }, value]),
-      closes_total: [["1000", 131], ["1001", 84], ["none", 19], ["4004", 7], ["4005", 2], ["4201", 1]].map(([code, value]) => [{ code }, value]),
+      closes_total: CLOSES.map(([code, by, value]) => [{ code, by }, value]),
       memory_bytes: [["logs", 412], ["snapshots", 38], ["keys", 190], ["inbound", 2]].map(([kind, mib]) => [{ kind }, mib * MIB]),
       memory_limit_bytes: [["logs", 1024], ["snapshots", 256], ["keys", 256], ["inbound", 256]].map(([kind, mib]) => [{ kind }, mib * MIB]),
       sockets: [[{ state: "unauthenticated" }, 2], [{ state: "authenticated" }, devices + 3]],

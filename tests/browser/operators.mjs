@@ -3,6 +3,7 @@
 import { axe } from "./chat-access.mjs";
 import { LONG, ended, say } from "./chat-steps.mjs";
 import { check, device, ensure, equal, inState, live, logIn, shoot, until } from "./harness.mjs";
+import { closesByWhom, lateLookUp, lateToken, nextOperator, noAnswer, pressedTwice } from "./operators-alone.mjs";
 import { hide, operatorsPicture } from "./operators-picture.mjs";
 
 const PATH = "/operators";
@@ -26,6 +27,12 @@ export async function operators(world) {
   await check("a plain user's token is refused kindly", () => refusePlainUser(world));
   await check("a tenant's admin sees its users and no figures", () => tenantAdmin(world, root));
   await check("axe finds nothing, light, dark and narrow", () => looks(world));
+  await check("a look-up that takes longer than the time between two is shown, and a refused one is not asked again", () => lateLookUp(world));
+  await check("figures that do not come are said, and asked for again one at a time", () => noAnswer(world));
+  await check("a close says who closed", () => closesByWhom(world));
+  await check("the next operator sees nothing of the one before", () => nextOperator(world));
+  await check("a login that is pressed twice opens one line", () => pressedTwice(world));
+  await check("a token that comes late is not the next operator's", () => lateToken(world));
   await check("the operators' picture", () => operatorsPicture(world));
   await check("a restart leaves a gap and the figures go on", () => restart(root, world));
   await check("draining asks first, tells everybody and lets nobody in", () => drain(root, world));
@@ -99,7 +106,7 @@ async function closeOne(root, [first, second]) {
   await until(async () => (await connectionIds(root)).filter((id) => !before.includes(id)).length === 1, "another connection in its place");
   equal(await root.getByTestId("connection").count(), 2);
   for (const page of [first, second]) await live(page);
-  await until(async () => /4005\s+disconnected\s+1\s/.test(await closesText(root)), "the close in the table");
+  await until(async () => /4005\s+disconnected\s+server\s+1\s/.test(await closesText(root)), "the close in the table");
 }
 
 async function closeAll(root, [first, second]) {
@@ -229,9 +236,10 @@ async function hidden(root) {
     };
   });
   await hide(root, true);
-  await root.waitForTimeout(1_000);
   asked.length = 0;
-  await root.waitForTimeout(4_000);
+  // Each time that it would ask, it looks whether anybody could see the answer.
+  const looked = await timesLooked(root);
+  await until(async () => (await timesLooked(root)) >= looked + 6, "the page to look whether it is hidden");
   equal(asked.length, 0);
   await hide(root, false);
   await until(async () => (await gaps(root)) === before + 1, "the gap");
@@ -307,6 +315,11 @@ function connectionIds(page) {
 
 async function closesText(page) {
   return page.getByTestId("closes").innerText();
+}
+
+/** How often the page has looked whether it is hidden since it is. */
+function timesLooked(page) {
+  return page.evaluate(() => globalThis.timesLooked);
 }
 
 function gaps(page) {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Change, GAP_MS, History, KEPT_MS, Metrics, quantile } from "../../runtime-tokio/page/operators-data.js";
+import { Change, GAP_MS, History, KEPT_MS, Metrics, quantile, within } from "../../runtime-tokio/page/operators-data.js";
 
 const sample = (value, labels) => ({ value, ...(labels && { labels }) });
 const counter = (value) => [{ name: "x_total", samples: [sample(value)] }];
@@ -24,6 +24,7 @@ test("a metric is asked by some of its labels, and what is not there is not noug
   const metrics = new Metrics([{ name: "r", samples }]);
   assert.deepEqual([metrics.get("r"), metrics.get("r", { outcome: "live" }), metrics.get("r", { outcome: "no" }), metrics.get("q")], [12, 7, null, null]);
   assert.deepEqual([...metrics.by("r", "outcome")], [["live", 7], ["new", 5]]);
+  assert.deepEqual([...metrics.by("r", "outcome", "stream")], [["live user", 3], ["live topic", 4], ["new user", 5]]);
   assert.equal(new Metrics(undefined).get("r"), null);
 });
 
@@ -54,6 +55,36 @@ test("what was not seen is a gap with its reason, and no rate goes across it", (
   assert.deepEqual(history.stretches().map((stretch) => stretch.length), [2, 2, 1]);
   assert.equal(history.near(30_000), null);
   assert.equal(history.near(59_000).at, 60_000);
+});
+
+test("a server's clock that is set back is no restart, and no rate goes across it", () => {
+  const history = historyOf(10, 12);
+  for (const [index, time] of [100.5, 101.5, 102.5].entries()) history.take(2_000 + index * 1_000, server(time, counter(14 + index * 3)));
+  assert.deepEqual(gaps(history), ["start", null, null, null, null]);
+  assert.deepEqual(of(history, "rate"), [null, 2, null, 3, 3]);
+  // Also by more than the time that a rate is of.
+  history.take(5_000, server(2.5, counter(30)));
+  history.take(6_000, server(3.5, counter(34)));
+  assert.deepEqual([gaps(history).slice(-2), of(history, "rate").slice(-2)], [[null, null], [null, 4]]);
+});
+
+test("samples are in the order of time, whatever clock they come by", () => {
+  const history = historyOf(10, 12, 14);
+  history.take(500, server(103, counter(16)));
+  history.take(1_500, server(104, counter(18)));
+  assert.deepEqual(history.samples.map(({ at }) => at), [500, 1_500]);
+  assert.deepEqual([gaps(history), of(history, "rate")], [["start", null], [null, 2]]);
+  history.clear();
+  assert.deepEqual([history.samples, history.last, history.metrics.get("x_total")], [[], null, null]);
+});
+
+test("what is waited for comes in time or not at all", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  assert.equal(await within(10_000, Promise.resolve(1)), 1);
+  await assert.rejects(within(10_000, Promise.reject(new Error("no"))), /^Error: no$/);
+  const late = within(10_000, new Promise(() => {}));
+  t.mock.timers.tick(10_000);
+  await assert.rejects(late, { code: "no_answer" });
 });
 
 test("ten minutes are kept", () => {

@@ -35,6 +35,8 @@ export async function operate(): Promise<string[]> {
   await line.revoke("ann", { sessionId: "s" });
   await line.revoke("ann", { all: true, expires: closed });
   await line.drain();
+  line.retryNow();
+  line.wake();
   return [level, closeName(4005), ...metrics.map(({ name }) => name)];
 }
 

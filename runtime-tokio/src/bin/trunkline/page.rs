@@ -41,6 +41,7 @@ pub(crate) const FILES: &[File] = files! {
     "/chat-steps.js": "chat-steps.js" is JAVASCRIPT,
     "/chat-threads.js": "chat-threads.js" is JAVASCRIPT,
     "/vendor/marked.esm.js": "vendor/marked.esm.js" is JAVASCRIPT,
+    "/page-dom.js": "page-dom.js" is JAVASCRIPT,
     "/operators": "operators.html" is HTML,
     "/operators.css": "operators.css" is CSS,
     "/operators-panels.css": "operators-panels.css" is CSS,
