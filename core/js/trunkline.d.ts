@@ -342,8 +342,8 @@ export class Trunkline {
   send(threadId: string, content: string, options?: { key?: string; metadata?: unknown }): Promise<string>;
   /** Asks the application for something of its own; resolves to its answer. */
   command(name: string, args?: unknown, options?: { key?: string }): Promise<unknown>;
-  /** Asks for the end of a run; resolves when the server took the wish. The outcome comes as an event. */
-  cancel(runId: string): Promise<void>;
+  /** Asks for the end of a run; resolves to what has become of it. Where that is `requested`, the outcome comes as an event. */
+  cancel(runId: string): Promise<"requested" | "cancelled" | "ended">;
   /** Decides what a run waits for; resolves when this decision counts. */
   approve(approvalId: string, decision: string, data?: unknown): Promise<void>;
   /** Follows a topic from a position, or from its end, over this connection and the next ones; resolves once the server lets it. */

@@ -148,9 +148,9 @@ export class Trunkline {
     return reply.run_id;
   }
 
-  /** Asks for the end of a run; resolves when the server took the wish. The outcome comes as an event. */
+  /** Asks for the end of a run; resolves to what has become of it. Where that is `requested`, the outcome comes as an event. */
   async cancel(runId) {
-    await this.#request({ type: "cancel_run", run_id: runId });
+    return (await this.#request({ type: "cancel_run", run_id: runId })).state;
   }
 
   /**

@@ -202,7 +202,8 @@ export class RunView {
     this.#isCancelling = true;
     drawSoon(this);
     try {
-      await this.#app.line.cancel(this.run.runId);
+      // It ended before, and the event that told so is not to be had.
+      if ((await this.#app.line.cancel(this.run.runId)) === "ended" && !this.run.terminal) this.loseEnd();
     } catch (error) {
       // No run of this name is open.
       if (error.code === "not_found") return this.loseEnd();

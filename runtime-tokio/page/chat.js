@@ -262,8 +262,8 @@ function wire() {
     event.preventDefault();
     $("content").focus();
   });
-  window.addEventListener("online", () => line?.retryNow());
-  document.addEventListener("visibilitychange", () => document.hidden || line?.retryNow());
+  window.addEventListener("online", () => line?.wake());
+  document.addEventListener("visibilitychange", () => document.hidden || line?.wake());
   // Pages over plain HTTP elsewhere than on this machine have no clipboard.
   document.documentElement.classList.toggle("no-clipboard", !navigator.clipboard);
 }

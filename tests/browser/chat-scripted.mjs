@@ -294,15 +294,17 @@ async function endInGap(world) {
 }
 
 async function cancelUnknown(world) {
-  const page = await scriptedDevice(world, (frame, line) => {
-    if (frame.type === "hello") line.send(welcome("ann"), event(1, "agent_started"));
-    if (frame.type === "cancel_run") line.send(refuse(frame, "not_found"));
-  });
-  await open(page);
-  await page.getByTestId("cancel").click();
-  await page.locator('[data-testid="run"][data-status="lost"]').waitFor();
-  equal(await page.getByTestId("cancel").isVisible(), false);
-  await page.context().close();
+  for (const answer of [(frame) => refuse(frame, "not_found"), (frame) => ({ type: "reply", id: frame.id, ok: true, run_id: frame.run_id, state: "ended" })]) {
+    const page = await scriptedDevice(world, (frame, line) => {
+      if (frame.type === "hello") line.send(welcome("ann"), event(1, "agent_started"));
+      if (frame.type === "cancel_run") line.send(answer(frame));
+    });
+    await open(page);
+    await page.getByTestId("cancel").click();
+    await page.locator('[data-testid="run"][data-status="lost"]').waitFor();
+    equal(await page.getByTestId("cancel").isVisible(), false);
+    await page.context().close();
+  }
 }
 
 async function laterParent(world) {

@@ -35,6 +35,16 @@ test("a refusal says its code and whether it is temporary", async () => {
   await refused;
 });
 
+test("a run that is to be cancelled may have ended before", async () => {
+  const { client, socket, welcome } = await world();
+  welcome();
+  for (const state of ["requested", "ended"]) {
+    const asked = client.cancel("r1");
+    socket().receive({ type: "reply", id: socket().sent.at(-1).id, ok: true, run_id: "r1", state });
+    assert.equal(await asked, state);
+  }
+});
+
 test("a message over the server's limit is refused without a word to the server", async () => {
   const { client, socket } = await world();
   const early = assert.rejects(client.send("t", "é".repeat(600)), { code: "too_big" });

@@ -15,7 +15,7 @@ pub struct Response {
     pub status: u16,
     /// By their names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// `null` where it is empty or no JSON.
+    /// `null` where it is empty, a text where it is no JSON.
     pub body: Value,
 }
 
@@ -46,6 +46,9 @@ fn parse(answer: &str) -> Response {
     Response {
         status: status.unwrap_or_else(|| panic!("no status: {head}")),
         headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
-        body: serde_json::from_str(body).unwrap_or_default(),
+        body: match body {
+            "" => Value::Null,
+            other => serde_json::from_str(other).unwrap_or_else(|_| other.into()),
+        },
     }
 }

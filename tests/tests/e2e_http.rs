@@ -22,6 +22,10 @@ const REVOKE: &str = "/v1/revoke";
 const TICKETS: &str = "/v1/tickets";
 const USER: &str = "/v1/users/{user_id}";
 const LEVEL: &str = "/v1/service-level";
+const METRICS: &str = "/metrics";
+const READY: &str = "/readyz";
+/// What needs no token.
+const OPEN: [&str; 3] = ["/openapi.json", "/healthz", READY];
 const NOBODYS: &str = "run_00000000000000000000000000000000";
 
 /// The program, a token that may do everything, and the document that it serves.
@@ -37,6 +41,7 @@ impl Api {
             ("TRUNKLINE_LIMITS_RUNS_PER_USER", "2"),
             ("TRUNKLINE_LIMITS_CLOSE_DEADLINE", "3s"),
             ("TRUNKLINE_TICKETS", "true"),
+            ("TRUNKLINE_OPEN_METRICS", "false"),
             ("TRUNKLINE_LIMITS_TICKETS_PER_USER", "1"),
         ];
         let program = Program::with(SCRATCH, &variables);
@@ -93,6 +98,7 @@ async fn every_path_status_code_and_field_of_the_document_is_real_and_no_other()
     users(&mut api).await;
     tickets(&mut api).await;
     levels(&mut api).await;
+    what_probes_and_scrapers_ask(&mut api).await;
     other_methods(&mut api).await;
     a_key_that_is_not_known_yet(&mut api).await;
     draining(&mut api).await;
@@ -125,7 +131,7 @@ async fn what_every_operation_refuses(api: &mut Api) {
     let revoked = bearer(&revocable("agent", "publish admin", "jti-1"));
     api.post(REVOKE, "", json!({"user_id": "agent", "token_id": "jti-1"}), 200).await;
     for (method, path) in api.contract.operations() {
-        if path == "/openapi.json" {
+        if OPEN.contains(&&*path) {
             continue;
         }
         for (headers, code) in [
@@ -270,6 +276,15 @@ async fn levels(api: &mut Api) {
     }
 }
 
+async fn what_probes_and_scrapers_ask(api: &mut Api) {
+    for path in ["/healthz", READY] {
+        let health = api.send("GET", path, "", &[], b"").await;
+        assert_eq!((health.status, &health.body["status"]), (200, &json!("pass")));
+    }
+    let metrics = api.ask("GET", METRICS, "", b"").await;
+    assert!(metrics.body.as_str().is_some_and(|text| text.contains("\ntrunkline_draining 0\n")), "{}", metrics.body);
+}
+
 async fn other_methods(api: &mut Api) {
     let documented = api.contract.operations();
     for path in documented.iter().map(|(_, path)| path.clone()).collect::<BTreeSet<_>>() {
@@ -307,11 +322,12 @@ async fn a_key_that_is_not_known_yet(api: &mut Api) {
         ("TRUNKLINE_JWKS_CA_FILE", authority.to_str().expect("a path in UTF-8")),
         ("TRUNKLINE_JWKS_COOLDOWN", "30s"),
         ("TRUNKLINE_TICKETS", "true"),
+        ("TRUNKLINE_OPEN_METRICS", "false"),
     ];
     let own = std::mem::replace(&mut api.program, Program::with(SCRATCH, &variables));
     let bearer = format!("Bearer {}", later.token("agent"));
     for (method, path) in api.contract.operations() {
-        if path != "/openapi.json" {
+        if !OPEN.contains(&&*path) {
             let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
             let answer = api.send(&method, &path, NOBODYS, &headers, b"{}").await;
             assert_eq!(answer.body["error"]["code"], "unavailable", "{method} {path}");
@@ -330,6 +346,8 @@ async fn draining(api: &mut Api) {
         let answer = api.ask("POST", RUNS, "", start.as_bytes()).await;
         if answer.status == 503 {
             assert_eq!(answer.body["error"]["code"], "draining");
+            let health = api.send("GET", READY, "", &[], b"").await;
+            assert_eq!((health.status, &health.body["status"]), (503, &json!("fail")));
             return assert_eq!(api.ask("POST", TICKETS, "", b"").await.status, 503);
         }
         assert!(std::time::Instant::now() < until, "the program drains: {}", answer.body);
