@@ -1,6 +1,6 @@
 // The chat page on bad lines: cut, away, slow, and with a server that restarts.
 
-import { check, device, ensure, equal, inState, live, logIn, shoot, until } from "./harness.mjs";
+import { check, comeBack, device, ensure, equal, inState, logIn, shoot, until } from "./harness.mjs";
 import { LONG, ended, say, sayAndGet, story } from "./chat-steps.mjs";
 
 export async function badLines(world) {
@@ -44,8 +44,7 @@ async function offlineSend(page, other, proxy) {
   await page.getByTestId("sending").waitFor();
   await shoot(page, "offline");
   proxy.refuse(false);
-  await page.getByTestId("retry").click().catch(() => {});
-  await live(page, 45_000);
+  await comeBack(page, 45_000);
   await page.getByTestId("message").nth(count).waitFor();
   await ended(page.getByTestId("run").last());
   await other.getByTestId("message").nth(count).waitFor();
@@ -78,10 +77,6 @@ async function slowLine(page, other, proxy) {
 async function restarted(page, server, how) {
   await server.restart(how);
   // The banner's button is quicker than the back-off.
-  await until(async () => {
-    if (await page.locator('[data-testid="state"][data-state="live"]').count()) return true;
-    await page.getByTestId("retry").click({ timeout: 100 }).catch(() => {});
-    return false;
-  }, "live again", 60_000);
+  await comeBack(page, 60_000);
   await ended(await sayAndGet(page, "what is 5+5?"), "completed");
 }

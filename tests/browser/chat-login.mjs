@@ -1,6 +1,6 @@
 // The chat page and tokens: renewed without a word, over, of another user.
 
-import { check, device, ensure, equal, inState, live, logIn, until } from "./harness.mjs";
+import { check, comeBack, device, ensure, equal, inState, live, logIn, until } from "./harness.mjs";
 import { ended, sayAndGet, story } from "./chat-steps.mjs";
 
 export async function logins(world) {
@@ -42,8 +42,7 @@ async function outbox(world) {
   await page.reload();
   equal(await page.getByTestId("sending").innerText(), "what is 2+2?");
   isAway = false;
-  await page.getByTestId("retry").click();
-  await live(page);
+  await comeBack(page);
   await page.locator("#threads li").nth(1).waitFor();
   await page.locator("#threads li").first().locator("button").click();
   await ended(page.getByTestId("run"), "completed");

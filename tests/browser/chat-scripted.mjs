@@ -1,6 +1,6 @@
 // The chat page and a server whose every frame is the test's own: orders, answers and ends that come by chance from a real one.
 
-import { check, device, ensure, equal, inState, live, shoot, until } from "./harness.mjs";
+import { check, comeBack, device, ensure, equal, inState, live, shoot, until } from "./harness.mjs";
 
 export async function scripted(world) {
   await check("what nobody's login has left is not sent by the next one", () => unnamed(world));
@@ -277,7 +277,7 @@ async function endInGap(world) {
   await until(async () => (await kept(page)) === null, "the reply");
   equal(await page.getByTestId("sending").count(), 1);
   page.lines[0].close(1012);
-  await page.getByTestId("retry").click();
+  await comeBack(page);
   const run = page.getByTestId("run");
   await page.locator('[data-testid="run"][data-status="lost"]').waitFor();
   equal(await run.locator(".status").innerText(), "Its end was lost");

@@ -139,6 +139,16 @@ export function inState(page, state, timeout = PATIENCE_MS) {
   return page.locator(`[data-testid="state"][data-state="${state}"]`).waitFor({ timeout });
 }
 
+/** Presses the banner's button until the page is live: it may be back by itself before, and the button gone. */
+export function comeBack(page, timeout = PATIENCE_MS) {
+  const isBack = async () => {
+    if (await page.locator('[data-testid="state"][data-state="live"]').count()) return true;
+    await page.getByTestId("retry").click({ timeout: 100 }).catch(() => {});
+    return false;
+  };
+  return until(isBack, "live again", timeout);
+}
+
 export function live(page, timeout = PATIENCE_MS) {
   return inState(page, "live", timeout);
 }
