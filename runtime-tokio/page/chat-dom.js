@@ -1,18 +1,8 @@
-// Helpers for the page: elements, and values as text. Nothing here takes markup.
+// What the chat shows as text, and says aloud. Nothing here takes markup.
 
-export const $ = (id) => document.getElementById(id);
+import { $, element, setText } from "./page-dom.js";
 
-export function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-/** Leaves what is right already alone, for readers who follow changes. */
-export function setText(target, text) {
-  if (target.textContent !== text) target.textContent = text;
-}
+export { $, element, setText };
 
 /** Says something to those who listen to the page; the same words again are said again. */
 export function announce(text) {

@@ -305,7 +305,8 @@ impl Connection {
         }
     }
 
-    /// Whether control frames may be added: [`Limits::control_bytes`](crate::limits::Limits::control_bytes) do not wait yet beside the stream's events.
+    /// Whether control frames may be added: [`Limits::control_bytes`](crate::limits::Limits::control_bytes) do not wait yet beside
+    /// the stream's events.
     pub fn has_room(&self) -> bool {
         self.wire.unsent().len() < self.settings.read_gate()
     }
